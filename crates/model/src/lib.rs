@@ -1,0 +1,37 @@
+//! The nouns of wharf: ids, quantities, specs, replicas, nodes and rollouts, and which transition each allows.
+//!
+//! Every other crate speaks these types. Nothing here does I/O, reads a clock or draws a random number, and
+//! nothing here knows how a value is written on the wire or in a manifest.
+//!
+//! Start reading at [`service`], then [`replica`] (what the control plane wants) and [`observed`] (what an agent
+//! saw). The two are different types on purpose: each has exactly one writer.
+
+pub mod service;
+pub mod template;
+pub mod container;
+pub mod probe;
+pub mod revision;
+pub mod rollout;
+pub mod replica;
+pub mod observed;
+pub mod assignment;
+pub mod node;
+pub mod event;
+pub mod waiting;
+pub mod id;
+pub mod quantity;
+
+pub use assignment::{Assignment, Dispatch};
+pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
+pub use event::{Event, EventKind};
+pub use id::{Digest, Generation, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Version};
+pub use node::{Node, NodeInfo};
+pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Timeline};
+pub use probe::{Health, Probe, ProbeAction};
+pub use quantity::{Bytes, CountOrPercent, Millis, MilliCpu, Timestamp};
+pub use replica::{Desired, Replica, StopReason};
+pub use revision::{Revision, RevisionHash, RevisionStatus};
+pub use rollout::{Rollout, RolloutPhase};
+pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
+pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
+pub use waiting::{Unplaceable, WaitingOn};

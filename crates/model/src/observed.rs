@@ -1,0 +1,163 @@
+//! What an agent saw. Only the agent writes these; the control plane keeps them as soft state and is told
+//! everything again when a session opens.
+
+use std::{fmt, net::Ipv4Addr};
+
+use crate::{Bytes, Millis, Name, ReplicaId, Timestamp};
+
+/// One replica as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub replica: ReplicaId,
+    pub phase: Phase,
+    /// Since when every container that should run does and every readiness probe succeeds; none while not ready.
+    pub ready_since: Option<Timestamp>,
+    pub timeline: Timeline,
+    /// Inside the cluster's network; none before the sandbox exists.
+    pub address: Option<Ipv4Addr>,
+    /// In the order of [`crate::ReplicaTemplate::containers`].
+    pub containers: Vec<ContainerObserved>,
+    /// In words, what it waits for or what went wrong last; for people.
+    pub message: Option<String>,
+}
+
+/// How far a replica is on its node. It only moves down this list, except that `Failed` can follow any before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Known to the node, nothing done yet.
+    Assigned,
+    /// Images are being unpacked, the sandbox made.
+    Preparing,
+    /// All is ready to start.
+    Prepared,
+    /// Containers have been started, whether or not one is just waiting to be started again.
+    Running,
+    /// Out of the balancer, its processes ending.
+    Stopping,
+    /// It ended by itself, successfully, and is not to be started again (`restart: never | on-failure`).
+    Completed,
+    /// It ended, and will not be tried again on this node.
+    Failed,
+    /// Nothing of it is left on the node; it can be forgotten.
+    Removed,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Assigned => "assigned",
+            Phase::Preparing => "preparing",
+            Phase::Prepared => "prepared",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+            Phase::Completed => "completed",
+            Phase::Failed => "failed",
+            Phase::Removed => "removed",
+        }
+    }
+}
+
+/// When a replica reached each step for the first time, by its node's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    pub received: Option<Timestamp>,
+    pub image_ready: Option<Timestamp>,
+    pub started: Option<Timestamp>,
+    pub ready: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerObserved {
+    pub name: Name,
+    pub state: ContainerState,
+    /// How often it was started again, ever.
+    pub restarts: u32,
+    /// How it last ended.
+    pub last_exit: Option<Exit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Not started yet.
+    Waiting,
+    Running {
+        /// On the host.
+        pid: u32,
+        since: Timestamp,
+        ready: bool,
+    },
+    /// Will be started again at this time.
+    BackingOff {
+        until: Timestamp,
+    },
+    /// Will not be started again.
+    Ended,
+}
+
+/// How a container's first process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub cause: ExitCause,
+    pub at: Timestamp,
+    /// How long it had run.
+    pub ran_for: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitCause {
+    Code(u8),
+    Signal(u8),
+    /// The kernel killed it for want of memory.
+    OutOfMemory { limit: Bytes, peak: Bytes },
+    /// wharf killed it after its liveness or startup probe failed; the last failure in words.
+    ProbeFailed { probe: String, detail: String },
+    /// It could not be started at all; in words.
+    NotStarted { reason: String },
+    /// How it ended is not known: the host or its keeper died with it.
+    Unknown,
+}
+
+impl ExitCause {
+    pub fn is_success(&self) -> bool {
+        matches!(self, ExitCause::Code(0))
+    }
+}
+
+impl fmt::Display for ExitCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitCause::Code(code) => write!(f, "exit code {code}"),
+            ExitCause::Signal(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "killed by {name}"),
+                None => write!(f, "killed by signal {signal}"),
+            },
+            ExitCause::OutOfMemory { limit, peak } => write!(f, "OOM killed (limit {limit}, peak {peak})"),
+            ExitCause::ProbeFailed { probe, detail } => write!(f, "{probe} probe failed: {detail}"),
+            ExitCause::NotStarted { reason } => write!(f, "could not be started: {reason}"),
+            ExitCause::Unknown => f.write_str("ended for an unknown reason"),
+        }
+    }
+}
+
+/// Signal numbers of x86-64 and arm64 Linux. Source: signal(7).
+const SIGNALS: [(u8, &str); 29] = [
+    (1, "SIGHUP"), (2, "SIGINT"), (3, "SIGQUIT"), (4, "SIGILL"), (5, "SIGTRAP"), (6, "SIGABRT"), (7, "SIGBUS"),
+    (8, "SIGFPE"), (9, "SIGKILL"), (10, "SIGUSR1"), (11, "SIGSEGV"), (12, "SIGUSR2"), (13, "SIGPIPE"),
+    (14, "SIGALRM"), (15, "SIGTERM"), (17, "SIGCHLD"), (18, "SIGCONT"), (19, "SIGSTOP"), (20, "SIGTSTP"),
+    (21, "SIGTTIN"), (22, "SIGTTOU"), (23, "SIGURG"), (24, "SIGXCPU"), (25, "SIGXFSZ"), (26, "SIGVTALRM"),
+    (27, "SIGPROF"), (28, "SIGWINCH"), (30, "SIGPWR"), (31, "SIGSYS"),
+];
+
+pub fn signal_name(number: u8) -> Option<&'static str> {
+    SIGNALS.iter().find(|(n, _)| *n == number).map(|(_, name)| *name)
+}
+
+/// From `SIGTERM`, `TERM` or `15`.
+pub fn signal_number(text: &str) -> Option<u8> {
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    SIGNALS.iter().find(|(_, name)| &name[3..] == bare).map(|(number, _)| *number)
+}
