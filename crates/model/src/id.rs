@@ -152,6 +152,29 @@ macro_rules! base32_id {
 }
 base32_id!(ReplicaId, NodeId);
 
+/// Where new ids come from: SplitMix64 (Steele, Lea and Flood 2014), seeded by the shell, so that the cores draw no
+/// random number themselves and a simulation repeats exactly.
+#[derive(Clone, Debug)]
+pub struct IdSource(u64);
+
+impl IdSource {
+    pub fn new(seed: u64) -> IdSource {
+        IdSource(seed)
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn replica(&mut self) -> ReplicaId {
+        ReplicaId(self.next_u64())
+    }
+}
+
 /// The place 1..N of a service that a replica fills.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub NonZeroU32);

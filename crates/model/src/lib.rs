@@ -6,29 +6,31 @@
 //! Start reading at [`service`], then [`replica`] (what the control plane wants) and [`observed`] (what an agent
 //! saw). The two are different types on purpose: each has exactly one writer.
 
-pub mod service;
-pub mod template;
+pub mod assignment;
 pub mod container;
+pub mod event;
+pub mod id;
+pub mod node;
+pub mod observed;
 pub mod probe;
+pub mod quantity;
+pub mod replica;
 pub mod revision;
 pub mod rollout;
-pub mod replica;
-pub mod observed;
-pub mod assignment;
-pub mod node;
-pub mod event;
+pub mod service;
+pub mod template;
 pub mod waiting;
-pub mod id;
-pub mod quantity;
 
 pub use assignment::{Assignment, Dispatch};
 pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
 pub use event::{Event, EventKind};
-pub use id::{Digest, Generation, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Version};
+pub use id::{
+    Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Version,
+};
 pub use node::{Node, NodeInfo};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Timeline};
 pub use probe::{Health, Probe, ProbeAction};
-pub use quantity::{Bytes, CountOrPercent, Millis, MilliCpu, Timestamp};
+pub use quantity::{Bytes, CountOrPercent, MilliCpu, Millis, Timestamp};
 pub use replica::{Desired, Replica, StopReason};
 pub use revision::{Revision, RevisionHash, RevisionStatus};
 pub use rollout::{Rollout, RolloutPhase};

@@ -87,9 +87,7 @@ pub enum ContainerState {
         ready: bool,
     },
     /// Will be started again at this time.
-    BackingOff {
-        until: Timestamp,
-    },
+    BackingOff { until: Timestamp },
     /// Will not be started again.
     Ended,
 }
@@ -108,11 +106,19 @@ pub enum ExitCause {
     Code(u8),
     Signal(u8),
     /// The kernel killed it for want of memory.
-    OutOfMemory { limit: Bytes, peak: Bytes },
+    OutOfMemory {
+        limit: Bytes,
+        peak: Bytes,
+    },
     /// wharf killed it after its liveness or startup probe failed; the last failure in words.
-    ProbeFailed { probe: String, detail: String },
+    ProbeFailed {
+        probe: String,
+        detail: String,
+    },
     /// It could not be started at all; in words.
-    NotStarted { reason: String },
+    NotStarted {
+        reason: String,
+    },
     /// How it ended is not known: the host or its keeper died with it.
     Unknown,
 }
@@ -141,11 +147,35 @@ impl fmt::Display for ExitCause {
 
 /// Signal numbers of x86-64 and arm64 Linux. Source: signal(7).
 const SIGNALS: [(u8, &str); 29] = [
-    (1, "SIGHUP"), (2, "SIGINT"), (3, "SIGQUIT"), (4, "SIGILL"), (5, "SIGTRAP"), (6, "SIGABRT"), (7, "SIGBUS"),
-    (8, "SIGFPE"), (9, "SIGKILL"), (10, "SIGUSR1"), (11, "SIGSEGV"), (12, "SIGUSR2"), (13, "SIGPIPE"),
-    (14, "SIGALRM"), (15, "SIGTERM"), (17, "SIGCHLD"), (18, "SIGCONT"), (19, "SIGSTOP"), (20, "SIGTSTP"),
-    (21, "SIGTTIN"), (22, "SIGTTOU"), (23, "SIGURG"), (24, "SIGXCPU"), (25, "SIGXFSZ"), (26, "SIGVTALRM"),
-    (27, "SIGPROF"), (28, "SIGWINCH"), (30, "SIGPWR"), (31, "SIGSYS"),
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (10, "SIGUSR1"),
+    (11, "SIGSEGV"),
+    (12, "SIGUSR2"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (17, "SIGCHLD"),
+    (18, "SIGCONT"),
+    (19, "SIGSTOP"),
+    (20, "SIGTSTP"),
+    (21, "SIGTTIN"),
+    (22, "SIGTTOU"),
+    (23, "SIGURG"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (26, "SIGVTALRM"),
+    (27, "SIGPROF"),
+    (28, "SIGWINCH"),
+    (30, "SIGPWR"),
+    (31, "SIGSYS"),
 ];
 
 pub fn signal_name(number: u8) -> Option<&'static str> {

@@ -34,7 +34,8 @@ impl Desired {
     /// The table of allowed transitions.
     pub fn may_become(self, next: Desired) -> bool {
         match (self, next) {
-            (Desired::Prepared, Desired::Running | Desired::Stopped) | (Desired::Running, Desired::Stopped) => true,
+            (Desired::Prepared, Desired::Running | Desired::Stopped)
+            | (Desired::Running, Desired::Stopped) => true,
             (Desired::Prepared | Desired::Running | Desired::Stopped, _) => false,
         }
     }

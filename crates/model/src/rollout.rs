@@ -15,6 +15,8 @@ pub struct Rollout {
     pub started_at: Timestamp,
     /// When a replica of the target last became available: what `progress_deadline` counts from.
     pub progressed_at: Timestamp,
+    /// The most slots that were seen available at the target; what "progressed" compares with.
+    pub available: u32,
     pub phase: RolloutPhase,
 }
 
@@ -37,7 +39,9 @@ impl RolloutPhase {
     pub fn is_over(&self) -> bool {
         match self {
             RolloutPhase::Progressing | RolloutPhase::RollingBack { .. } => false,
-            RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } | RolloutPhase::Paused { .. } => true,
+            RolloutPhase::Completed { .. }
+            | RolloutPhase::RolledBack { .. }
+            | RolloutPhase::Paused { .. } => true,
         }
     }
 

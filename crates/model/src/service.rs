@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    CountOrPercent, Generation, Millis, ReplicaTemplate, RevisionNumber, Rollout, ServiceKey, Timestamp, Version,
+    CountOrPercent, Generation, Millis, ReplicaTemplate, RevisionNumber, Rollout, ServiceKey, Timestamp,
+    Version,
 };
 
 /// What a user asks for. The system never alters it: a rollback changes [`Service::revision`], not the spec.

@@ -34,15 +34,24 @@ impl fmt::Display for WaitingOn {
                 write!(f, "slot {slot}: being prepared on node {node}{}", message(m))
             }
             WaitingOn::Readiness { slot, since, deadline, message: m } => {
-                write!(f, "slot {slot}: started, not ready (deadline {} after start){}", deadline.since(*since), message(m))
+                write!(
+                    f,
+                    "slot {slot}: started, not ready (deadline {} after start){}",
+                    deadline.since(*since),
+                    message(m)
+                )
             }
             WaitingOn::MinReady { slot, .. } => write!(f, "slot {slot}: ready, waiting for minReady"),
-            WaitingOn::Stop { slot, revision } => write!(f, "slot {slot}: replica of revision {revision} is stopping"),
+            WaitingOn::Stop { slot, revision } => {
+                write!(f, "slot {slot}: replica of revision {revision} is stopping")
+            }
             WaitingOn::Availability { ready, must_be } => {
                 write!(f, "{ready} ready, {must_be} must stay ready before another may stop")
             }
             WaitingOn::Node { slot, node } => write!(f, "slot {slot}: node {node} is silent"),
-            WaitingOn::Decision { reason } => write!(f, "paused: {reason}; `wharf rollout undo` or another apply goes on"),
+            WaitingOn::Decision { reason } => {
+                write!(f, "paused: {reason}; `wharf rollout undo` or another apply goes on")
+            }
         }
     }
 }
@@ -72,11 +81,15 @@ impl fmt::Display for Unplaceable {
         }
         if self.too_little_cpu > 0 {
             let (wants, free) = (self.wants_cpu, self.most_free_cpu);
-            reasons.push(format!("{} too little cpu (wants {wants}, most free is {free})", self.too_little_cpu));
+            reasons
+                .push(format!("{} too little cpu (wants {wants}, most free is {free})", self.too_little_cpu));
         }
         if self.too_little_memory > 0 {
             let (wants, free) = (self.wants_memory, self.most_free_memory);
-            reasons.push(format!("{} too little memory (wants {wants}, most free is {free})", self.too_little_memory));
+            reasons.push(format!(
+                "{} too little memory (wants {wants}, most free is {free})",
+                self.too_little_memory
+            ));
         }
         write!(f, "of {} node(s), {}", self.nodes, reasons.join(", "))
     }

@@ -1,0 +1,201 @@
+//! What the leader decides: nodes, placements, and the steps of reconciling a service.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use model::{
+    Desired, EventKind, Node, NodeInfo, Replica, ReplicaId, Revision, RevisionNumber, RevisionStatus,
+    RolloutPhase, Service, ServiceKey, StopReason, Timestamp, Version,
+};
+
+use super::{Changes, Outcome, Rejected};
+use crate::{Placement, State, Step};
+
+impl State {
+    pub(super) fn register(&mut self, info: NodeInfo, at: Timestamp) -> (Outcome, Changes) {
+        let id = info.id;
+        let known = self.nodes.get(&id).cloned();
+        if known.is_none() {
+            let kind = EventKind::NodeRegistered { node: id, name: info.name.clone() };
+            self.record(model::Event { at, service: None, kind });
+        }
+        let registered_at = known.map_or(at, |node| node.registered_at);
+        self.nodes.insert(id, Arc::new(Node { info, registered_at, version: self.version }));
+        (Outcome::Done, Changes { nodes: BTreeSet::from([id]), ..Changes::default() })
+    }
+
+    pub(super) fn place(&mut self, placements: Vec<Placement>, at: Timestamp) -> (Outcome, Changes) {
+        let mut changes = Changes::default();
+        for Placement { replica: id, node } in placements {
+            let Some(replica) = self.replicas.get(&id).cloned() else { continue };
+            let waits = replica.node.is_none() && replica.desired != Desired::Stopped;
+            if !waits || !self.nodes.contains_key(&node) {
+                continue;
+            }
+            let kind = EventKind::ReplicaPlaced { replica: id, slot: replica.slot, node };
+            self.tell(at, &replica.service, kind);
+            self.put_replica(Replica { node: Some(node), placed_at: Some(at), ..Replica::clone(&replica) });
+            changes.services.insert(replica.service.clone());
+            changes.replicas.insert(id);
+            changes.nodes.insert(node);
+        }
+        for key in &changes.services {
+            self.touch_service(key);
+        }
+        (Outcome::Done, changes)
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        key: ServiceKey,
+        based_on: Version,
+        steps: Vec<Step>,
+        at: Timestamp,
+    ) -> Result<(Outcome, Changes), Rejected> {
+        let current = self.services.get(&key).map(|service| service.version);
+        if current != Some(based_on) {
+            return Err(Rejected::Stale { service: key });
+        }
+        let mut changes = Changes::of_service(&key);
+        for step in steps {
+            self.step(&key, step, at, &mut changes);
+        }
+        self.touch_service(&key);
+        Ok((Outcome::Done, changes))
+    }
+
+    fn step(&mut self, key: &ServiceKey, step: Step, at: Timestamp, changes: &mut Changes) {
+        match step {
+            Step::Create { id, slot, revision, desired } => {
+                let (service, node, placed_at, stop_reason) = (key.clone(), None, None, None);
+                let created_at = at;
+                self.put_replica(Replica {
+                    id,
+                    service,
+                    slot,
+                    revision,
+                    node,
+                    desired,
+                    created_at,
+                    placed_at,
+                    stop_reason,
+                });
+                changes.replicas.insert(id);
+            }
+            Step::Start { id } => self.set_desired(id, Desired::Running, None, changes),
+            Step::Stop { id, reason } => self.stop(key, id, reason, at, changes),
+            Step::Forget { id } => {
+                if let Some(node) = self.replicas.get(&id).and_then(|replica| replica.node) {
+                    changes.nodes.insert(node);
+                }
+                self.drop_replica(id);
+                changes.forgotten.insert(id);
+            }
+            Step::Remove => self.drop_service(key),
+            Step::Progressed { .. }
+            | Step::Complete
+            | Step::RollBack { .. }
+            | Step::RolledBack
+            | Step::Pause { .. } => self.step_rollout(key, step, at),
+        }
+    }
+
+    fn stop(
+        &mut self,
+        key: &ServiceKey,
+        id: ReplicaId,
+        reason: StopReason,
+        at: Timestamp,
+        changes: &mut Changes,
+    ) {
+        let Some(slot) = self.replicas.get(&id).map(|replica| replica.slot) else { return };
+        let words = reason.to_string();
+        let kind = match &reason {
+            StopReason::Failed { reason } => {
+                EventKind::ReplicaFailed { replica: id, slot, reason: reason.clone() }
+            }
+            StopReason::ScaledDown | StopReason::Replaced { .. } | StopReason::Deleted => {
+                EventKind::ReplicaStopping { replica: id, slot, reason: words }
+            }
+        };
+        self.tell(at, key, kind);
+        self.set_desired(id, Desired::Stopped, Some(reason), changes);
+    }
+
+    fn set_desired(
+        &mut self,
+        id: ReplicaId,
+        desired: Desired,
+        reason: Option<StopReason>,
+        changes: &mut Changes,
+    ) {
+        let Some(replica) = self.replicas.get(&id).cloned() else { return };
+        if !replica.desired.may_become(desired) {
+            return;
+        }
+        self.put_replica(Replica { desired, stop_reason: reason, ..Replica::clone(&replica) });
+        changes.replicas.insert(id);
+        changes.nodes.extend(replica.node);
+    }
+
+    fn step_rollout(&mut self, key: &ServiceKey, step: Step, at: Timestamp) {
+        let Some(service) = self.services.get(key).cloned() else { return };
+        let mut next = Service::clone(&service);
+        let to = service.rollout.to;
+        match step {
+            Step::Progressed { available } => {
+                next.rollout.available = available;
+                next.rollout.progressed_at = at;
+            }
+            Step::Complete => {
+                self.set_revision_status(key, to, RevisionStatus::Stable);
+                if service.rollout.from != Some(to) {
+                    self.tell(at, key, EventKind::RolloutCompleted { to });
+                }
+                next.rollout.phase = RolloutPhase::Completed { at };
+            }
+            Step::RollBack { back_to, reason } => {
+                self.set_revision_status(key, to, RevisionStatus::Failed { reason: reason.clone() });
+                self.tell(at, key, EventKind::RollbackStarted { from: to, back_to, reason: reason.clone() });
+                next.revision = back_to;
+                next.rollout.available = 0;
+                next.rollout.progressed_at = at;
+                next.rollout.phase = RolloutPhase::RollingBack { back_to, reason };
+            }
+            Step::RolledBack => {
+                if let RolloutPhase::RollingBack { back_to, reason } = service.rollout.phase.clone() {
+                    self.tell(at, key, EventKind::RollbackCompleted { back_to });
+                    next.rollout.phase = RolloutPhase::RolledBack { back_to, reason, at };
+                }
+            }
+            Step::Pause { reason } => {
+                if service.rollout.from != Some(to) {
+                    self.set_revision_status(key, to, RevisionStatus::Failed { reason: reason.clone() });
+                }
+                self.tell(at, key, EventKind::RolloutPaused { to, reason: reason.clone() });
+                next.rollout.phase = RolloutPhase::Paused { reason, at };
+            }
+            Step::Create { .. }
+            | Step::Start { .. }
+            | Step::Stop { .. }
+            | Step::Forget { .. }
+            | Step::Remove => {
+                unreachable!("only steps of a rollout are handed here")
+            }
+        }
+        self.put_service(next);
+    }
+
+    fn set_revision_status(&mut self, key: &ServiceKey, number: RevisionNumber, status: RevisionStatus) {
+        if let Some(revision) = self.revision(key, number).cloned() {
+            let next = Revision { status, ..Revision::clone(&revision) };
+            self.revisions.insert((key.clone(), number), Arc::new(next));
+        }
+    }
+
+    /// Marks a service as written by this entry, so that a plan made before is out of date.
+    fn touch_service(&mut self, key: &ServiceKey) {
+        if let Some(service) = self.services.get(key).cloned() {
+            self.put_service(Service { version: self.version, ..Service::clone(&service) });
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Executing commands. One file per writer: what users say ([`user`]), what the leader decides ([`leader`]).
+
+mod leader;
+mod user;
+
+use std::collections::BTreeSet;
+
+use model::{Event, EventKind, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp, Version};
+
+use crate::{Command, State};
+
+/// What a command touched: what has to be looked at again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub services: BTreeSet<ServiceKey>,
+    pub replicas: BTreeSet<ReplicaId>,
+    pub nodes: BTreeSet<NodeId>,
+    /// Replicas that are no longer part of the state.
+    pub forgotten: BTreeSet<ReplicaId>,
+}
+
+/// What the one who asked for a command learns of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Created { revision: RevisionNumber },
+    Changed { revision: RevisionNumber, rollout: bool },
+    Unchanged { revision: RevisionNumber },
+    Deleted,
+    Done,
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("there is no service {0}")]
+    NoService(ServiceKey),
+    #[error("service {0} is being deleted; apply it again once it is gone")]
+    Deleting(ServiceKey),
+    #[error(
+        "service {service} has no revision {revision}; `wharf rollout history {service}` lists those that are kept"
+    )]
+    NoRevision { service: ServiceKey, revision: RevisionNumber },
+    #[error("port {port}/{} is already published by service {by}; choose another port or delete that service", .protocol.as_str())]
+    PortTaken { protocol: Protocol, port: u16, by: ServiceKey },
+    #[error(
+        "service {service} was changed meanwhile (version {is}, expected {expected}); look at it and try again"
+    )]
+    Conflict { service: ServiceKey, is: Version, expected: Version },
+    /// A leader's plan that is out of date: it makes a new one.
+    #[error("the plan for service {service} is out of date")]
+    Stale { service: ServiceKey },
+}
+
+impl State {
+    /// Executes the log entry `version`. A rejected command changes nothing but the version.
+    pub fn apply(&mut self, version: Version, command: Command) -> Result<(Outcome, Changes), Rejected> {
+        assert!(version > self.version, "log entries are applied in order, each once");
+        self.version = version;
+        match command {
+            Command::Apply(apply) => self.apply_service(apply),
+            Command::Delete { service, at } => self.delete_service(service, at),
+            Command::Undo { service, to, at } => self.undo(service, to, at),
+            Command::Register { info, at } => Ok(self.register(info, at)),
+            Command::Place { placements, at } => Ok(self.place(placements, at)),
+            Command::Progress { service, based_on, steps, at } => self.progress(service, based_on, steps, at),
+            Command::Record { events } => {
+                for event in events {
+                    self.record(event);
+                }
+                Ok((Outcome::Done, Changes::default()))
+            }
+        }
+    }
+
+    fn tell(&mut self, at: Timestamp, service: &ServiceKey, kind: EventKind) {
+        self.record(Event { at, service: Some(service.clone()), kind });
+    }
+}
+
+impl Changes {
+    fn of_service(key: &ServiceKey) -> Changes {
+        Changes { services: BTreeSet::from([key.clone()]), ..Changes::default() }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a log entry can say.
+
+use std::collections::BTreeMap;
+
+use model::{
+    Desired, Event, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot,
+    StopReason, Timestamp, Version,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A user declares a service.
+    Apply(Apply),
+    /// A user deletes a service: its replicas stop, then it goes.
+    Delete { service: ServiceKey, at: Timestamp },
+    /// A user makes the template of a kept revision the spec's template again.
+    Undo { service: ServiceKey, to: RevisionNumber, at: Timestamp },
+    /// An agent opened its first session, or says something new of its host.
+    Register { info: NodeInfo, at: Timestamp },
+    /// The scheduler's decisions. One that is not applicable any more is passed over; the rest hold.
+    Place { placements: Vec<Placement>, at: Timestamp },
+    /// The reconciler's next steps for one service: all of them or, if anything wrote the service since, none.
+    Progress { service: ServiceKey, based_on: Version, steps: Vec<Step>, at: Timestamp },
+    /// What agents saw and cannot say again, for the story that `describe` tells.
+    Record { events: Vec<Event> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apply {
+    pub service: ServiceKey,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Every image of its template has a digest.
+    pub spec: ServiceSpec,
+    /// Of `spec.template`.
+    pub hash: RevisionHash,
+    /// Refuse if the service was written since this version; `Version(0)`: only create.
+    pub expects: Option<Version>,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    pub replica: ReplicaId,
+    pub node: NodeId,
+}
+
+/// One step of a service towards its spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A new replica, to be placed.
+    Create {
+        id: ReplicaId,
+        slot: Slot,
+        revision: RevisionNumber,
+        desired: Desired,
+    },
+    /// A prepared replica may start.
+    Start {
+        id: ReplicaId,
+    },
+    Stop {
+        id: ReplicaId,
+        reason: StopReason,
+    },
+    /// Nothing of the replica is left on its node.
+    Forget {
+        id: ReplicaId,
+    },
+    /// So many slots are available at the rollout's target: the progress deadline counts anew.
+    Progressed {
+        available: u32,
+    },
+    /// Every slot is available at the rollout's target.
+    Complete,
+    /// The target failed; go back.
+    RollBack {
+        back_to: RevisionNumber,
+        reason: String,
+    },
+    /// Every slot is available at the revision gone back to.
+    RolledBack,
+    /// The target failed and there is nothing to go back to, or the service asks for a person.
+    Pause {
+        reason: String,
+    },
+    /// The last replica of a deleted service is forgotten: so is the service.
+    Remove,
+}

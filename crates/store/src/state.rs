@@ -1,0 +1,177 @@
+//! The state itself and how it is read.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet, Vector};
+use model::{
+    Event, Node, NodeId, Protocol, Replica, ReplicaId, Revision, RevisionNumber, Service, ServiceKey, Slot,
+    Version,
+};
+
+/// What every server agrees on after the log entry `version`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub(crate) version: Version,
+    pub(crate) services: OrdMap<ServiceKey, Arc<Service>>,
+    pub(crate) revisions: OrdMap<(ServiceKey, RevisionNumber), Arc<Revision>>,
+    pub(crate) replicas: OrdMap<ReplicaId, Arc<Replica>>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(crate) events: Vector<Arc<Event>>,
+    // Indexes: derived from the above, kept by the two functions that write replicas and services.
+    pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
+    pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
+    pub(crate) published: OrdMap<(Protocol, u16), ServiceKey>,
+}
+
+/// The lowest and highest bounds of an id, for ranges over the indexes.
+const FIRST_REPLICA: ReplicaId = ReplicaId(0);
+const LAST_REPLICA: ReplicaId = ReplicaId(u64::MAX);
+
+impl State {
+    /// How many events are kept; the oldest go first.
+    pub const EVENTS_KEPT: usize = 2_000;
+
+    /// The log index of the last command applied.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// In the order of namespace and name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    pub fn revision(&self, key: &ServiceKey, number: RevisionNumber) -> Option<&Arc<Revision>> {
+        self.revisions.get(&(key.clone(), number))
+    }
+
+    /// The kept revisions of a service, oldest first.
+    pub fn revisions(&self, key: &ServiceKey) -> impl DoubleEndedIterator<Item = &Arc<Revision>> {
+        let range = (key.clone(), RevisionNumber(0))..=(key.clone(), RevisionNumber(u64::MAX));
+        self.revisions.range(range).map(|(_, revision)| revision)
+    }
+
+    /// The revisions of all services.
+    pub fn all_revisions(&self) -> impl Iterator<Item = (&ServiceKey, &Arc<Revision>)> {
+        self.revisions.iter().map(|((key, _), revision)| (key, revision))
+    }
+
+    pub fn replica(&self, id: ReplicaId) -> Option<&Arc<Replica>> {
+        self.replicas.get(&id)
+    }
+
+    pub fn replicas(&self) -> impl Iterator<Item = &Arc<Replica>> {
+        self.replicas.values()
+    }
+
+    /// The replicas of a service in the order of their slots.
+    pub fn replicas_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Arc<Replica>> {
+        let first = Slot(std::num::NonZeroU32::MIN);
+        let last = Slot(std::num::NonZeroU32::MAX);
+        let range = (key.clone(), first, FIRST_REPLICA)..=(key.clone(), last, LAST_REPLICA);
+        self.by_service.range(range).filter_map(|(_, _, id)| self.replicas.get(id))
+    }
+
+    pub fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Replica>> {
+        self.by_node
+            .range((node, FIRST_REPLICA)..=(node, LAST_REPLICA))
+            .filter_map(|(_, id)| self.replicas.get(id))
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// Oldest first.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
+        self.events.iter()
+    }
+
+    /// The service that a port of the nodes is balanced to.
+    pub fn published_by(&self, protocol: Protocol, port: u16) -> Option<&ServiceKey> {
+        self.published.get(&(protocol, port))
+    }
+
+    /// Puts a state together again from the objects of a snapshot; the indexes are derived.
+    pub fn restore(
+        version: Version,
+        services: impl IntoIterator<Item = Service>,
+        revisions: impl IntoIterator<Item = (ServiceKey, Revision)>,
+        replicas: impl IntoIterator<Item = Replica>,
+        nodes: impl IntoIterator<Item = Node>,
+        events: impl IntoIterator<Item = Event>,
+    ) -> State {
+        let mut state = State { version, ..State::default() };
+        for service in services {
+            state.put_service(service);
+        }
+        for (key, revision) in revisions {
+            state.revisions.insert((key, revision.number), Arc::new(revision));
+        }
+        for replica in replicas {
+            state.put_replica(replica);
+        }
+        state.nodes = nodes.into_iter().map(|node| (node.info.id, Arc::new(node))).collect();
+        state.events = events.into_iter().map(Arc::new).collect();
+        state
+    }
+
+    pub(crate) fn put_service(&mut self, service: Service) {
+        self.unpublish(&service.key);
+        for port in &service.spec.template.ports {
+            if let Some(publish) = port.publish {
+                self.published.insert((port.protocol, publish), service.key.clone());
+            }
+        }
+        self.services.insert(service.key.clone(), Arc::new(service));
+    }
+
+    pub(crate) fn drop_service(&mut self, key: &ServiceKey) {
+        self.unpublish(key);
+        self.services.remove(key);
+        let numbers: Vec<RevisionNumber> = self.revisions(key).map(|revision| revision.number).collect();
+        for number in numbers {
+            self.revisions.remove(&(key.clone(), number));
+        }
+    }
+
+    fn unpublish(&mut self, key: &ServiceKey) {
+        let Some(service) = self.services.get(key) else { return };
+        for port in &service.spec.template.ports {
+            if let Some(publish) = port.publish {
+                self.published.remove(&(port.protocol, publish));
+            }
+        }
+    }
+
+    pub(crate) fn put_replica(&mut self, replica: Replica) {
+        self.by_service.insert((replica.service.clone(), replica.slot, replica.id));
+        if let Some(node) = replica.node {
+            self.by_node.insert((node, replica.id));
+        }
+        self.replicas.insert(replica.id, Arc::new(replica));
+    }
+
+    pub(crate) fn drop_replica(&mut self, id: ReplicaId) {
+        let Some(replica) = self.replicas.remove(&id) else { return };
+        self.by_service.remove(&(replica.service.clone(), replica.slot, id));
+        if let Some(node) = replica.node {
+            self.by_node.remove(&(node, id));
+        }
+    }
+
+    pub(crate) fn record(&mut self, event: Event) {
+        self.events.push_back(Arc::new(event));
+        while self.events.len() > State::EVENTS_KEPT {
+            self.events.pop_front();
+        }
+    }
+}
