@@ -13,6 +13,8 @@ pub enum Command {
     Apply(Apply),
     /// A user deletes a service: its replicas stop, then it goes.
     Delete { service: ServiceKey, at: Timestamp },
+    /// A user wants another number of replicas of what runs now.
+    Scale { service: ServiceKey, replicas: u32, at: Timestamp },
     /// A user makes the template of a kept revision the spec's template again.
     Undo { service: ServiceKey, to: RevisionNumber, at: Timestamp },
     /// An agent opened its first session, or says something new of its host.

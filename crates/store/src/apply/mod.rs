@@ -59,6 +59,7 @@ impl State {
         match command {
             Command::Apply(apply) => self.apply_service(apply),
             Command::Delete { service, at } => self.delete_service(service, at),
+            Command::Scale { service, replicas, at } => self.scale(service, replicas, at),
             Command::Undo { service, to, at } => self.undo(service, to, at),
             Command::Register { info, at } => Ok(self.register(info, at)),
             Command::Place { placements, at } => Ok(self.place(placements, at)),

@@ -1,4 +1,4 @@
-//! What users and CI say: apply, delete, undo.
+//! What users and CI say: apply, scale, undo, delete.
 
 use std::sync::Arc;
 
@@ -93,6 +93,38 @@ impl State {
             deleting_since: None,
         });
         (Outcome::Created { revision }, Changes::of_service(&key))
+    }
+
+    /// Unlike an apply, scaling says nothing of the template: after a rollback it scales what was gone back to, and
+    /// in the middle of a rollout it leaves the rollout its way.
+    pub(super) fn scale(
+        &mut self,
+        key: ServiceKey,
+        replicas: u32,
+        at: Timestamp,
+    ) -> Result<(Outcome, Changes), Rejected> {
+        let service = self.services.get(&key).cloned().ok_or_else(|| Rejected::NoService(key.clone()))?;
+        if service.deleting_since.is_some() {
+            return Err(Rejected::Deleting(key));
+        }
+        let revision = service.revision;
+        if service.spec.replicas == replicas {
+            return Ok((Outcome::Unchanged { revision }, Changes::default()));
+        }
+        let change = format!("scaled from {} to {replicas}", service.spec.replicas);
+        self.tell(at, &key, EventKind::Applied { change });
+        let mut next = Service::clone(&service);
+        next.spec.replicas = replicas;
+        next.generation = service.generation.next();
+        next.version = self.version;
+        if service.rollout.phase.is_over() {
+            next.rollout = new_rollout(next.generation, Some(revision), revision, at);
+        } else {
+            next.rollout.generation = next.generation;
+            next.rollout.progressed_at = at;
+        }
+        self.put_service(next);
+        Ok((Outcome::Changed { revision, rollout: false }, Changes::of_service(&key)))
     }
 
     pub(super) fn undo(
