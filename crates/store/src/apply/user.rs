@@ -116,14 +116,7 @@ impl State {
         let mut next = Service::clone(&service);
         next.spec.replicas = replicas;
         next.generation = service.generation.next();
-        next.version = self.version;
-        if service.rollout.phase.is_over() {
-            next.rollout = new_rollout(next.generation, Some(revision), revision, at);
-        } else {
-            next.rollout.generation = next.generation;
-            next.rollout.progressed_at = at;
-        }
-        self.put_service(next);
+        self.go_to_revision(next, revision, at);
         Ok((Outcome::Changed { revision, rollout: false }, Changes::of_service(&key)))
     }
 
@@ -166,14 +159,20 @@ impl State {
         Ok((Outcome::Deleted, Changes::of_service(&key)))
     }
 
-    /// Stores `next`, the changed service, with a rollout from the revision it ran so far.
+    /// Stores `next`, the changed service, with a rollout from the revision it ran so far; a rollout that already
+    /// goes there goes on.
     fn go_to_revision(&mut self, mut next: Service, to: RevisionNumber, at: Timestamp) {
         let from = next.revision;
         if from != to {
             self.tell(at, &next.key, EventKind::RolloutStarted { from: Some(from), to });
         }
+        if from == to && !next.rollout.phase.is_over() {
+            next.rollout.generation = next.generation;
+            next.rollout.progressed_at = at;
+        } else {
+            next.rollout = new_rollout(next.generation, Some(from), to, at);
+        }
         next.revision = to;
-        next.rollout = new_rollout(next.generation, Some(from), to, at);
         next.version = self.version;
         self.put_service(next);
     }
