@@ -1,11 +1,11 @@
 //! The state itself and how it is read.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
-    Event, Node, NodeId, Protocol, Replica, ReplicaId, Revision, RevisionNumber, Service, ServiceKey, Slot,
-    Version,
+    Event, Node, NodeId, Protocol, Replica, ReplicaId, ReplicaTemplate, Revision, RevisionNumber,
+    RolloutPhase, Service, ServiceKey, Slot, Version,
 };
 
 /// What every server agrees on after the log entry `version`.
@@ -110,11 +110,12 @@ impl State {
         events: impl IntoIterator<Item = Event>,
     ) -> State {
         let mut state = State { version, ..State::default() };
-        for service in services {
-            state.put_service(service);
-        }
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
+        }
+        // After the revisions, which say what the services publish.
+        for service in services {
+            state.put_service(service);
         }
         for replica in replicas {
             state.put_replica(replica);
@@ -126,10 +127,8 @@ impl State {
 
     pub(crate) fn put_service(&mut self, service: Service) {
         self.unpublish(&service.key);
-        for port in &service.spec.template.ports {
-            if let Some(publish) = port.publish {
-                self.published.insert((port.protocol, publish), service.key.clone());
-            }
+        for port in self.ports_held(&service) {
+            self.published.insert(port, service.key.clone());
         }
         self.services.insert(service.key.clone(), Arc::new(service));
     }
@@ -144,12 +143,34 @@ impl State {
     }
 
     fn unpublish(&mut self, key: &ServiceKey) {
-        let Some(service) = self.services.get(key) else { return };
-        for port in &service.spec.template.ports {
-            if let Some(publish) = port.publish {
-                self.published.remove(&(port.protocol, publish));
-            }
+        let Some(service) = self.services.get(key).cloned() else { return };
+        for port in self.ports_held(&service) {
+            self.published.remove(&port);
         }
+    }
+
+    /// The ports that no other service may publish: those of the spec, of the revision that runs, and of the one that
+    /// ran before while a rollback to it is still possible. The latter two can differ from the spec after a rollback.
+    fn ports_held(&self, service: &Service) -> BTreeSet<(Protocol, u16)> {
+        let before = match service.rollout.phase {
+            RolloutPhase::Progressing | RolloutPhase::RollingBack { .. } | RolloutPhase::Paused { .. } => {
+                service.rollout.from
+            }
+            RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } => None,
+        };
+        let revisions = [Some(service.revision), before].into_iter().flatten();
+        let mut ports = published_ports(&service.spec.template);
+        for revision in revisions.filter_map(|number| self.revision(&service.key, number)) {
+            ports.append(&mut published_ports(&revision.template));
+        }
+        ports
+    }
+
+    /// Whether no other service publishes what a revision of this one publishes.
+    pub fn may_publish(&self, key: &ServiceKey, revision: RevisionNumber) -> bool {
+        let Some(revision) = self.revision(key, revision) else { return false };
+        let is_free = |port: (Protocol, u16)| self.published.get(&port).is_none_or(|by| by == key);
+        published_ports(&revision.template).into_iter().all(is_free)
     }
 
     pub(crate) fn put_replica(&mut self, replica: Replica) {
@@ -174,4 +195,8 @@ impl State {
             self.events.pop_front();
         }
     }
+}
+
+fn published_ports(template: &ReplicaTemplate) -> BTreeSet<(Protocol, u16)> {
+    template.ports.iter().filter_map(|port| Some((port.protocol, port.publish?))).collect()
 }

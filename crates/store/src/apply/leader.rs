@@ -147,7 +147,10 @@ impl State {
                 next.rollout.progressed_at = at;
             }
             Step::Complete => {
-                self.set_revision_status(key, to, RevisionStatus::Stable);
+                // A rollout of no replicas has proved nothing.
+                if service.spec.replicas > 0 {
+                    self.set_revision_status(key, to, RevisionStatus::Stable);
+                }
                 if service.rollout.from != Some(to) {
                     self.tell(at, key, EventKind::RolloutCompleted { to });
                 }
@@ -161,17 +164,13 @@ impl State {
                 next.rollout.progressed_at = at;
                 next.rollout.phase = RolloutPhase::RollingBack { back_to, reason };
             }
-            Step::RolledBack => {
-                if let RolloutPhase::RollingBack { back_to, reason } = service.rollout.phase.clone() {
-                    self.tell(at, key, EventKind::RollbackCompleted { back_to });
-                    next.rollout.phase = RolloutPhase::RolledBack { back_to, reason, at };
-                }
-            }
+            Step::RolledBack => self.rolled_back(&mut next, at),
             Step::Pause { reason } => {
-                if service.rollout.from != Some(to) {
+                // What failed when a rollback is paused is not what was asked for; that has its reason already.
+                if service.rollout.from != Some(to) && service.revision == to {
                     self.set_revision_status(key, to, RevisionStatus::Failed { reason: reason.clone() });
                 }
-                self.tell(at, key, EventKind::RolloutPaused { to, reason: reason.clone() });
+                self.tell(at, key, EventKind::RolloutPaused { to: service.revision, reason: reason.clone() });
                 next.rollout.phase = RolloutPhase::Paused { reason, at };
             }
             Step::Create { .. }
@@ -183,6 +182,25 @@ impl State {
             }
         }
         self.put_service(next);
+    }
+
+    /// The end of a rollback, whether or not it was paused on its way.
+    fn rolled_back(&mut self, next: &mut Service, at: Timestamp) {
+        let (back_to, reason) = match next.rollout.phase.clone() {
+            RolloutPhase::RollingBack { back_to, reason } => (back_to, reason),
+            RolloutPhase::Paused { reason, .. } => {
+                let status = self.revision(&next.key, next.rollout.to).map(|failed| failed.status.clone());
+                match status {
+                    Some(RevisionStatus::Failed { reason }) => (next.revision, reason),
+                    Some(RevisionStatus::Untried | RevisionStatus::Stable) | None => (next.revision, reason),
+                }
+            }
+            RolloutPhase::Progressing | RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } => {
+                return;
+            }
+        };
+        self.tell(at, &next.key, EventKind::RollbackCompleted { back_to });
+        next.rollout.phase = RolloutPhase::RolledBack { back_to, reason, at };
     }
 
     fn set_revision_status(&mut self, key: &ServiceKey, number: RevisionNumber, status: RevisionStatus) {

@@ -116,7 +116,11 @@ impl State {
         let mut next = Service::clone(&service);
         next.spec.replicas = replicas;
         next.generation = service.generation.next();
-        self.go_to_revision(next, revision, at);
+        if service.rollout.phase.is_over() {
+            self.go_to_revision(next, revision, at);
+        } else {
+            self.go_on(next, at);
+        }
         Ok((Outcome::Changed { revision, rollout: false }, Changes::of_service(&key)))
     }
 
@@ -163,16 +167,28 @@ impl State {
     /// goes there goes on.
     fn go_to_revision(&mut self, mut next: Service, to: RevisionNumber, at: Timestamp) {
         let from = next.revision;
+        if from == to && next.rollout.to == to && !next.rollout.phase.is_over() {
+            return self.go_on(next, at);
+        }
         if from != to {
             self.tell(at, &next.key, EventKind::RolloutStarted { from: Some(from), to });
         }
-        if from == to && !next.rollout.phase.is_over() {
-            next.rollout.generation = next.generation;
-            next.rollout.progressed_at = at;
-        } else {
-            next.rollout = new_rollout(next.generation, Some(from), to, at);
-        }
+        // One that was paused and is tried again can still go back to where it came from.
+        let is_paused = matches!(next.rollout.phase, RolloutPhase::Paused { .. });
+        let from =
+            if from == to && next.rollout.to == to && is_paused { next.rollout.from } else { Some(from) };
         next.revision = to;
+        next.rollout = new_rollout(next.generation, from, to, at);
+        next.version = self.version;
+        self.put_service(next);
+    }
+
+    /// Stores `next`, whose rollout goes on under another generation. What was available of it is counted anew: there
+    /// may be fewer slots now.
+    fn go_on(&mut self, mut next: Service, at: Timestamp) {
+        next.rollout.generation = next.generation;
+        next.rollout.progressed_at = at;
+        next.rollout.available = 0;
         next.version = self.version;
         self.put_service(next);
     }
@@ -196,11 +212,14 @@ impl State {
         number
     }
 
-    /// Keeps the newest ten, and whatever still has replicas, is the service's own or is the newest stable one.
+    /// Keeps the newest ten, and whatever still has replicas, is the service's own, is the newest stable one or is
+    /// where the service comes from.
     fn prune_revisions(&mut self, key: &ServiceKey, newest: RevisionNumber) {
         let in_use = |state: &State, number| {
             state.replicas_of(key).any(|replica| replica.revision == number)
-                || state.service(key).is_some_and(|service| service.revision == number)
+                || state
+                    .service(key)
+                    .is_some_and(|service| service.revision == number || service.rollout.from == Some(number))
         };
         let is_stable = |revision: &Revision| revision.status == RevisionStatus::Stable;
         let last_stable =
