@@ -1,0 +1,206 @@
+//! The plan in the making: the service's slots as they will be once the steps so far are committed.
+//!
+//! Every step is added here and nowhere else, together with what it does to the slots, so that what is decided later
+//! in the same plan counts with what was decided before.
+
+use std::collections::BTreeMap;
+
+use model::{
+    Desired, IdSource, RevisionNumber, Rollout, RolloutPhase, Service, Slot, StopReason, Timestamp,
+    UpdateOrder,
+};
+use store::{Observations, State, Step};
+
+use crate::{limits::Limits, member::Member};
+
+pub(crate) struct Draft<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) now: Timestamp,
+    pub(crate) limits: Limits,
+    /// The revision that every slot should run.
+    pub(crate) target: RevisionNumber,
+    /// As the steps so far leave it.
+    pub(crate) rollout: Rollout,
+    /// Something could have been stopped but for the promise of availability.
+    pub(crate) is_held_by_promise: bool,
+    /// Never with an empty list.
+    slots: BTreeMap<Slot, Vec<Member<'a>>>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(
+        state: &State,
+        observations: &'a Observations,
+        service: &'a Service,
+        now: Timestamp,
+    ) -> Draft<'a> {
+        let mut slots: BTreeMap<Slot, Vec<Member<'a>>> = BTreeMap::new();
+        for replica in state.replicas_of(&service.key) {
+            slots.entry(replica.slot).or_default().push(Member::new(replica, observations));
+        }
+        for members in slots.values_mut() {
+            // Ids are random; the order in which replicas came about is not.
+            members.sort_by_key(|member| (member.revision, member.created_at, member.id));
+        }
+        Draft {
+            service,
+            now,
+            limits: Limits::of(service),
+            target: service.revision,
+            rollout: service.rollout.clone(),
+            is_held_by_promise: false,
+            slots,
+            steps: Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+
+    // What the slots are like.
+
+    pub(crate) fn wanted_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (1..=self.limits.wanted).filter_map(Slot::new)
+    }
+
+    /// All replicas in the order of their slots.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.slots.values().flatten()
+    }
+
+    pub(crate) fn slot(&self, slot: Slot) -> &[Member<'a>] {
+        self.slots.get(&slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// The replica at the target that a slot has or is getting.
+    pub(crate) fn successor(&self, slot: Slot) -> Option<Member<'a>> {
+        self.slot(slot).iter().rfind(|member| member.is_kept() && member.revision == self.target).copied()
+    }
+
+    /// The replicas of other revisions that a slot still keeps; the newest first, as the least proven.
+    pub(crate) fn olds(&self, slot: Slot) -> impl Iterator<Item = &Member<'a>> {
+        self.slot(slot).iter().rev().filter(|member| member.is_kept() && member.revision != self.target)
+    }
+
+    pub(crate) fn is_available(&self, member: &Member<'_>) -> bool {
+        let min_ready = self.service.spec.update.min_ready;
+        member.available_from(min_ready).is_some_and(|from| from <= self.now)
+    }
+
+    /// How many replicas serve and are not about to stop. Those of slots that are not wanted do not count.
+    pub(crate) fn available(&self) -> u32 {
+        let wanted = self.limits.wanted;
+        self.members().filter(|m| m.slot.get() <= wanted && self.is_available(m)).count() as u32
+    }
+
+    pub(crate) fn available_at_target(&self) -> u32 {
+        let is_available = |slot| self.successor(slot).is_some_and(|member| self.is_available(&member));
+        self.wanted_slots().filter(|&slot| is_available(slot)).count() as u32
+    }
+
+    pub(crate) fn is_all_available_at_target(&self) -> bool {
+        self.available_at_target() == self.limits.wanted
+    }
+
+    /// Whether a new replica of the slot may run beside what there is of older ones.
+    pub(crate) fn may_run_in(&self, slot: Slot) -> bool {
+        match self.limits.order {
+            UpdateOrder::StartFirst => true,
+            UpdateOrder::StopFirst => {
+                self.slot(slot).iter().all(|member| member.has_ended() || member.desired == Desired::Prepared)
+            }
+        }
+    }
+
+    // What the plan does.
+
+    /// Forgets what left nothing behind.
+    pub(crate) fn forget_removed(&mut self) {
+        let gone = self.members().filter(|member| member.is_gone());
+        let steps: Vec<Step> = gone.map(|member| Step::Forget { id: member.id }).collect();
+        self.steps.extend(steps);
+        self.slots.retain(|_, members| {
+            members.retain(|member| !member.is_gone());
+            !members.is_empty()
+        });
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        slot: Slot,
+        revision: RevisionNumber,
+        desired: Desired,
+        ids: &mut IdSource,
+    ) {
+        let id = ids.replica();
+        self.steps.push(Step::Create { id, slot, revision, desired });
+        let member = Member::created(id, slot, revision, desired, self.now);
+        self.slots.entry(slot).or_default().push(member);
+    }
+
+    pub(crate) fn start(&mut self, member: &Member<'_>) {
+        self.steps.push(Step::Start { id: member.id });
+        self.set_desired(member, Desired::Running);
+    }
+
+    /// A replica that no node has yet is forgotten at once: nobody else could say that it is gone.
+    pub(crate) fn stop(&mut self, member: &Member<'_>, reason: StopReason) {
+        self.steps.push(Step::Stop { id: member.id, reason });
+        self.set_desired(member, Desired::Stopped);
+        if member.node.is_some() {
+            return;
+        }
+        self.steps.push(Step::Forget { id: member.id });
+        if let Some(members) = self.slots.get_mut(&member.slot) {
+            members.retain(|other| other.id != member.id);
+            if members.is_empty() {
+                self.slots.remove(&member.slot);
+            }
+        }
+    }
+
+    fn set_desired(&mut self, member: &Member<'_>, desired: Desired) {
+        let members = self.slots.get_mut(&member.slot).into_iter().flatten();
+        for other in members.filter(|other| other.id == member.id) {
+            assert!(other.desired.may_become(desired), "{other:?} cannot become {desired:?}");
+            other.desired = desired;
+        }
+    }
+
+    pub(crate) fn progressed(&mut self, available: u32) {
+        self.steps.push(Step::Progressed { available });
+        self.rollout.available = available;
+        self.rollout.progressed_at = self.now;
+    }
+
+    pub(crate) fn roll_back(&mut self, back_to: RevisionNumber, reason: String) {
+        self.steps.push(Step::RollBack { back_to, reason: reason.clone() });
+        self.target = back_to;
+        self.rollout.available = 0;
+        self.rollout.progressed_at = self.now;
+        self.rollout.phase = RolloutPhase::RollingBack { back_to, reason };
+    }
+
+    pub(crate) fn pause(&mut self, reason: String) {
+        self.steps.push(Step::Pause { reason: reason.clone() });
+        self.rollout.phase = RolloutPhase::Paused { reason, at: self.now };
+    }
+
+    pub(crate) fn complete(&mut self) {
+        self.steps.push(Step::Complete);
+        self.rollout.phase = RolloutPhase::Completed { at: self.now };
+    }
+
+    pub(crate) fn rolled_back(&mut self, reason: String) {
+        self.steps.push(Step::RolledBack);
+        let back_to = self.target;
+        self.rollout.phase = RolloutPhase::RolledBack { back_to, reason, at: self.now };
+    }
+
+    pub(crate) fn remove(&mut self) {
+        assert!(self.slots.is_empty(), "a service goes after its last replica");
+        self.steps.push(Step::Remove);
+    }
+}

@@ -1,0 +1,157 @@
+//! From one revision to another: which old replica may stop, and which new one may come.
+//!
+//! Start-first doubles up to `max_surge` slots, and stops the old replica of a slot when the new one is available.
+//! Stop-first prepares new replicas (images, sandbox), stops the old one of a slot as availability allows, and
+//! starts the new one when the old one has ended. Both count replicas, not slots: a slot whose two replicas are
+//! both available makes up for another that has none.
+//!
+//! A rollback is the same with another target, and so is a rollout that was superseded: whatever is not of the
+//! target is old.
+
+use model::{Desired, IdSource, Phase, RolloutPhase, Slot, StopReason, UpdateOrder};
+
+use crate::{draft::Draft, failure, member::Member};
+
+/// Each further replica that becomes available at the target starts the progress deadline anew.
+pub(crate) fn note_progress(draft: &mut Draft<'_>) {
+    let available = draft.available_at_target();
+    if !draft.rollout.phase.is_over() && available > draft.rollout.available {
+        draft.progressed(available);
+    }
+}
+
+/// Stops every old replica that may stop now.
+pub(crate) fn retire(draft: &mut Draft<'_>) {
+    let mut available = draft.available();
+    for slot in draft.wanted_slots() {
+        let olds: Vec<Member<'_>> = draft.olds(slot).copied().collect();
+        for old in olds {
+            match may_retire(draft, &old, available) {
+                Leave::Now => {
+                    available -= u32::from(draft.is_available(&old));
+                    let reason = stop_reason(draft, &old);
+                    draft.stop(&old, reason);
+                }
+                Leave::HeldByPromise => draft.is_held_by_promise = true,
+                Leave::NotYet => {}
+            }
+        }
+    }
+}
+
+/// Whether an old replica may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Now,
+    /// Its slot could do without it, but the service could not.
+    HeldByPromise,
+    /// What is to take its place is not ready for that.
+    NotYet,
+}
+
+fn may_retire(draft: &Draft<'_>, old: &Member<'_>, available: u32) -> Leave {
+    if old.is_idle() {
+        return Leave::Now;
+    }
+    let is_covered = draft.slot(old.slot).iter().any(|other| other.id != old.id && draft.is_available(other));
+    let is_replaceable = match draft.limits.order {
+        // One of a silent node serves nobody as far as anyone knows; where enough others do, it need not be
+        // waited for. Without this, it could hold the last surge for ever.
+        UpdateOrder::StartFirst => is_covered || !old.is_ready(),
+        UpdateOrder::StopFirst => {
+            is_covered || draft.successor(old.slot).is_some_and(|new| new.is_prepared())
+        }
+    };
+    let left = available - u32::from(draft.is_available(old));
+    match is_replaceable {
+        true if left >= draft.limits.must_be_available() => Leave::Now,
+        true => Leave::HeldByPromise,
+        false => Leave::NotYet,
+    }
+}
+
+fn stop_reason(draft: &Draft<'_>, old: &Member<'_>) -> StopReason {
+    let is_what_failed = match draft.rollout.phase {
+        RolloutPhase::RollingBack { .. } => old.revision == draft.rollout.to,
+        RolloutPhase::Progressing
+        | RolloutPhase::Completed { .. }
+        | RolloutPhase::RolledBack { .. }
+        | RolloutPhase::Paused { .. } => false,
+    };
+    let cause = if is_what_failed { failure::cause(draft, old) } else { None };
+    cause.map_or(StopReason::Replaced { by: draft.target }, |reason| StopReason::Failed { reason })
+}
+
+/// Brings new replicas into slots that still have an old one, as many as the limits allow.
+pub(crate) fn bring_in(draft: &mut Draft<'_>, ids: &mut IdSource) {
+    match draft.limits.order {
+        UpdateOrder::StartFirst => surge(draft, ids),
+        UpdateOrder::StopFirst => prepare(draft, ids),
+    }
+}
+
+fn surge(draft: &mut Draft<'_>, ids: &mut IdSource) {
+    let is_doubled = |slot: &Slot| {
+        let is_live = |member: Option<Member<'_>>| member.is_some_and(|member| member.is_live());
+        draft.olds(*slot).any(Member::is_live) && is_live(draft.successor(*slot))
+    };
+    let doubled = draft.wanted_slots().filter(is_doubled).count() as u32;
+    let room = draft.limits.max_surge.saturating_sub(doubled) as usize;
+    let next: Vec<Slot> = slots_to_renew(draft)
+        .filter(|&slot| draft.successor(slot).is_none_or(|new| new.desired == Desired::Prepared))
+        .take(room)
+        .collect();
+    for slot in next {
+        match draft.successor(slot) {
+            Some(held) => draft.start(&held),
+            None => draft.create(slot, draft.target, Desired::Running, ids),
+        }
+    }
+}
+
+fn prepare(draft: &mut Draft<'_>, ids: &mut IdSource) {
+    let is_held = |slot: &Slot| draft.successor(*slot).is_some_and(|new| new.desired == Desired::Prepared);
+    let held = slots_to_renew(draft).filter(is_held).count();
+    let room = (draft.limits.prepared_ahead() as usize).saturating_sub(held);
+    let next: Vec<Slot> =
+        slots_to_renew(draft).filter(|&slot| draft.successor(slot).is_none()).take(room).collect();
+    for slot in next {
+        draft.create(slot, draft.target, Desired::Prepared, ids);
+    }
+}
+
+/// The wanted slots that keep an old replica; first those where it does not serve, then by number.
+fn slots_to_renew(draft: &Draft<'_>) -> impl Iterator<Item = Slot> + use<> {
+    let mut slots: Vec<(bool, Slot)> = draft
+        .wanted_slots()
+        .filter(|&slot| draft.olds(slot).next().is_some())
+        .map(|slot| (draft.olds(slot).any(|old| draft.is_available(old)), slot))
+        .collect();
+    slots.sort_unstable();
+    slots.into_iter().map(|(_, slot)| slot)
+}
+
+/// Ends the rollout once every slot is available at the target and nothing else is kept.
+pub(crate) fn finish(draft: &mut Draft<'_>) {
+    let target = draft.target;
+    let keeps_old = draft.members().any(|member| member.is_kept() && member.revision != target);
+    if keeps_old || !draft.is_all_available_at_target() {
+        return;
+    }
+    match draft.rollout.phase.clone() {
+        RolloutPhase::Progressing => draft.complete(),
+        RolloutPhase::RollingBack { reason, .. } => draft.rolled_back(reason),
+        // Put right by itself, or by a person on the nodes. A rollback that was paused is a rollback still.
+        RolloutPhase::Paused { .. } if target == draft.rollout.to => draft.complete(),
+        RolloutPhase::Paused { reason, .. } => draft.rolled_back(reason),
+        RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } => {}
+    }
+}
+
+/// Whether a replica is still on its way to starting.
+pub(crate) fn is_being_prepared(member: &Member<'_>) -> bool {
+    member.observed.is_none_or(|seen| match seen.phase {
+        Phase::Assigned | Phase::Preparing | Phase::Prepared => true,
+        Phase::Running | Phase::Stopping | Phase::Completed | Phase::Failed | Phase::Removed => false,
+    })
+}
