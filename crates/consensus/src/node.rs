@@ -1,0 +1,320 @@
+//! One member: what goes in.
+//!
+//! Everything that comes out is in `outputs.rs`. After any call here, fetch [`Consensus::ready`] until there is none.
+//!
+//! A broken invariant inside raft panics, and the only safe answer to that is to abort the process and recover
+//! from disk: run this on a thread whose panic does so.
+
+use std::{collections::VecDeque, fmt};
+
+use raft::{
+    Changer, ProgressTracker, RawNode, SnapshotStatus, StateRole,
+    eraftpb::{self, ConfChangeV2, MessageType},
+};
+
+use crate::{
+    Config, HardState, Index, MemberChange, MemberId, Membership, PeerMessage, Recovered, Role, Snapshot,
+    Status, StepError, Term, drain,
+    message::{self, needs_known_sender},
+    outputs::InFlight,
+    tail::Tail,
+    translate,
+};
+
+pub struct Consensus {
+    pub(crate) config: Config,
+    pub(crate) raw: RawNode<Tail>,
+    /// As of the applied index; raft itself is ahead by what was handed out and not yet applied.
+    pub(crate) membership: Membership,
+    pub(crate) membership_ahead: VecDeque<(Index, Membership)>,
+    /// What raft handed out that is not durable yet, oldest first.
+    pub(crate) in_flight: VecDeque<InFlight>,
+    /// Durable by now, so these may leave with the next `Ready`.
+    pub(crate) released: Vec<eraftpb::Message>,
+    pub(crate) install: Option<Snapshot>,
+    /// The index of a snapshot from the leader, from when it arrives until it is applied.
+    pub(crate) installing: Option<Index>,
+    pub(crate) hard_state_saved: HardState,
+    pub(crate) role: Role,
+    pub(crate) read_prefix: [u8; 8],
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "the log belongs to member {recovered}, not to member {configured}; check which data directory is used"
+    )]
+    OtherMember { configured: MemberId, recovered: MemberId },
+    #[error("the log recovered from disk does not follow its snapshot: {0}")]
+    Inconsistent(String),
+    #[error("the settings of this member are wrong: {0}")]
+    Config(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// The proposal is lost when another term's entry is committed at `index`.
+    pub term: Term,
+    pub index: Index,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    #[error("this member does not lead{}", leader_hint(*leader))]
+    NotLeader { leader: Option<MemberId> },
+    #[error("too much waits to be committed; try again when the log has caught up")]
+    Overloaded,
+    #[error("leadership is being handed over; try again at the new leader")]
+    Transferring,
+    #[error("the command has {bytes} bytes, at most {max} are allowed")]
+    TooLarge { bytes: u64, max: u64 },
+    #[error("a command cannot be empty")]
+    Empty,
+    #[error("another membership change is not finished yet; try again when it is")]
+    ChangePending,
+    #[error("the membership change is not possible: {0}")]
+    Impossible(String),
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Asking anyway would be dropped in silence.
+    #[error("no leader is ready to serve reads yet{}", leader_hint(*leader))]
+    NotReady { leader: Option<MemberId> },
+}
+
+fn leader_hint(leader: Option<MemberId>) -> String {
+    leader.map(|id| format!("; member {id} does")).unwrap_or_default()
+}
+
+impl Consensus {
+    /// Starts from what was recovered. A member that decides alone leads at once, without waiting for a timeout.
+    pub fn new(config: Config, recovered: Recovered) -> Result<Consensus, StartError> {
+        check(&config, &recovered)?;
+        let applied = recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index);
+        let membership = recovered.snapshot.as_ref().map(|s| s.meta.membership.clone()).unwrap_or_default();
+        let raw = RawNode::new(&config.raft(applied), Tail::new(&recovered), &drain::logger())
+            .map_err(|error| StartError::Config(error.to_string()))?;
+        let mut consensus = Consensus {
+            read_prefix: config.id.to_le_bytes(),
+            config,
+            raw,
+            membership,
+            membership_ahead: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            released: Vec::new(),
+            install: None,
+            installing: None,
+            hard_state_saved: recovered.hard_state,
+            role: Role::Follower { leader: None },
+        };
+        consensus.settle();
+        Ok(consensus)
+    }
+
+    /// One step of the clock.
+    pub fn tick(&mut self) {
+        if self.leads() || self.may_campaign() {
+            self.raw.tick();
+        }
+        self.leave_joint_state();
+        self.settle();
+    }
+
+    /// Takes a message from a peer. An error concerns this message only, except for [`StepError::LostLog`].
+    pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
+        let raft = message::decode(self.config.id, &message)?;
+        let kind = raft.get_msg_type();
+        if needs_known_sender(kind) && self.raw.raft.prs().get(raft.from).is_none() {
+            return Err(StepError::UnknownSender { from: raft.from, kind: format!("{kind:?}") });
+        }
+        self.check_log_not_lost(&raft)?;
+        if kind == MessageType::MsgTimeoutNow && !self.may_campaign() {
+            return Ok(()); // The transfer times out at the leader, and it goes on leading.
+        }
+        // What `decode` let through is refused only for an unknown sender, and that was checked.
+        let _ = self.raw.step(raft);
+        self.settle();
+        Ok(())
+    }
+
+    /// Appends a command to the log of the leader. Accepted is not committed: see [`Proposed`].
+    pub fn propose(&mut self, command: Vec<u8>) -> Result<Proposed, ProposeError> {
+        let (bytes, max) = (command.len() as u64, self.config.max_command_bytes);
+        if bytes > max {
+            return Err(ProposeError::TooLarge { bytes, max });
+        }
+        if command.is_empty() {
+            return Err(ProposeError::Empty);
+        }
+        self.check_may_propose()?;
+        self.raw.propose(Vec::new(), command).map_err(|_| ProposeError::Overloaded)?;
+        Ok(self.last_proposed())
+    }
+
+    /// Proposes other members: one change alone, or several as a joint change that completes itself.
+    pub fn propose_membership(&mut self, changes: &[MemberChange]) -> Result<Proposed, ProposeError> {
+        self.check_may_propose()?;
+        // raft answers Ok to a change that it turns into an empty entry, so look first.
+        if self.raw.raft.has_pending_conf() {
+            return Err(ProposeError::ChangePending);
+        }
+        if changes.is_empty() || self.membership.is_joint() {
+            return Err(ProposeError::ChangePending);
+        }
+        let change = translate::change_to_raft(changes);
+        check_possible(self.raw.raft.prs(), &change).map_err(|e| ProposeError::Impossible(e.to_string()))?;
+        self.raw.propose_conf_change(Vec::new(), change).map_err(|_| ProposeError::Overloaded)?;
+        Ok(self.last_proposed())
+    }
+
+    /// Asks for the index that a read has to wait for; the answer comes in [`crate::Ready::reads`], or never: raft
+    /// forgets a question when the leader changes. Ask again after a timeout, each time with a `context` that this
+    /// member never used before.
+    pub fn read_index(&mut self, context: u64) -> Result<(), ReadError> {
+        let raft = &self.raw.raft;
+        let ready = match raft.state {
+            StateRole::Leader => raft.commit_to_current_term(),
+            StateRole::Follower => raft.leader_id != 0,
+            StateRole::Candidate | StateRole::PreCandidate => false,
+        };
+        if !ready {
+            return Err(ReadError::NotReady { leader: self.leader() });
+        }
+        // Contexts of different members meet at the leader, so each carries its member's id.
+        let context = [self.read_prefix, context.to_le_bytes()].concat();
+        self.raw.read_index(context);
+        Ok(())
+    }
+
+    /// Hands leadership over, for a graceful stop. It is done when [`Status::role`] says so, or it times out.
+    pub fn transfer_leadership(&mut self, to: MemberId) {
+        if self.leads() {
+            self.raw.transfer_leader(to);
+        }
+    }
+
+    /// A message to `peer` could not be sent. Without this word raft keeps sending in the dark.
+    pub fn report_unreachable(&mut self, peer: MemberId) {
+        self.raw.report_unreachable(peer);
+    }
+
+    /// How a message of the kind `Snapshot` fared. Without this word the peer stays stuck.
+    pub fn report_snapshot(&mut self, peer: MemberId, delivered: Result<(), ()>) {
+        let status = if delivered.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(peer, status);
+    }
+
+    pub fn status(&self) -> Status {
+        let raft = &self.raw.raft;
+        Status {
+            id: self.config.id,
+            role: translate::role(&raft.soft_state()),
+            term: raft.term,
+            leader: self.leader(),
+            last_index: raft.raft_log.last_index(),
+            persisted: raft.raft_log.persisted,
+            committed: raft.raft_log.committed,
+            applied: raft.raft_log.applied,
+            snapshot_index: raft.store().snapshot_index(),
+            snapshot_wanted: raft.store().snapshot_wanted(),
+            membership: self.membership.clone(),
+        }
+    }
+
+    fn leader(&self) -> Option<MemberId> {
+        Some(self.raw.raft.leader_id).filter(|&id| id != 0)
+    }
+
+    fn last_proposed(&self) -> Proposed {
+        Proposed { term: self.raw.raft.term, index: self.raw.raft.raft_log.last_index() }
+    }
+
+    fn check_may_propose(&self) -> Result<(), ProposeError> {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || raft.prs().get(self.config.id).is_none() {
+            return Err(ProposeError::NotLeader { leader: self.leader().filter(|&id| id != self.config.id) });
+        }
+        if raft.lead_transferee.is_some() {
+            return Err(ProposeError::Transferring);
+        }
+        Ok(())
+    }
+
+    /// A leader never tells a follower to commit more than that follower acknowledged as durable.
+    fn check_log_not_lost(&self, message: &eraftpb::Message) -> Result<(), StepError> {
+        let last_index = self.raw.raft.raft_log.last_index();
+        let current = message.term >= self.raw.raft.term;
+        if message.get_msg_type() == MessageType::MsgHeartbeat && current && message.commit > last_index {
+            return Err(StepError::LostLog { acknowledged: message.commit, last_index });
+        }
+        Ok(())
+    }
+
+    /// Two things must not happen in an election, or raft panics: entries before an unapplied snapshot are looked at,
+    /// and a member that decides alone becomes leader while older writes are in flight.
+    fn may_campaign(&self) -> bool {
+        let alone_with_writes = self.decides_alone() && !self.in_flight.is_empty();
+        self.installing.is_none() && !alone_with_writes
+    }
+
+    fn decides_alone(&self) -> bool {
+        self.raw.raft.promotable() && self.raw.raft.prs().is_singleton()
+    }
+
+    /// Brings raft to rest after any input: a lonely voter leads at once, and the random election timeout that raft
+    /// drew is replaced before anything can look at it.
+    pub(crate) fn settle(&mut self) {
+        let raft = &self.raw.raft;
+        let leaderless = raft.state != StateRole::Leader && raft.leader_id == 0;
+        if leaderless && self.decides_alone() && self.may_campaign() {
+            // Refused only while a membership change waits to be applied; then the next `applied` tries again.
+            let _ = self.raw.campaign();
+        }
+        let timeout = self.config.election_timeout(self.raw.raft.term);
+        self.raw.raft.set_randomized_election_timeout(timeout);
+    }
+
+    /// A joint state can outlive the leader that meant to leave it; raft itself only tries while it applies entries.
+    fn leave_joint_state(&mut self) {
+        let outlived = self.membership.is_joint() && self.membership.auto_leave;
+        if outlived && self.leads() && !self.raw.raft.has_pending_conf() {
+            let _ = self.raw.propose_conf_change(Vec::new(), translate::change_to_raft(&[]));
+        }
+    }
+}
+
+/// What raft would say on applying `change`: by then it is too late to refuse.
+fn check_possible(members: &ProgressTracker, change: &ConfChangeV2) -> raft::Result<()> {
+    let mut changer = Changer::new(members);
+    match change.enter_joint() {
+        Some(auto_leave) => changer.enter_joint(auto_leave, change.get_changes()).map(drop),
+        None => changer.simple(change.get_changes()).map(drop),
+    }
+}
+
+fn check(config: &Config, recovered: &Recovered) -> Result<(), StartError> {
+    if config.id != recovered.id {
+        return Err(StartError::OtherMember { configured: config.id, recovered: recovered.id });
+    }
+    let before = recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index);
+    let follow = recovered.entries.iter().zip(before + 1..).all(|(entry, index)| entry.index == index);
+    if !follow {
+        return Err(StartError::Inconsistent(format!("the entries after index {before} have a gap")));
+    }
+    let (last_index, last_term) = recovered.last();
+    let HardState { term, commit, .. } = recovered.hard_state;
+    if commit < before || commit > last_index || term < last_term {
+        let hard_state = recovered.hard_state;
+        return Err(StartError::Inconsistent(format!(
+            "{hard_state:?} with the log from {before} to {last_index}"
+        )));
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consensus").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
