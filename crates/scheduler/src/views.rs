@@ -1,0 +1,114 @@
+//! What the scheduler needs to know, from the store and from what agents said.
+//!
+//! A replica takes its share of a node from its placement until it has ended there, and whatever is desired of it: a
+//! replica that is stopping still needs its memory.
+
+use std::collections::BTreeMap;
+
+use model::{Desired, MilliCpu, Node, NodeId, Phase, Replica, ReplicaTemplate, RevisionNumber};
+use store::{Observations, State};
+
+use crate::{Amount, NodeView, Pending};
+
+/// What is to be placed, the longest waiting first, and where it could go.
+pub fn views(state: &State, observed: &Observations) -> (Vec<Pending>, Vec<NodeView>) {
+    let nodes = state.nodes().map(|node| (node.info.id, empty(node, observed))).collect();
+    let mut views = Views { observed, nodes, waiting: Vec::new() };
+    for service in state.services() {
+        let demands: BTreeMap<RevisionNumber, Amount> = state
+            .revisions(&service.key)
+            .map(|revision| (revision.number, demand(&revision.template)))
+            .collect();
+        let of = |replica: &Replica| demands.get(&replica.revision).copied().unwrap_or_default();
+        let replicas: Vec<(&Replica, Amount)> =
+            state.replicas_of(&service.key).map(|replica| (&**replica, of(replica))).collect();
+        for slot in replicas.chunk_by(|(a, _), (b, _)| a.slot == b.slot) {
+            views.add_slot(slot);
+        }
+    }
+    let mut waiting = views.waiting;
+    waiting
+        .sort_by_key(|(replica, _)| (replica.created_at, replica.service.clone(), replica.slot, replica.id));
+    let pending = waiting.into_iter().map(|(_, pending)| pending).collect();
+    (pending, views.nodes.into_values().collect())
+}
+
+struct Views<'a> {
+    observed: &'a Observations,
+    nodes: BTreeMap<NodeId, NodeView>,
+    waiting: Vec<(&'a Replica, Pending)>,
+}
+
+impl<'a> Views<'a> {
+    /// Adds the replicas of one slot, each with what it asks for.
+    ///
+    /// One that is only prepared waits for those of its slot that run to end, and takes over their room on its node.
+    /// So a stop-first rollout needs no room for both on a node that is full.
+    fn add_slot(&mut self, slot: &[(&'a Replica, Amount)]) {
+        let runs =
+            |replica: &Replica| replica.desired != Desired::Prepared && !has_ended(replica, self.observed);
+        let held: Vec<(NodeId, Amount)> = slot
+            .iter()
+            .filter(|(replica, _)| runs(replica))
+            .filter_map(|(replica, wants)| Some((replica.node?, *wants)))
+            .collect();
+        for (replica, wants) in slot {
+            let pending = Pending {
+                replica: replica.id,
+                service: replica.service.clone(),
+                revision: replica.revision,
+                wants: *wants,
+                frees: match replica.desired {
+                    Desired::Prepared => held.clone(),
+                    Desired::Running | Desired::Stopped => Vec::new(),
+                },
+            };
+            match replica.node {
+                Some(node) => self.charge(node, replica, pending.wants_on(node)),
+                None if replica.desired != Desired::Stopped => self.waiting.push((replica, pending)),
+                None => {}
+            }
+        }
+    }
+
+    fn charge(&mut self, node: NodeId, replica: &Replica, share: Amount) {
+        let Some(view) = self.nodes.get_mut(&node) else { return };
+        if !has_ended(replica, self.observed) {
+            view.allocated = view.allocated.plus(share);
+        }
+        if replica.desired != Desired::Stopped {
+            view.replicas += 1;
+            let revisions = view.replicas_of.entry(replica.service.clone()).or_default();
+            *revisions.entry(replica.revision).or_default() += 1;
+        }
+    }
+}
+
+/// What is reserved for one replica. Init containers run before the others, one at a time.
+pub fn demand(template: &ReplicaTemplate) -> Amount {
+    let of = |container: &model::ContainerSpec| Amount {
+        cpu: container.resources.cpu.unwrap_or(MilliCpu(0)),
+        memory: container.resources.memory,
+    };
+    let together =
+        template.sidecars.iter().chain([&template.main]).map(of).fold(Amount::NOTHING, Amount::plus);
+    template.init.iter().map(of).fold(together, Amount::at_least)
+}
+
+fn empty(node: &Node, observed: &Observations) -> NodeView {
+    NodeView {
+        id: node.info.id,
+        ready: observed.is_ready(node.info.id),
+        capacity: Amount { cpu: node.info.cpu, memory: node.info.memory },
+        allocated: Amount::NOTHING,
+        replicas_of: BTreeMap::new(),
+        replicas: 0,
+    }
+}
+
+fn has_ended(replica: &Replica, observed: &Observations) -> bool {
+    observed.replica(replica.id).is_some_and(|seen| match seen.phase {
+        Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
+        Phase::Completed | Phase::Failed | Phase::Removed => true,
+    })
+}
