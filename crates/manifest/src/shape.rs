@@ -1,0 +1,235 @@
+//! How one kind of value is read, written and described: the three at once, so that they cannot disagree.
+//!
+//! A [`Shape`] reads a node into a value, writes the value back, and gives its JSON schema. Leaves are in
+//! [`crate::leaf`]; this module has what is built from them: lists, maps and [`record::Record`]. The shapes of a
+//! service are put together in [`crate::describe`], and nothing else in this crate knows the name of a field.
+
+pub(crate) mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::reader::Reader;
+use crate::tree::{Kind, Node, Value};
+
+/// How much of a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// What a person would write: what equals its default is left out.
+    Short,
+    /// With every default spelled out; only what is absent or empty is left out.
+    Full,
+}
+
+/// The named schemas that others refer to.
+#[derive(Debug, Default)]
+pub(crate) struct Defs(pub(crate) Map<String, Json>);
+
+pub(crate) trait Shape {
+    type Value;
+
+    /// The value of the node; none when it is wrong, and then the reader has been told why.
+    fn read(&self, node: &Node, reader: &mut Reader) -> Option<Self::Value>;
+
+    fn write(&self, value: &Self::Value, form: Form) -> Json;
+
+    fn schema(&self, defs: &mut Defs) -> Json;
+}
+
+/// Says that a node is not of the kind that is wanted here. `wanted` completes "must be".
+pub(crate) fn wrong_kind(node: &Node, wanted: &str, reader: &mut Reader) {
+    let path = reader.path().to_string();
+    let (found, help) = match &node.value {
+        Value::List(_) => ("a list", None),
+        Value::Map(_) => ("a map", None),
+        Value::Scalar(scalar) => match scalar.kind() {
+            Kind::Null => {
+                let message = format!("`{path}` has no value");
+                return reader.fault(
+                    node.place(),
+                    message,
+                    Some(format!("it must be {wanted}; or remove the line")),
+                );
+            }
+            Kind::Bool(_) => ("a boolean", None),
+            Kind::Int | Kind::Float => ("a number", None),
+            Kind::Text => ("text", missing_space(&scalar.text)),
+        },
+    };
+    reader.fault(node.place(), format!("`{path}` must be {wanted}, but is {found}"), help);
+}
+
+/// `name:value` is one word in YAML.
+fn missing_space(text: &str) -> Option<String> {
+    let (key, value) = text.split_once(':')?;
+    let is_word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric());
+    (is_word && !value.starts_with("//"))
+        .then(|| format!("an entry has a space after its colon: `{key}: {value}`"))
+}
+
+/// Several of the same, in order. No item at all when one of them is wrong: what refers to them by position must
+/// not find another.
+#[derive(Debug)]
+pub(crate) struct List<S> {
+    pub(crate) item: S,
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+}
+
+impl<S: Shape> List<S> {
+    fn items(&self, node: &Node, reader: &mut Reader) -> Option<Vec<S::Value>> {
+        let Value::List(items) = &node.value else {
+            wrong_kind(node, "a list", reader);
+            return None;
+        };
+        let List { min, max, .. } = self;
+        if !(*min..=*max).contains(&items.len()) {
+            let message = format!("`{}` must have {min} to {max} items, not {}", reader.path(), items.len());
+            reader.fault(node.key_place(), message, None);
+            return None;
+        }
+        let read: Vec<_> =
+            items.iter().enumerate().map(|(i, item)| reader.inside(i, |r| self.item.read(item, r))).collect();
+        read.into_iter().collect()
+    }
+
+    fn schema(&self, defs: &mut Defs) -> Json {
+        let mut schema = json!({ "type": "array", "items": self.item.schema(defs), "maxItems": self.max });
+        if self.min > 0 {
+            schema["minItems"] = json!(self.min);
+        }
+        schema
+    }
+}
+
+impl<S: Shape> Shape for List<S> {
+    type Value = Vec<S::Value>;
+
+    fn read(&self, node: &Node, reader: &mut Reader) -> Option<Self::Value> {
+        self.items(node, reader)
+    }
+
+    fn write(&self, value: &Self::Value, form: Form) -> Json {
+        value.iter().map(|item| self.item.write(item, form)).collect()
+    }
+
+    fn schema(&self, defs: &mut Defs) -> Json {
+        self.schema(defs)
+    }
+}
+
+/// A list without order in which nothing is twice.
+#[derive(Debug)]
+pub(crate) struct Set<S>(pub(crate) List<S>);
+
+impl<S: Shape> Shape for Set<S>
+where
+    S::Value: Ord + std::fmt::Display,
+{
+    type Value = BTreeSet<S::Value>;
+
+    fn read(&self, node: &Node, reader: &mut Reader) -> Option<Self::Value> {
+        let mut set = BTreeSet::new();
+        for (i, item) in self.0.items(node, reader)?.into_iter().enumerate() {
+            if let Some(known) = set.replace(item) {
+                reader.inside(i, |reader| {
+                    let at = match &node.value {
+                        Value::List(nodes) => nodes[i].place(),
+                        Value::Scalar(_) | Value::Map(_) => node.place(),
+                    };
+                    reader.fault(
+                        at,
+                        format!("`{known}` is in the list twice"),
+                        Some("keep one of the two".into()),
+                    );
+                });
+            }
+        }
+        Some(set)
+    }
+
+    fn write(&self, value: &Self::Value, form: Form) -> Json {
+        value.iter().map(|item| self.0.item.write(item, form)).collect()
+    }
+
+    fn schema(&self, defs: &mut Defs) -> Json {
+        let mut schema = self.0.schema(defs);
+        schema["uniqueItems"] = json!(true);
+        schema
+    }
+}
+
+/// Free names to values.
+#[derive(Debug)]
+pub(crate) struct Table<S> {
+    /// Completes "must be", for the names.
+    pub(crate) key_what: &'static str,
+    pub(crate) key_pattern: &'static str,
+    pub(crate) key_is_good: fn(&str) -> bool,
+    pub(crate) value: S,
+}
+
+impl<S: Shape> Shape for Table<S> {
+    type Value = BTreeMap<String, S::Value>;
+
+    fn read(&self, node: &Node, reader: &mut Reader) -> Option<Self::Value> {
+        let Value::Map(entries) = &node.value else {
+            wrong_kind(node, "a map", reader);
+            let is_list = matches!(node.value, Value::List(_));
+            if let (true, Some(fault)) = (is_list, reader.faults.last_mut()) {
+                fault.help.get_or_insert_with(|| "write `NAME: value` on each line, without `-`".to_owned());
+            }
+            return None;
+        };
+        let mut table = BTreeMap::new();
+        for (key, node) in entries {
+            reader.inside(key.as_str(), |reader| {
+                if !(self.key_is_good)(key) {
+                    let message = format!("the name `{key}` must be {}", self.key_what);
+                    reader.fault(node.key_place(), message, None);
+                }
+                if let Some(value) = self.value.read(node, reader) {
+                    table.insert(key.clone(), value);
+                }
+            });
+        }
+        Some(table)
+    }
+
+    fn write(&self, value: &Self::Value, form: Form) -> Json {
+        Json::Object(value.iter().map(|(key, value)| (key.clone(), self.value.write(value, form))).collect())
+    }
+
+    fn schema(&self, defs: &mut Defs) -> Json {
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": self.key_pattern },
+            "additionalProperties": self.value.schema(defs),
+        })
+    }
+}
+
+/// Read and written as something else, where the model has another form than the manifest.
+pub(crate) struct Via<S: Shape, V> {
+    pub(crate) shape: S,
+    /// None only where `shape` has already told the reader what is missing.
+    pub(crate) into: fn(S::Value) -> Option<V>,
+    pub(crate) from: fn(&V, Form) -> S::Value,
+}
+
+impl<S: Shape, V> Shape for Via<S, V> {
+    type Value = V;
+
+    fn read(&self, node: &Node, reader: &mut Reader) -> Option<V> {
+        self.shape.read(node, reader).and_then(self.into)
+    }
+
+    fn write(&self, value: &V, form: Form) -> Json {
+        self.shape.write(&(self.from)(value, form), form)
+    }
+
+    fn schema(&self, defs: &mut Defs) -> Json {
+        self.shape.schema(defs)
+    }
+}

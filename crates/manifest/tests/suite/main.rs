@@ -1,0 +1,7 @@
+//! The tests of this crate from the outside. `UPDATE_GOLDENS=1` writes the expected outputs anew.
+
+#![allow(clippy::unwrap_used)] // What a test unwraps is what it tests.
+
+mod examples;
+mod golden;
+mod shown;
