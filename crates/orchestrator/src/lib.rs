@@ -15,6 +15,7 @@
 //! Start reading at [`reconcile`]; then [`member`] (what is known of one replica), [`draft`] (the plan in the making),
 //! [`rollout`] (which old replica may stop, which new one may start) and [`failure`] (when a revision has failed).
 
+mod counts;
 mod delete;
 mod draft;
 mod failure;
@@ -29,6 +30,7 @@ use store::{Observations, State, Step};
 
 use draft::Draft;
 use failure::Verdict;
+pub use counts::{Counts, counts};
 pub use limits::Limits;
 pub use scale::REPLACE_FAILED_AFTER;
 

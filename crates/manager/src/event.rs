@@ -1,0 +1,233 @@
+//! Everything that can happen to a manager, and everything it can ask of its shell.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use consensus::{PeerMessage, Persist, Snapshot, SnapshotMeta};
+use imbl::OrdMap;
+use model::{
+    Digest, Dispatch, Generation, Name, NodeInfo, Observed, ReplicaId, RevisionNumber, Service, ServiceKey,
+    ServiceSpec, Timestamp, Version, WaitingOn,
+};
+use store::{Observations, Outcome, Rejected, State};
+
+/// Numbers requests, reads and sessions. Chosen by the shell, never used twice by one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+#[derive(Debug)]
+pub enum Event {
+    /// Time for consensus to count; at a steady pace.
+    Tick,
+    Request {
+        id: RequestId,
+        request: Request,
+    },
+    /// Somebody wants to read what was written before now.
+    Read {
+        id: ReadId,
+    },
+    SessionOpened {
+        session: SessionId,
+        hello: Hello,
+    },
+    SessionReport {
+        session: SessionId,
+        report: Report,
+    },
+    SessionClosed {
+        session: SessionId,
+    },
+    Peer(PeerMessage),
+    /// The write with this number, and all before it, are durable.
+    Persisted {
+        number: u64,
+    },
+    /// An `Effect::Snapshot` is durable.
+    SnapshotWritten(Snapshot),
+}
+
+#[derive(Debug)]
+pub enum Effect {
+    /// Make durable, in the order given, then say `Event::Persisted`.
+    Persist(Persist),
+    Send(Vec<PeerMessage>),
+    Reply {
+        id: RequestId,
+        result: Result<Reply, RequestError>,
+    },
+    /// The view holds everything written before the read was asked for.
+    ReadReady {
+        id: ReadId,
+        view: View,
+    },
+    /// Tell an agent.
+    Dispatch {
+        session: SessionId,
+        dispatch: Dispatch,
+    },
+    CloseSession {
+        session: SessionId,
+        reason: String,
+    },
+    /// Encode the state and write it down, then say `Event::SnapshotWritten`. May take its time.
+    Snapshot {
+        meta: SnapshotMeta,
+        state: State,
+    },
+    /// What readers and watchers see from now on.
+    Publish(View),
+    /// This server cannot go on: its disk says what it cannot read.
+    Fatal {
+        reason: String,
+    },
+}
+
+/// What a user or CI asks for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// All or none; with `dry_run` none, but the answer is the same.
+    Apply {
+        declarations: Vec<Declaration>,
+        dry_run: bool,
+    },
+    Delete {
+        services: Vec<ServiceKey>,
+    },
+    Scale {
+        service: ServiceKey,
+        replicas: u32,
+    },
+    /// Back to a kept revision; without a number to the newest stable one that is not running.
+    Undo {
+        service: ServiceKey,
+        to: Option<RevisionNumber>,
+    },
+    /// The same spec as a new revision.
+    Restart {
+        service: ServiceKey,
+    },
+}
+
+/// A service as a manifest declares it; images need no digest yet.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    pub service: ServiceKey,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub spec: ServiceSpec,
+    pub expects: Option<Version>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// In the order of what was asked.
+    pub applied: Vec<Applied>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub service: ServiceKey,
+    pub outcome: Outcome,
+    pub generation: Generation,
+    /// As it was before, for showing what changes.
+    pub previous: Option<Arc<Service>>,
+    /// As it is now; none once deleted.
+    pub current: Option<Arc<Service>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("this server does not lead the cluster")]
+    NotLeader { leader: Option<u64> },
+    #[error("{}", list(.0))]
+    Rejected(Vec<Rejected>),
+    #[error(
+        "image {reference:?} of service {service}, container {container}, is on no node; \
+         load it with `wharf image load`, or name one that `wharf image ls` shows"
+    )]
+    UnknownImage { service: ServiceKey, container: Name, reference: String },
+    #[error("no node is ready yet, so image {reference:?} cannot be looked up; try again shortly")]
+    NoNodes { reference: String },
+    #[error("service {service} has no stable revision to go back to")]
+    NothingToUndo { service: ServiceKey },
+    #[error(
+        "leadership changed while this was being written; whether it was is not known: look, then try again"
+    )]
+    LeadershipLost,
+    #[error(
+        "this is {bytes} bytes, and at most {max} can be written at once; apply fewer services at a time"
+    )]
+    TooLarge { bytes: u64, max: u64 },
+    #[error("too much is being written; try again shortly")]
+    Overloaded,
+}
+
+fn list(rejected: &[Rejected]) -> String {
+    rejected.iter().map(Rejected::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The first thing an agent says in a session: its host, and everything it observes.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    pub info: NodeInfo,
+    pub observed: Vec<Observed>,
+    /// Reference in its normal form, and manifest digest.
+    pub images: Vec<(String, Digest)>,
+}
+
+/// What changed on a node since it last said so.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub observed: Vec<Observed>,
+    pub exits: Vec<ContainerExit>,
+    /// The complete list, when it changed.
+    pub images: Option<Vec<(String, Digest)>>,
+}
+
+/// A container ended: said once, kept in the log.
+#[derive(Clone, Debug)]
+pub struct ContainerExit {
+    pub replica: ReplicaId,
+    pub container: Name,
+    pub exit: model::Exit,
+    pub restarts: u32,
+}
+
+/// Everything a reader can see, at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub state: State,
+    pub observed: Observations,
+    pub waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
+    pub is_leader: bool,
+    pub leader: Option<u64>,
+}
+
+impl View {
+    /// What a service waits for; nothing when it is at rest.
+    pub fn waiting_on(&self, service: &ServiceKey) -> &[WaitingOn] {
+        self.waiting_on.get(service).map_or(&[], |waiting| waiting)
+    }
+
+    /// How many slots of a service are ready, available and up to date.
+    pub fn counts(&self, service: &ServiceKey, now: Timestamp) -> orchestrator::Counts {
+        orchestrator::counts(&self.state, &self.observed, service, now)
+    }
+
+    /// What the replicas placed on each node reserve.
+    pub fn node_loads(&self) -> Vec<scheduler::NodeView> {
+        scheduler::views(&self.state, &self.observed).1
+    }
+
+    /// When the view's leader was told of a node's silence, if it is silent.
+    pub fn silent_since(&self, node: model::NodeId) -> Option<Timestamp> {
+        let report = self.observed.node(node)?;
+        (report.status == store::NodeStatus::Unknown).then_some(report.since)
+    }
+}
