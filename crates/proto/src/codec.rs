@@ -115,7 +115,7 @@ impl Objects {
             Record::Replica(replica) => self.replicas.push(replica.try_into().within("replica")?),
             Record::Node(node) => self.nodes.push(node.try_into().within("node")?),
             Record::Event(event) => self.events.push(event.try_into().within("event")?),
-            Record::Begin(_) | Record::End(_) => return Err(Problem::Overlong).within("begin"),
+            Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
         }
         Ok(())
     }

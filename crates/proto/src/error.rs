@@ -43,6 +43,8 @@ pub enum Problem {
     Cut,
     #[error("goes on after its end")]
     Overlong,
+    #[error("comes a second time")]
+    Repeated,
     #[error("holds {found} objects, and its end says {said}")]
     Count { found: u64, said: u64 },
 }

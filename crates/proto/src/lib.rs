@@ -20,9 +20,15 @@ mod field;
 mod log;
 mod observed;
 pub mod reason;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod round_trip;
 pub mod session;
 mod spec;
 mod state;
+#[cfg(test)]
+mod strategies;
 mod waiting;
 
 pub use error::{DecodeError, Problem};

@@ -1,0 +1,55 @@
+//! Commands and their steps.
+
+use model::{NodeId, ReplicaId, Version};
+use proptest::{collection::vec, option, prelude::*};
+use store::{Apply, Command, Placement, Step};
+
+use super::{
+    desired, event, hash, key, map, node_info, number, replica_id, slot, spec, stop_reason, text, time,
+};
+
+pub(crate) fn command() -> impl Strategy<Value = Command> {
+    let version = || any::<u64>().prop_map(Version);
+    let placement =
+        any::<(u64, u64)>().prop_map(|(id, node)| Placement { replica: ReplicaId(id), node: NodeId(node) });
+    prop_oneof![
+        (key(), map(), map(), spec(), hash(), option::of(version()), time()).prop_map(
+            |(service, labels, annotations, spec, hash, expects, at)| {
+                Command::Apply(Apply { service, labels, annotations, spec, hash, expects, at })
+            }
+        ),
+        (key(), time()).prop_map(|(service, at)| Command::Delete { service, at }),
+        (key(), any::<u32>(), time()).prop_map(|(service, replicas, at)| Command::Scale {
+            service,
+            replicas,
+            at
+        }),
+        (key(), number(), time()).prop_map(|(service, to, at)| Command::Undo { service, to, at }),
+        (node_info(), time()).prop_map(|(info, at)| Command::Register { info, at }),
+        (vec(placement, 0..4), time()).prop_map(|(placements, at)| Command::Place { placements, at }),
+        (key(), version(), vec(step(), 0..5), time()).prop_map(|(service, based_on, steps, at)| {
+            Command::Progress { service, based_on, steps, at }
+        }),
+        vec(event(), 0..4).prop_map(|events| Command::Record { events }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (replica_id(), slot(), number(), desired()).prop_map(|(id, slot, revision, desired)| Step::Create {
+            id,
+            slot,
+            revision,
+            desired
+        }),
+        replica_id().prop_map(|id| Step::Start { id }),
+        (replica_id(), stop_reason()).prop_map(|(id, reason)| Step::Stop { id, reason }),
+        replica_id().prop_map(|id| Step::Forget { id }),
+        any::<u32>().prop_map(|available| Step::Progressed { available }),
+        Just(Step::Complete),
+        (number(), text()).prop_map(|(back_to, reason)| Step::RollBack { back_to, reason }),
+        Just(Step::RolledBack),
+        text().prop_map(|reason| Step::Pause { reason }),
+        Just(Step::Remove),
+    ]
+}

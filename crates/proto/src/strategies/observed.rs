@@ -1,0 +1,114 @@
+//! What agents see, and what they are told.
+
+use std::sync::Arc;
+
+use model::{
+    Assignment, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, Observed, Phase,
+    Timeline,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+use super::{address, key, name, number, replica_id, size, slot, span, template, text, time};
+
+pub(crate) fn observed() -> impl Strategy<Value = Observed> {
+    let containers = vec(container(), 0..3);
+    let address = option::of(address());
+    (replica_id(), phase(), option::of(time()), timeline(), address, containers, option::of(text())).prop_map(
+        |(replica, phase, ready_since, timeline, address, containers, message)| Observed {
+            replica,
+            phase,
+            ready_since,
+            timeline,
+            address,
+            containers,
+            message,
+        },
+    )
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Assigned),
+        Just(Phase::Preparing),
+        Just(Phase::Prepared),
+        Just(Phase::Running),
+        Just(Phase::Stopping),
+        Just(Phase::Completed),
+        Just(Phase::Failed),
+        Just(Phase::Removed),
+    ]
+}
+
+fn timeline() -> impl Strategy<Value = Timeline> {
+    let step = || option::of(time());
+    (step(), step(), step(), step()).prop_map(|(received, image_ready, started, ready)| Timeline {
+        received,
+        image_ready,
+        started,
+        ready,
+    })
+}
+
+fn container() -> impl Strategy<Value = ContainerObserved> {
+    let state = prop_oneof![
+        Just(ContainerState::Waiting),
+        (any::<u32>(), time(), any::<bool>()).prop_map(|(pid, since, ready)| ContainerState::Running {
+            pid,
+            since,
+            ready
+        }),
+        time().prop_map(|until| ContainerState::BackingOff { until }),
+        Just(ContainerState::Ended),
+    ];
+    (name(), state, any::<u32>(), option::of(exit()))
+        .prop_map(|(name, state, restarts, last_exit)| ContainerObserved { name, state, restarts, last_exit })
+}
+
+pub(crate) fn exit() -> impl Strategy<Value = Exit> {
+    let cause = prop_oneof![
+        any::<u8>().prop_map(ExitCause::Code),
+        any::<u8>().prop_map(ExitCause::Signal),
+        (size(), size()).prop_map(|(limit, peak)| ExitCause::OutOfMemory { limit, peak }),
+        (text(), text()).prop_map(|(probe, detail)| ExitCause::ProbeFailed { probe, detail }),
+        text().prop_map(|reason| ExitCause::NotStarted { reason }),
+        Just(ExitCause::Unknown),
+    ];
+    (cause, time(), span()).prop_map(|(cause, at, ran_for)| Exit { cause, at, ran_for })
+}
+
+pub(crate) fn desired() -> impl Strategy<Value = Desired> {
+    prop_oneof![Just(Desired::Prepared), Just(Desired::Running), Just(Desired::Stopped)]
+}
+
+/// Replicas of few revisions, so that some share a template.
+pub(crate) fn assignments() -> impl Strategy<Value = Vec<Assignment>> {
+    let templates = vec(template().prop_map(Arc::new), 1..3);
+    let replicas = vec((replica_id(), key(), slot(), number(), desired(), any::<usize>()), 0..5);
+    (templates, replicas).prop_map(|(templates, replicas)| {
+        let assignment = |(replica, service, slot, revision, desired, pick)| Assignment {
+            replica,
+            service,
+            slot,
+            revision,
+            desired,
+            template: Arc::clone(&templates[pick % templates.len()]),
+        };
+        replicas.into_iter().map(assignment).collect()
+    })
+}
+
+pub(crate) fn dispatch() -> impl Strategy<Value = Dispatch> {
+    let removed = vec(replica_id(), 0..3);
+    prop_oneof![
+        (any::<u64>(), assignments())
+            .prop_map(|(sequence, assignments)| Dispatch::Full { sequence, assignments }),
+        (any::<u64>(), any::<u64>(), assignments(), removed).prop_map(
+            |(follows, sequence, changed, removed)| Dispatch::Increment {
+                follows,
+                sequence,
+                changed,
+                removed
+            }
+        ),
+    ]
+}

@@ -1,0 +1,241 @@
+//! The objects of the store, events, and whole states.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use model::{
+    Event, EventKind, Generation, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout,
+    RolloutPhase, Service, StopReason, Unplaceable, Version, WaitingOn,
+};
+use proptest::{collection::vec, option, prelude::*};
+use store::State;
+
+use super::{
+    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, spec, template,
+    text, time,
+};
+
+pub(crate) fn service() -> impl Strategy<Value = Service> {
+    let counters = (any::<u64>(), any::<u64>(), number());
+    (key(), map(), map(), spec(), counters, time(), rollout(), option::of(time())).prop_map(
+        |(key, labels, annotations, spec, counters, created_at, rollout, deleting_since)| Service {
+            key,
+            labels,
+            annotations,
+            spec,
+            generation: Generation(counters.0),
+            version: Version(counters.1),
+            created_at,
+            revision: counters.2,
+            rollout,
+            deleting_since,
+        },
+    )
+}
+
+fn rollout() -> impl Strategy<Value = Rollout> {
+    let phase = prop_oneof![
+        Just(RolloutPhase::Progressing),
+        time().prop_map(|at| RolloutPhase::Completed { at }),
+        (number(), text()).prop_map(|(back_to, reason)| RolloutPhase::RollingBack { back_to, reason }),
+        (number(), text(), time()).prop_map(|(back_to, reason, at)| RolloutPhase::RolledBack {
+            back_to,
+            reason,
+            at
+        }),
+        (text(), time()).prop_map(|(reason, at)| RolloutPhase::Paused { reason, at }),
+    ];
+    (any::<u64>(), option::of(number()), number(), time(), time(), any::<u32>(), phase).prop_map(
+        |(generation, from, to, started_at, progressed_at, available, phase)| Rollout {
+            generation: Generation(generation),
+            from,
+            to,
+            started_at,
+            progressed_at,
+            available,
+            phase,
+        },
+    )
+}
+
+pub(crate) fn revision() -> impl Strategy<Value = Revision> {
+    let status = prop_oneof![
+        Just(RevisionStatus::Untried),
+        Just(RevisionStatus::Stable),
+        text().prop_map(|reason| RevisionStatus::Failed { reason }),
+    ];
+    (number(), hash(), template(), any::<u64>(), time(), status).prop_map(
+        |(number, hash, template, generation, created_at, status)| Revision {
+            number,
+            hash,
+            template: Arc::new(template),
+            generation: Generation(generation),
+            created_at,
+            status,
+        },
+    )
+}
+
+pub(crate) fn hash() -> impl Strategy<Value = RevisionHash> {
+    any::<[u8; 32]>().prop_map(RevisionHash)
+}
+
+pub(crate) fn replica() -> impl Strategy<Value = Replica> {
+    let placed = (option::of(node_id()), option::of(time()));
+    (replica_id(), key(), slot(), number(), placed, desired(), time(), option::of(stop_reason())).prop_map(
+        |(id, service, slot, revision, (node, placed_at), desired, created_at, stop_reason)| Replica {
+            id,
+            service,
+            slot,
+            revision,
+            node,
+            desired,
+            created_at,
+            placed_at,
+            stop_reason,
+        },
+    )
+}
+
+pub(crate) fn stop_reason() -> impl Strategy<Value = StopReason> {
+    prop_oneof![
+        Just(StopReason::ScaledDown),
+        number().prop_map(|by| StopReason::Replaced { by }),
+        text().prop_map(|reason| StopReason::Failed { reason }),
+        Just(StopReason::Deleted),
+    ]
+}
+
+pub(crate) fn node_info() -> impl Strategy<Value = NodeInfo> {
+    (node_id(), name(), map(), cpu(), size(), address(), text()).prop_map(
+        |(id, name, labels, cpu, memory, address, agent_version)| NodeInfo {
+            id,
+            name,
+            labels,
+            cpu,
+            memory,
+            address,
+            agent_version,
+        },
+    )
+}
+
+pub(crate) fn node() -> impl Strategy<Value = Node> {
+    (node_info(), time(), any::<u64>()).prop_map(|(info, registered_at, version)| Node {
+        info,
+        registered_at,
+        version: Version(version),
+    })
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    (time(), option::of(key()), prop_oneof![rollout_event(), replica_event()])
+        .prop_map(|(at, service, kind)| Event { at, service, kind })
+}
+
+fn rollout_event() -> impl Strategy<Value = EventKind> {
+    prop_oneof![
+        text().prop_map(|change| EventKind::Applied { change }),
+        Just(EventKind::Deleted),
+        (option::of(number()), number()).prop_map(|(from, to)| EventKind::RolloutStarted { from, to }),
+        number().prop_map(|to| EventKind::RolloutCompleted { to }),
+        (number(), number(), text()).prop_map(|(from, back_to, reason)| EventKind::RollbackStarted {
+            from,
+            back_to,
+            reason
+        }),
+        number().prop_map(|back_to| EventKind::RollbackCompleted { back_to }),
+        (number(), text()).prop_map(|(to, reason)| EventKind::RolloutPaused { to, reason }),
+    ]
+}
+
+fn replica_event() -> impl Strategy<Value = EventKind> {
+    prop_oneof![
+        (replica_id(), slot(), node_id()).prop_map(|(replica, slot, node)| EventKind::ReplicaPlaced {
+            replica,
+            slot,
+            node
+        }),
+        (slot(), unplaceable()).prop_map(|(slot, reason)| EventKind::ReplicaUnplaceable { slot, reason }),
+        (replica_id(), slot(), text()).prop_map(|(replica, slot, reason)| EventKind::ReplicaStopping {
+            replica,
+            slot,
+            reason
+        }),
+        (replica_id(), slot(), text()).prop_map(|(replica, slot, reason)| EventKind::ReplicaFailed {
+            replica,
+            slot,
+            reason
+        }),
+        (replica_id(), slot(), name(), exit(), any::<u32>()).prop_map(
+            |(replica, slot, container, exit, restarts)| EventKind::ContainerExited {
+                replica,
+                slot,
+                container,
+                exit,
+                restarts,
+            }
+        ),
+        (node_id(), name()).prop_map(|(node, name)| EventKind::NodeRegistered { node, name }),
+    ]
+}
+
+fn unplaceable() -> impl Strategy<Value = Unplaceable> {
+    (any::<[u32; 4]>(), cpu(), size(), cpu(), size()).prop_map(
+        |(
+            [nodes, not_ready, too_little_cpu, too_little_memory],
+            wants_cpu,
+            wants_memory,
+            free,
+            most_free,
+        )| {
+            Unplaceable {
+                nodes,
+                not_ready,
+                too_little_cpu,
+                too_little_memory,
+                wants_cpu,
+                wants_memory,
+                most_free_cpu: free,
+                most_free_memory: most_free,
+            }
+        },
+    )
+}
+
+pub(crate) fn waiting_on() -> impl Strategy<Value = WaitingOn> {
+    prop_oneof![
+        (slot(), unplaceable()).prop_map(|(slot, reason)| WaitingOn::Placement { slot, reason }),
+        (slot(), node_id(), option::of(text())).prop_map(|(slot, node, message)| WaitingOn::Preparation {
+            slot,
+            node,
+            message
+        }),
+        (slot(), time(), time(), option::of(text())).prop_map(|(slot, since, deadline, message)| {
+            WaitingOn::Readiness { slot, since, deadline, message }
+        }),
+        (slot(), time()).prop_map(|(slot, until)| WaitingOn::MinReady { slot, until }),
+        (slot(), number()).prop_map(|(slot, revision)| WaitingOn::Stop { slot, revision }),
+        any::<(u32, u32)>().prop_map(|(ready, must_be)| WaitingOn::Availability { ready, must_be }),
+        (slot(), node_id()).prop_map(|(slot, node)| WaitingOn::Node { slot, node }),
+        text().prop_map(|reason| WaitingOn::Decision { reason }),
+    ]
+}
+
+/// Objects in the order of their keys: two services that publish one port are told apart by who comes last.
+pub(crate) fn state() -> impl Strategy<Value = State> {
+    let revisions = vec((key(), revision()), 0..3);
+    (
+        any::<u64>(),
+        vec(service(), 0..3),
+        revisions,
+        vec(replica(), 0..4),
+        vec(node(), 0..3),
+        vec(event(), 0..4),
+    )
+        .prop_map(|(version, services, revisions, replicas, nodes, events)| {
+            let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
+            let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
+            let (services, replicas) = (services.into_values(), replicas.into_values());
+            State::restore(Version(version), services, revisions, replicas, nodes, events)
+        })
+}
