@@ -1,0 +1,151 @@
+//! All that the core asks the shell to do.
+//!
+//! The order is part of the meaning. A list returned by [`super::Core::handle`] holds at most one [`Action::Save`],
+//! and it comes first: it must be durable before anything after it is executed. The rest of a list may run in
+//! parallel, except that the actions of one replica are executed in the order in which they were returned, over all lists.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use model::{Assignment, Exit, ImageRef, Millis, Name, Observed, Protocol, ReplicaId, ServiceKey, Slot};
+
+use super::{ContainerId, ProbeKind, Record};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write to the ledger, and wait until it is on the disk.
+    Save(Vec<Change>),
+    /// Replace all published ports by these. Answered by `Balanced` once it is in force.
+    Balance { serial: u64, ports: Vec<Published> },
+    /// Check the images, make the sandbox, at the address that it had before if it had one. Idempotent; answered by `Prepared`.
+    Prepare { assignment: Assignment, address: Option<Ipv4Addr> },
+    /// Answered by `Started`, and later by `Exited` if it was.
+    StartContainer { id: ContainerId, assignment: Assignment, address: Ipv4Addr },
+    /// Ask the container to end.
+    Signal { id: ContainerId, signal: StopSignal },
+    /// End it now, with everything inside.
+    Kill { id: ContainerId },
+    /// Run one probe once. Always answered by `Probed`, at the latest after the timeout.
+    Probe { id: ContainerId, kind: ProbeKind, target: ProbeTarget, timeout: Millis },
+    /// The container's exit is saved: delete the runtime's record, and what this attempt wrote.
+    Discard { id: ContainerId },
+    /// Delete containers, snapshots, sandbox and directories of the replica. Answered by `Cleaned`.
+    Clean { replica: ReplicaId, service: Option<ServiceKey> },
+    /// Tell the control plane: these changed.
+    Report(Vec<Observed>),
+    /// Tell the control plane, for the story that people read.
+    Exits(Vec<ContainerExit>),
+    /// An increment is missing: open the session again, to be told everything.
+    ReopenSession,
+}
+
+/// One change of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Put(Box<Record>),
+    Forget(ReplicaId),
+}
+
+/// A port of the node, and the ready replicas behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub port: u16,
+    pub protocol: Protocol,
+    /// Sorted; empty while none is ready.
+    pub backends: Vec<SocketAddrV4>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    Number(u8),
+    /// What the image's config says, else SIGTERM.
+    OfImage(ImageRef),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeTarget {
+    Http { address: SocketAddrV4, path: String },
+    Tcp { address: SocketAddrV4 },
+    Exec { command: Vec<String> },
+}
+
+/// A container ended without having been asked to by the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerExit {
+    pub replica: ReplicaId,
+    pub service: ServiceKey,
+    pub slot: Slot,
+    pub container: Name,
+    pub exit: Exit,
+    /// How often it had been started again until then.
+    pub restarts: u32,
+}
+
+impl fmt::Display for Action {
+    /// One line for logs and tests. Reports are shown by their replica and phase only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Save(changes) => {
+                f.write_str("save")?;
+                changes.iter().try_for_each(|change| match change {
+                    Change::Put(record) => write!(f, " {}", record.id()),
+                    Change::Forget(replica) => write!(f, " -{replica}"),
+                })
+            }
+            Action::Balance { serial, ports } => {
+                write!(f, "balance #{serial}")?;
+                ports.iter().try_for_each(|port| write!(f, " {port}"))
+            }
+            Action::Prepare { assignment, address } => {
+                write!(f, "prepare {}", assignment.replica)?;
+                address.map_or(Ok(()), |address| write!(f, " at {address}"))
+            }
+            Action::StartContainer { id, .. } => write!(f, "start {id}"),
+            Action::Signal { id, signal } => write!(f, "signal {id} {signal}"),
+            Action::Kill { id } => write!(f, "kill {id}"),
+            Action::Probe { id, kind, target, timeout } => {
+                write!(f, "probe {id} {} {target} within {timeout}", kind.as_str())
+            }
+            Action::Discard { id } => write!(f, "discard {id}"),
+            Action::Clean { replica, .. } => write!(f, "clean {replica}"),
+            Action::Report(all) => {
+                f.write_str("report")?;
+                all.iter().try_for_each(|one| write!(f, " {} {}", one.replica, one.phase.as_str()))
+            }
+            Action::Exits(exits) => {
+                f.write_str("exits")?;
+                exits.iter().try_for_each(|e| {
+                    write!(f, " {}.{}: {} (restarts {})", e.replica, e.container, e.exit.cause, e.restarts)
+                })
+            }
+            Action::ReopenSession => f.write_str("reopen session"),
+        }
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}={:?}", self.port, self.protocol.as_str(), self.backends)
+    }
+}
+
+impl fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopSignal::Number(number) => write!(f, "{number}"),
+            StopSignal::OfImage(_) => f.write_str("of image"),
+        }
+    }
+}
+
+impl fmt::Display for ProbeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeTarget::Http { address, path } => write!(f, "http://{address}{path}"),
+            ProbeTarget::Tcp { address } => write!(f, "tcp {address}"),
+            ProbeTarget::Exec { command } => write!(f, "exec {command:?}"),
+        }
+    }
+}

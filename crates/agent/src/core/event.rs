@@ -1,0 +1,72 @@
+//! All that can happen to the core.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use model::{Dispatch, Exit, ReplicaId, Timestamp};
+
+use super::{ContainerId, Record};
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// What the ledger holds, at start. Comes first, once.
+    Restored(Vec<Record>),
+    /// What is really there, at start. Comes second, once; nothing is touched before it.
+    Adopted(Found),
+    /// The control plane says what it wants.
+    Assigned(Dispatch),
+    /// A `Prepare` ended.
+    Prepared { replica: ReplicaId, result: Result<Ipv4Addr, PrepareError> },
+    /// A `StartContainer` ended: the process' id on the host, or why there is none.
+    Started { id: ContainerId, result: Result<u32, String> },
+    /// A container's first process ended, and with it everything inside.
+    Exited { id: ContainerId, exit: Exit },
+    /// A `Probe` ended; how it failed in words.
+    Probed { id: ContainerId, kind: ProbeKind, result: Result<(), String> },
+    /// The `Balance` of this serial number is in force.
+    Balanced { serial: u64 },
+    /// A `Clean` ended; why something is left in words.
+    Cleaned { replica: ReplicaId, result: Result<(), String> },
+    /// The time that [`super::Core::next_wake`] named has come.
+    Wake,
+    /// Stop every container and leave nothing behind, but remember what is desired: the next start begins anew.
+    Shutdown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct PrepareError {
+    pub reason: String,
+    /// Trying again cannot help, such as for an image that this node does not have.
+    pub permanent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeKind {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+impl ProbeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProbeKind::Startup => "startup",
+            ProbeKind::Readiness => "readiness",
+            ProbeKind::Liveness => "liveness",
+        }
+    }
+}
+
+/// What an earlier agent left on this host.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub containers: Vec<(ContainerId, FoundState)>,
+    /// Replicas that have a network namespace, or anything else beside containers.
+    pub sandboxes: BTreeSet<ReplicaId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundState {
+    Running { pid: u32, since: Timestamp },
+    Exited(Exit),
+}

@@ -1,0 +1,241 @@
+//! The agent's core: from what is desired, what is there and the time, to what is to be done. Pure.
+//!
+//! [`Core::handle`] takes one [`Event`] and returns [`Action`]s; [`Core::next_wake`] tells when it wants to be woken.
+//! It reads no clock, does no I/O and draws no random number, so that the shell, the scripts in `tests/scripts` and the
+//! simulator drive the same code.
+//!
+//! What always holds:
+//! - What an action depends on is saved before it: a list's `Save` comes first and must be durable before the rest.
+//! - Before both `Restored` and `Adopted` were handled, nothing is started, stopped or removed.
+//! - A container is started only after the exit of its attempt before was processed: two never run at once.
+//! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.
+//! - The desired state of a replica only moves forward, whatever order messages come in.
+//!
+//! Start reading at [`replica`]: `next_step` is the table that everything hangs on. Then [`container`] (starts, exits,
+//! probes), [`stopping`], [`adoption`] (after a restart of the agent) and [`dispatch`] (what the control plane says).
+
+mod adoption;
+mod balance;
+mod container;
+mod dispatch;
+mod intruders;
+mod observe;
+mod probes;
+mod replica;
+mod stopping;
+
+mod action;
+mod event;
+mod id;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Observed, Phase, ReplicaId, Timestamp};
+
+pub use action::{Action, Change, ContainerExit, ProbeTarget, Published, StopSignal};
+pub use event::{Event, Found, FoundState, PrepareError, ProbeKind};
+pub use id::{ContainerId, ContainerIdError};
+pub use record::{ContainerRecord, Record, Stage};
+
+use balance::Balancer;
+use intruders::Intruders;
+use replica::{Effects, Replica};
+
+#[derive(Debug, Default)]
+pub struct Core {
+    life: Life,
+    replicas: BTreeMap<ReplicaId, Replica>,
+    intruders: Intruders,
+    balancer: Balancer,
+    /// Of the last dispatch; none while increments cannot be followed.
+    sequence: Option<u64>,
+}
+
+/// How far the core is in its own life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Life {
+    /// The ledger or the host is not known yet: remember what is said, touch nothing.
+    #[default]
+    InDoubt,
+    Active,
+    /// Everything is to end; nothing is reported, since nothing of it was desired.
+    Closing,
+}
+
+impl Core {
+    pub fn new() -> Core {
+        Core::default()
+    }
+
+    /// Everything that follows from `event`. See [`Action`] for the order in which it must be executed.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        let mut out = Effects::default();
+        let touched = self.take_in(now, event, &mut out);
+        let mut standing_changed = false;
+        if self.life != Life::InDoubt {
+            self.intruders.step(now, &mut out);
+            for id in &touched {
+                standing_changed |= self.step(now, *id, &mut out);
+            }
+        }
+        self.finish(now, &touched, standing_changed, out)
+    }
+
+    /// When to send [`Event::Wake`] at the latest.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        match self.life {
+            Life::InDoubt => None,
+            Life::Active | Life::Closing => self.wakes().map(|(_, at)| at).chain(self.intruders.wake()).min(),
+        }
+    }
+
+    /// All that is known, for a session that has just been opened.
+    pub fn observed(&self) -> Vec<Observed> {
+        self.replicas.values().map(Replica::observed).collect()
+    }
+
+    /// Whether, after [`Event::Shutdown`], nothing is left on the host that could be cleaned up.
+    pub fn is_closed(&self) -> bool {
+        let is_gone = |replica: &Replica| match replica.record.phase {
+            Phase::Assigned | Phase::Removed => true,
+            Phase::Completed | Phase::Failed => replica.is_clean(),
+            Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
+        };
+        self.life == Life::Closing && self.intruders.is_empty() && self.replicas.values().all(is_gone)
+    }
+
+    fn wakes(&self) -> impl Iterator<Item = (ReplicaId, Timestamp)> {
+        let unblocked = self.replicas.iter().filter(|(id, _)| !self.intruders.block(**id));
+        unblocked.filter_map(|(id, replica)| Some((*id, replica.wake()?)))
+    }
+
+    /// Notes what happened. Returns the replicas for which something may follow from it.
+    fn take_in(&mut self, now: Timestamp, event: Event, out: &mut Effects) -> BTreeSet<ReplicaId> {
+        match event {
+            Event::Restored(records) => {
+                for record in records {
+                    let saved = Some(record.clone());
+                    let replica = Replica { saved, ..Replica::new(record) };
+                    self.replicas.insert(replica.id(), replica);
+                }
+                BTreeSet::new()
+            }
+            Event::Adopted(found) => {
+                self.life = Life::Active;
+                self.adopt(now, found, out)
+            }
+            Event::Assigned(dispatch) => self.assigned(now, dispatch, out),
+            Event::Prepared { replica, result } => self.tell(replica, |r| r.prepared(now, result)),
+            Event::Started { id, result } => {
+                self.tell_container(&id, out, |r, index, out| r.started(now, index, result, out))
+            }
+            Event::Exited { id, exit } => {
+                if self.intruders.exited(&id, out) {
+                    return BTreeSet::from([id.replica]);
+                }
+                self.tell_container(&id, out, |r, index, out| r.exited(now, index, exit, out))
+            }
+            Event::Probed { id, kind, result } => {
+                self.tell_container(&id, out, |r, index, out| r.probed(now, index, kind, result, out))
+            }
+            Event::Balanced { serial } => {
+                self.balancer.confirmed(serial);
+                self.replicas.values_mut().for_each(|replica| replica.balanced(now, serial));
+                // The pauses that begin now are waited for by the wake.
+                BTreeSet::new()
+            }
+            Event::Cleaned { replica, result } if self.intruders.block(replica) => {
+                self.intruders.cleaned(now, replica, result);
+                BTreeSet::from([replica])
+            }
+            Event::Cleaned { replica, result } => self.tell(replica, |r| r.cleaned(now, result)),
+            Event::Wake => self.wakes().filter(|(_, at)| *at <= now).map(|(id, _)| id).collect(),
+            Event::Shutdown => {
+                self.life = Life::Closing;
+                self.replicas.keys().copied().collect()
+            }
+        }
+    }
+
+    fn tell(&mut self, id: ReplicaId, what: impl FnOnce(&mut Replica)) -> BTreeSet<ReplicaId> {
+        self.replicas.get_mut(&id).map(what).map(|()| id).into_iter().collect()
+    }
+
+    /// News of an attempt that is not the present one changes nothing.
+    fn tell_container(
+        &mut self,
+        id: &ContainerId,
+        out: &mut Effects,
+        what: impl FnOnce(&mut Replica, usize, &mut Effects),
+    ) -> BTreeSet<ReplicaId> {
+        let Some(replica) = self.replicas.get_mut(&id.replica) else { return BTreeSet::new() };
+        let Some(index) = replica.index_of(id) else { return BTreeSet::new() };
+        what(replica, index, out);
+        BTreeSet::from([id.replica])
+    }
+
+    /// Whether the balancer has to be looked at.
+    fn step(&mut self, now: Timestamp, id: ReplicaId, out: &mut Effects) -> bool {
+        if self.intruders.block(id) {
+            return false;
+        }
+        let closing = self.life == Life::Closing;
+        let Some(replica) = self.replicas.get_mut(&id) else { return false };
+        replica.step(now, closing, out);
+        replica.weighed != Some(replica.standing())
+    }
+
+    /// Puts what is to be saved first, then the balancer, then what the replicas asked for.
+    fn finish(
+        &mut self,
+        now: Timestamp,
+        touched: &BTreeSet<ReplicaId>,
+        weigh: bool,
+        out: Effects,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.life != Life::InDoubt && (weigh || !self.balancer.was_ordered()) {
+            self.weigh(now, &mut actions);
+        }
+        actions.extend(out.actions);
+        let (changes, reports) = self.account(touched);
+        if !reports.is_empty() {
+            actions.push(Action::Report(reports));
+        }
+        if !out.exits.is_empty() {
+            actions.push(Action::Exits(out.exits));
+        }
+        if !changes.is_empty() {
+            actions.insert(0, Action::Save(changes));
+        }
+        actions
+    }
+
+    fn weigh(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        actions.extend(self.balancer.update(self.replicas.values()));
+        for replica in self.replicas.values_mut() {
+            self.balancer.let_go(replica, now);
+            replica.weighed = Some(replica.standing());
+        }
+    }
+
+    /// What the ledger and the control plane do not know yet. Forgets what was dropped and is gone.
+    fn account(&mut self, touched: &BTreeSet<ReplicaId>) -> (Vec<Change>, Vec<Observed>) {
+        let (mut changes, mut reports) = (Vec::new(), Vec::new());
+        for id in touched {
+            let Some(replica) = self.replicas.get_mut(id) else { continue };
+            if self.life == Life::Active {
+                reports.extend(replica.news());
+            }
+            if replica.record.dropped && replica.record.phase == Phase::Removed {
+                self.replicas.remove(id);
+                changes.push(Change::Forget(*id));
+            } else if replica.saved.as_ref() != Some(&replica.record) {
+                replica.saved = Some(replica.record.clone());
+                changes.push(Change::Put(Box::new(replica.record.clone())));
+            }
+        }
+        (changes, reports)
+    }
+}

@@ -1,0 +1,331 @@
+//! One replica: what is remembered of it, what is known of it now, and the step that brings it closer to what is desired.
+//!
+//! Every event changes the state; `step` then looks at the state alone and does what follows, again and again until
+//! nothing more does. So it does not matter in which order events come, or that some were lost with an earlier agent.
+//! Start reading at [`next_step`].
+
+use std::net::Ipv4Addr;
+
+use model::{ContainerSpec, Desired, Millis, Observed, Phase, ReplicaId, Timestamp};
+
+use super::{
+    Action, ContainerId, PrepareError, Record, Stage,
+    action::ContainerExit,
+    balance::Standing,
+    container::{Live, Role},
+};
+
+/// Pauses between attempts at preparing or cleaning: nobody's fault on this node, so they are not the template's.
+const RETRY_BASE: Millis = Millis(500);
+const RETRY_MAX: Millis = Millis(30_000);
+
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) record: Record,
+    /// In the order of `record.containers`.
+    pub(super) live: Vec<Live>,
+    pub(super) sandbox: Sandbox,
+    pub(super) leaving: Leaving,
+    pub(super) cleaning: Attempts,
+    /// As the balancer last took it into account.
+    pub(super) weighed: Option<Standing>,
+    /// What the ledger holds; none before the first save.
+    pub(super) saved: Option<Record>,
+    /// What the control plane was told last.
+    pub(super) reported: Option<Observed>,
+}
+
+/// The place that the containers run in: network namespace, address, files, unpacked images.
+#[derive(Clone, Debug)]
+pub(super) enum Sandbox {
+    /// Not there, or not known to be.
+    Missing(Attempts),
+    Ready(Ipv4Addr),
+}
+
+/// Something asked of the shell that may have to be asked again.
+#[derive(Clone, Debug)]
+pub(super) enum Attempts {
+    Idle,
+    Underway { failed: u32 },
+    RetryAt { at: Timestamp, failed: u32, reason: String },
+}
+
+/// How far a stopping replica is out of the balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// Not asked to stop.
+    Stays,
+    /// It may be in the balancer; the set without it is about to be ordered.
+    Asked,
+    /// Ordered under this serial number. If the answer does not come, the stop goes on at `patience`.
+    Ordered {
+        serial: u64,
+        patience: Timestamp,
+    },
+    /// Out, but the kernel may still hold connections that its program has not accepted yet.
+    Draining {
+        until: Timestamp,
+    },
+    Out,
+}
+
+/// What one step asks for, besides the changed state.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) actions: Vec<Action>,
+    pub(super) exits: Vec<ContainerExit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Prepare,
+    /// Keep the sandbox ready, start nothing.
+    Hold,
+    /// From prepared to running.
+    Launch,
+    /// Start, watch and restart containers.
+    Run,
+    /// It ended by itself: end what still runs beside it, keep the rest to be looked at.
+    Settle,
+    /// Begin to stop.
+    Retire,
+    /// End the containers, then clean.
+    Remove,
+    Rest,
+}
+
+/// The one thing to do next with a replica in this phase.
+fn next_step(phase: Phase, desired: Desired) -> Step {
+    match (phase, desired) {
+        (Phase::Assigned | Phase::Preparing, Desired::Prepared | Desired::Running) => Step::Prepare,
+        (Phase::Prepared, Desired::Prepared) => Step::Hold,
+        (Phase::Prepared, Desired::Running) => Step::Launch,
+        (Phase::Running, Desired::Prepared | Desired::Running) => Step::Run,
+        (Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running, Desired::Stopped) => {
+            Step::Retire
+        }
+        // Also a shutdown that was cut short: it is finished first, then the replica begins anew.
+        (Phase::Stopping, Desired::Prepared | Desired::Running | Desired::Stopped) => Step::Remove,
+        (Phase::Completed | Phase::Failed, Desired::Prepared | Desired::Running) => Step::Settle,
+        (Phase::Completed | Phase::Failed, Desired::Stopped) => Step::Remove,
+        (Phase::Removed, Desired::Prepared | Desired::Running | Desired::Stopped) => Step::Rest,
+    }
+}
+
+/// The same while the agent shuts down: everything ends, and what is clean is left as it is for the next start.
+fn next_step_of_closing(phase: Phase) -> Step {
+    match phase {
+        Phase::Preparing | Phase::Prepared | Phase::Running => Step::Retire,
+        Phase::Stopping | Phase::Completed | Phase::Failed => Step::Remove,
+        Phase::Assigned | Phase::Removed => Step::Rest,
+    }
+}
+
+impl Replica {
+    pub(super) fn new(record: Record) -> Replica {
+        let live = record.containers.iter().map(|_| Live::default()).collect();
+        Replica {
+            record,
+            live,
+            sandbox: Sandbox::Missing(Attempts::Idle),
+            leaving: Leaving::Stays,
+            cleaning: Attempts::Idle,
+            weighed: None,
+            saved: None,
+            reported: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> ReplicaId {
+        self.record.id()
+    }
+
+    pub(super) fn spec(&self, index: usize) -> &ContainerSpec {
+        let template = &self.record.assignment.template;
+        match self.role(index) {
+            Role::Init => &template.init[index],
+            Role::Sidecar => &template.sidecars[index - template.init.len()],
+            Role::Main => &template.main,
+        }
+    }
+
+    pub(super) fn role(&self, index: usize) -> Role {
+        let template = &self.record.assignment.template;
+        if index < template.init.len() {
+            Role::Init
+        } else if index < template.init.len() + template.sidecars.len() {
+            Role::Sidecar
+        } else {
+            Role::Main
+        }
+    }
+
+    /// The attempt that container `index` is at.
+    pub(super) fn container_id(&self, index: usize) -> ContainerId {
+        let attempt = self.record.containers[index].attempt;
+        ContainerId { replica: self.id(), container: self.spec(index).name.clone(), attempt }
+    }
+
+    /// The index of the container whose present attempt this is.
+    pub(super) fn index_of(&self, id: &ContainerId) -> Option<usize> {
+        let index =
+            self.record.assignment.template.containers().position(|spec| spec.name == id.container)?;
+        (self.record.containers[index].attempt == id.attempt).then_some(index)
+    }
+
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        match self.sandbox {
+            Sandbox::Ready(address) => Some(address),
+            Sandbox::Missing(_) => None,
+        }
+    }
+
+    /// Does all that follows from the state. `closing`: the agent shuts down, so every replica stops.
+    pub(super) fn step(&mut self, now: Timestamp, closing: bool, out: &mut Effects) {
+        loop {
+            let phase = self.record.phase;
+            let step = match closing {
+                true => next_step_of_closing(phase),
+                false => next_step(phase, self.record.assignment.desired),
+            };
+            match step {
+                Step::Prepare => self.prepare(now, out),
+                Step::Hold => {
+                    self.sandbox_is_ready(now, out);
+                }
+                Step::Launch => self.record.phase = Phase::Running,
+                Step::Run => self.run(now, out),
+                Step::Settle => {
+                    self.end_containers(now, out);
+                }
+                Step::Retire => self.retire(),
+                Step::Remove => self.remove(now, closing, out),
+                Step::Rest => {}
+            }
+            if self.record.phase == phase {
+                break;
+            }
+        }
+        self.settle_readiness(now);
+    }
+
+    fn prepare(&mut self, now: Timestamp, out: &mut Effects) {
+        self.record.phase = Phase::Preparing;
+        if self.sandbox_is_ready(now, out) {
+            self.record.phase = Phase::Prepared;
+        }
+    }
+
+    /// Asks for the sandbox where it is missing.
+    pub(super) fn sandbox_is_ready(&mut self, now: Timestamp, out: &mut Effects) -> bool {
+        match &mut self.sandbox {
+            Sandbox::Ready(_) => true,
+            Sandbox::Missing(attempts) => {
+                if attempts.begin(now) {
+                    let (assignment, address) = (self.record.assignment.clone(), self.record.address);
+                    out.actions.push(Action::Prepare { assignment, address });
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn prepared(&mut self, now: Timestamp, result: Result<Ipv4Addr, PrepareError>) {
+        let Sandbox::Missing(attempts) = &mut self.sandbox else { return };
+        match result {
+            Ok(address) => {
+                self.sandbox = Sandbox::Ready(address);
+                self.record.address = Some(address);
+                self.record.timeline.image_ready.get_or_insert(now);
+            }
+            Err(PrepareError { reason, permanent: false }) => attempts.failed(now, reason),
+            Err(PrepareError { reason, permanent: true }) => {
+                *attempts = Attempts::Idle;
+                if self.record.phase < Phase::Stopping {
+                    self.fail(format!("cannot be prepared: {reason}"));
+                }
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        self.record.phase = Phase::Failed;
+        self.record.failure = Some(reason);
+    }
+
+    /// Ready is what every balancer and rollout goes by: all that should run does, and no readiness probe objects.
+    fn settle_readiness(&mut self, now: Timestamp) {
+        let ready = self.record.phase == Phase::Running && self.containers_are_ready();
+        if !ready {
+            self.record.ready_since = None;
+        } else if self.record.ready_since.is_none() {
+            self.record.ready_since = Some(now);
+            self.record.timeline.ready.get_or_insert(now);
+        }
+    }
+
+    fn containers_are_ready(&self) -> bool {
+        self.record.containers.iter().zip(&self.live).all(|(container, live)| match container.stage {
+            Stage::Running { ready, .. } => ready && live.ending.is_none(),
+            // An init container that succeeded, or a sidecar that ended in peace under a policy that lets it.
+            Stage::Ended => true,
+            Stage::Waiting | Stage::Starting | Stage::BackingOff { .. } => false,
+        })
+    }
+
+    /// When there is something to do again without any event.
+    pub(super) fn wake(&self) -> Option<Timestamp> {
+        let sandbox = match &self.sandbox {
+            Sandbox::Missing(attempts) if self.record.phase < Phase::Stopping => attempts.wake(),
+            Sandbox::Missing(_) | Sandbox::Ready(_) => None,
+        };
+        let leaving = match self.leaving {
+            Leaving::Ordered { patience, .. } => Some(patience),
+            Leaving::Draining { until } => Some(until),
+            Leaving::Stays | Leaving::Asked | Leaving::Out => None,
+        };
+        let containers = (0..self.live.len()).filter_map(|index| self.container_wake(index));
+        containers.chain(sandbox).chain(leaving).chain(self.cleaning.wake()).min()
+    }
+}
+
+impl Attempts {
+    /// Whether to ask now; it then counts as asked.
+    pub(super) fn begin(&mut self, now: Timestamp) -> bool {
+        let failed = match *self {
+            Attempts::Idle => 0,
+            Attempts::RetryAt { at, failed, .. } if at <= now => failed,
+            Attempts::RetryAt { .. } | Attempts::Underway { .. } => return false,
+        };
+        *self = Attempts::Underway { failed };
+        true
+    }
+
+    pub(super) fn failed(&mut self, now: Timestamp, reason: String) {
+        let failed = match *self {
+            Attempts::Idle => 1,
+            Attempts::Underway { failed } | Attempts::RetryAt { failed, .. } => failed.saturating_add(1),
+        };
+        let pause = RETRY_BASE.0.saturating_mul(1 << (failed - 1).min(20)).min(RETRY_MAX.0);
+        *self = Attempts::RetryAt { at: now + Millis(pause), failed, reason };
+    }
+
+    pub(super) fn is_underway(&self) -> bool {
+        matches!(self, Attempts::Underway { .. })
+    }
+
+    pub(super) fn complaint(&self) -> Option<&str> {
+        match self {
+            Attempts::RetryAt { reason, .. } => Some(reason),
+            Attempts::Idle | Attempts::Underway { .. } => None,
+        }
+    }
+
+    pub(super) fn wake(&self) -> Option<Timestamp> {
+        match self {
+            Attempts::RetryAt { at, .. } => Some(*at),
+            Attempts::Idle | Attempts::Underway { .. } => None,
+        }
+    }
+}
