@@ -1,0 +1,229 @@
+//! The values that the golden files were made from: together they set every field that there is.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use model::*;
+use store::{Apply, Command, Placement, State, Step};
+
+use crate::templates::{plain_template, spec, template};
+
+const AT: Timestamp = Timestamp(1_790_000_000_000);
+const REPLICA: ReplicaId = ReplicaId(0x0123_4567_89ab_cdef);
+const NODE: NodeId = NodeId(0xfedc_ba98_7654_3210);
+const HASH: RevisionHash = RevisionHash([0xab; 32]);
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn key() -> ServiceKey {
+    ServiceKey { namespace: name("shop"), name: name("web") }
+}
+
+fn slot(number: u32) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+pub(crate) fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn exit(cause: ExitCause) -> Exit {
+    Exit { cause, at: AT, ran_for: Millis(12_345) }
+}
+
+fn node_info() -> NodeInfo {
+    NodeInfo {
+        id: NODE,
+        name: name("node-1"),
+        labels: map(&[("zone", "a")]),
+        cpu: MilliCpu(3_500),
+        memory: Bytes(7 << 30),
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        agent_version: "0.1.0".into(),
+    }
+}
+
+fn events() -> Vec<Event> {
+    let (to, from, reason) = (RevisionNumber(2), RevisionNumber(1), String::from("slot 1: exit code 1"));
+    let unplaceable = Unplaceable {
+        nodes: 3,
+        not_ready: 1,
+        too_little_cpu: 1,
+        too_little_memory: 2,
+        wants_cpu: MilliCpu(250),
+        wants_memory: Bytes(64 << 20),
+        most_free_cpu: MilliCpu(100),
+        most_free_memory: Bytes(1 << 20),
+    };
+    let exited = |cause| EventKind::ContainerExited {
+        replica: REPLICA,
+        slot: slot(1),
+        container: name("main"),
+        exit: exit(cause),
+        restarts: 2,
+    };
+    let kinds = vec![
+        EventKind::Applied { change: "created".into() },
+        EventKind::Deleted,
+        EventKind::RolloutStarted { from: Some(from), to },
+        EventKind::RolloutStarted { from: None, to: from },
+        EventKind::RolloutCompleted { to },
+        EventKind::RollbackStarted { from: to, back_to: from, reason: reason.clone() },
+        EventKind::RollbackCompleted { back_to: from },
+        EventKind::RolloutPaused { to, reason: reason.clone() },
+        EventKind::ReplicaPlaced { replica: REPLICA, slot: slot(1), node: NODE },
+        EventKind::ReplicaUnplaceable { slot: slot(3), reason: unplaceable },
+        EventKind::ReplicaStopping { replica: REPLICA, slot: slot(1), reason: "scaled down".into() },
+        EventKind::ReplicaFailed { replica: REPLICA, slot: slot(1), reason },
+        exited(ExitCause::Code(137)),
+        exited(ExitCause::Signal(9)),
+        exited(ExitCause::OutOfMemory { limit: Bytes(64 << 20), peak: Bytes(63 << 20) }),
+        exited(ExitCause::ProbeFailed { probe: "liveness".into(), detail: "status 500".into() }),
+        exited(ExitCause::NotStarted { reason: "no such file".into() }),
+        exited(ExitCause::Unknown),
+    ];
+    let of_service = kinds.into_iter().map(|kind| Event { at: AT, service: Some(key()), kind });
+    let registered = EventKind::NodeRegistered { node: NODE, name: name("node-1") };
+    of_service.chain([Event { at: AT, service: None, kind: registered }]).collect()
+}
+
+fn stop_reasons() -> [StopReason; 4] {
+    [
+        StopReason::ScaledDown,
+        StopReason::Replaced { by: RevisionNumber(2) },
+        StopReason::Failed { reason: "exit code 1".into() },
+        StopReason::Deleted,
+    ]
+}
+
+fn steps() -> Vec<Step> {
+    let create = |desired| Step::Create { id: REPLICA, slot: slot(2), revision: RevisionNumber(2), desired };
+    let mut steps = vec![
+        create(Desired::Prepared),
+        create(Desired::Running),
+        Step::Start { id: REPLICA },
+        Step::Forget { id: REPLICA },
+        Step::Progressed { available: 2 },
+        Step::Complete,
+        Step::RollBack { back_to: RevisionNumber(1), reason: "exit code 1".into() },
+        Step::RolledBack,
+        Step::Pause { reason: "nothing to go back to".into() },
+        Step::Remove,
+    ];
+    steps.extend(stop_reasons().map(|reason| Step::Stop { id: REPLICA, reason }));
+    steps
+}
+
+pub(crate) fn commands() -> Vec<(&'static str, Command)> {
+    let (service, at) = (key(), AT);
+    let apply = Apply {
+        service: key(),
+        labels: map(&[("team", "shop"), ("app", "web")]),
+        annotations: map(&[("note", "grüße")]),
+        spec: spec(),
+        hash: HASH,
+        expects: Some(Version(0)),
+        at,
+    };
+    vec![
+        ("apply", Command::Apply(apply)),
+        ("delete", Command::Delete { service: service.clone(), at }),
+        ("scale", Command::Scale { service: service.clone(), replicas: 0, at }),
+        ("undo", Command::Undo { service: service.clone(), to: RevisionNumber(1), at }),
+        ("register", Command::Register { info: node_info(), at }),
+        ("place", Command::Place { placements: vec![Placement { replica: REPLICA, node: NODE }], at }),
+        ("progress", Command::Progress { service, based_on: Version(41), steps: steps(), at }),
+        ("record", Command::Record { events: events() }),
+    ]
+}
+
+fn service(service: &str, phase: RolloutPhase) -> Service {
+    Service {
+        key: ServiceKey { name: name(service), ..key() },
+        labels: map(&[("app", service)]),
+        annotations: BTreeMap::new(),
+        spec: ServiceSpec { template: plain_template(), ..spec() },
+        generation: Generation(3),
+        version: Version(41),
+        created_at: AT,
+        revision: RevisionNumber(2),
+        rollout: Rollout {
+            generation: Generation(3),
+            from: Some(RevisionNumber(1)),
+            to: RevisionNumber(2),
+            started_at: AT,
+            progressed_at: AT + Millis(5_000),
+            available: 1,
+            phase,
+        },
+        deleting_since: None,
+    }
+}
+
+fn services() -> Vec<Service> {
+    let (back_to, reason, at) = (RevisionNumber(1), String::from("exit code 1"), AT);
+    let deleted = service("gone", RolloutPhase::Completed { at });
+    vec![
+        Service { deleting_since: Some(AT), ..deleted },
+        service("api", RolloutPhase::Progressing),
+        service("db", RolloutPhase::RollingBack { back_to, reason: reason.clone() }),
+        service("mail", RolloutPhase::RolledBack { back_to, reason: reason.clone(), at }),
+        service("web", RolloutPhase::Paused { reason, at }),
+    ]
+}
+
+fn revision(number: u64, status: RevisionStatus) -> (ServiceKey, Revision) {
+    let template = Arc::new(if number == 1 { template() } else { plain_template() });
+    let generation = Generation(number);
+    let number = RevisionNumber(number);
+    (key(), Revision { number, hash: HASH, template, generation, created_at: AT, status })
+}
+
+fn replicas() -> Vec<Replica> {
+    let waiting = Replica {
+        id: ReplicaId(1),
+        service: key(),
+        slot: slot(1),
+        revision: RevisionNumber(2),
+        node: None,
+        desired: Desired::Prepared,
+        created_at: AT,
+        placed_at: None,
+        stop_reason: None,
+    };
+    let placed = Replica { node: Some(NODE), placed_at: Some(AT), ..waiting.clone() };
+    let running = Replica { id: ReplicaId(2), slot: slot(2), desired: Desired::Running, ..placed.clone() };
+    let stopping = stop_reasons().map(Some).into_iter().zip(10..).map(|(stop_reason, id)| Replica {
+        id: ReplicaId(id),
+        desired: Desired::Stopped,
+        stop_reason,
+        ..placed.clone()
+    });
+    [waiting, running].into_iter().chain(stopping).collect()
+}
+
+pub(crate) fn state() -> State {
+    let revisions = [
+        revision(1, RevisionStatus::Stable),
+        revision(2, RevisionStatus::Failed { reason: "exit code 1".into() }),
+        revision(3, RevisionStatus::Untried),
+    ];
+    let node = Node { info: node_info(), registered_at: AT, version: Version(7) };
+    State::restore(Version(42), services(), revisions, replicas(), [node], events())
+}
+
+pub(crate) fn assignments() -> Vec<Assignment> {
+    let first = Assignment {
+        replica: REPLICA,
+        service: key(),
+        slot: slot(1),
+        revision: RevisionNumber(1),
+        desired: Desired::Running,
+        template: Arc::new(template()),
+    };
+    let second = Assignment { replica: ReplicaId(2), slot: slot(2), ..first.clone() };
+    let other =
+        Assignment { template: Arc::new(plain_template()), revision: RevisionNumber(2), ..first.clone() };
+    vec![first, second, other]
+}
