@@ -1,6 +1,10 @@
 //! What happened, for people: the story that `describe` and `events` tell.
 
-use crate::{Exit, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Timestamp, Unplaceable};
+use std::fmt;
+
+use crate::{
+    Exit, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Timestamp, Unplaceable, waiting::roughly,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -65,4 +69,46 @@ pub enum EventKind {
         node: NodeId,
         name: Name,
     },
+}
+
+impl fmt::Display for EventKind {
+    /// One sentence for people, without its service and its time.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EventKind::Applied { change } => write!(f, "{change}"),
+            EventKind::Deleted => f.write_str("deleted"),
+            EventKind::RolloutStarted { from: None, to } => write!(f, "rollout to revision {to} started"),
+            EventKind::RolloutStarted { from: Some(from), to } => {
+                write!(f, "rollout from revision {from} to revision {to} started")
+            }
+            EventKind::RolloutCompleted { to } => write!(f, "rollout to revision {to} completed"),
+            EventKind::RollbackStarted { from, back_to, reason } => {
+                write!(f, "revision {from} failed, going back to revision {back_to}: {reason}")
+            }
+            EventKind::RollbackCompleted { back_to } => write!(f, "gone back to revision {back_to}"),
+            EventKind::RolloutPaused { to, reason } => write!(f, "rollout to revision {to} paused: {reason}"),
+            EventKind::ReplicaPlaced { replica, slot, node } => {
+                write!(f, "slot {slot}: replica {replica} placed on node {node}")
+            }
+            EventKind::ReplicaUnplaceable { slot, reason } => {
+                write!(f, "slot {slot}: no node can take it: {reason}")
+            }
+            EventKind::ReplicaStopping { replica, slot, reason } => {
+                write!(f, "slot {slot}: replica {replica} stops: {reason}")
+            }
+            EventKind::ReplicaFailed { replica, slot, reason } => {
+                write!(f, "slot {slot}: replica {replica} failed: {reason}")
+            }
+            EventKind::ContainerExited { replica, slot, container, exit, restarts } => {
+                let ran = roughly(exit.ran_for);
+                write!(
+                    f,
+                    "slot {slot}: container {container} of replica {replica} ended after {ran}: {}",
+                    exit.cause
+                )?;
+                if *restarts > 0 { write!(f, " (restarted {restarts} times before)") } else { Ok(()) }
+            }
+            EventKind::NodeRegistered { node, name } => write!(f, "node {name} ({node}) registered"),
+        }
+    }
 }
