@@ -24,7 +24,23 @@ pub(crate) fn for_not_a_map(record: &str) -> Option<&'static str> {
     NOT_A_MAP.iter().find(|(name, _)| *name == record).map(|(_, hint)| *hint)
 }
 
-const NOT_A_MAP: [(&str, &str); 11] = [
+/// The fix for a word of another system where one of a few is wanted.
+pub(crate) fn for_word(word: &str) -> Option<&'static str> {
+    let known = WORDS.iter().find(|(foreign, _)| foreign.eq_ignore_ascii_case(word));
+    known.map(|(_, ours)| *ours)
+}
+
+const WORDS: [(&str, &str); 7] = [
+    ("unless-stopped", "always"),
+    ("any", "always"),
+    ("no", "never"),
+    ("none", "never"),
+    ("revert", "rollback"),
+    ("RollingUpdate", "start-first"),
+    ("Recreate", "stop-first"),
+];
+
+const NOT_A_MAP: [(&str, &str); 16] = [
     ("Restart", "write `restart: { policy: always }`"),
     ("Port", "write `- { name: http, port: 8080, publish: 80 }`"),
     ("Mount", "write `- { target: /data, hostPath: { path: /srv/data } }`"),
@@ -35,6 +51,11 @@ const NOT_A_MAP: [(&str, &str); 11] = [
     ("ExecProbe", "write `exec: { command: [program, argument] }`"),
     ("Sidecar", "each sidecar is a map: `- name: metrics`, and below it `image: ...`"),
     ("InitContainer", "each init container is a map: `- name: prepare`, and below it `image: ...`"),
+    ("Manifest", "it begins with `apiVersion: wharf/v1` and `kind: Service`"),
+    ("Metadata", "write `metadata: { name: web }`"),
+    ("Resources", "write `resources: { memory: 64Mi }`"),
+    ("Health", "write `health: { readiness: { tcp: { port: http } } }`, or remove the line"),
+    ("Update", "write `update: { order: start-first }`"),
     ("Capabilities", "write `capabilities: { add: [NET_RAW], drop: [ALL] }`"),
 ];
 

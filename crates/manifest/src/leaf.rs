@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 
 use crate::reader::Reader;
 use crate::shape::{Defs, Form, Shape, wrong_kind};
-use crate::suggest;
 use crate::tree::{Kind, Node, Scalar, Value};
+use crate::{hints, suggest};
 
 /// Why a scalar is no value of a leaf.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ fn read_scalar<V>(
     let scalar = match &node.value {
         Value::Scalar(scalar) if scalar.kind() != Kind::Null => scalar,
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
-            wrong_kind(node, what, reader);
+            wrong_kind(node, what, None, reader);
             return None;
         }
     };
@@ -74,11 +74,7 @@ fn read_scalar<V>(
     let not = |help| (format!("`{path}` must be {what}, not {}", Quoted(scalar)), help);
     let (message, help) = match wrong {
         Wrong::Kind => {
-            wrong_kind(node, what, reader);
-            let fix = kind_fix(scalar);
-            if let (Some(fix), Some(fault)) = (fix, reader.faults.last_mut()) {
-                fault.help = Some(fix);
-            }
+            wrong_kind(node, what, kind_fix(scalar), reader);
             return None;
         }
         Wrong::Value => not(None),
@@ -215,9 +211,13 @@ impl<V: Copy + PartialEq> Shape for OneOf<V> {
         };
         read_scalar(node, &what, reader, |scalar| {
             let known = self.0.iter().find(|(word, _)| *word == scalar.text);
-            known.map(|(_, value)| *value).ok_or_else(|| match suggest::nearest(&scalar.text, &words) {
-                Some(word) => Wrong::Fix(format!("did you mean `{word}`?")),
-                None => Wrong::Value,
+            known.map(|(_, value)| *value).ok_or_else(|| {
+                let foreign = hints::for_word(&scalar.text).filter(|word| words.contains(word));
+                match (suggest::nearest(&scalar.text, &words), foreign) {
+                    (Some(near), _) => Wrong::Fix(format!("did you mean `{near}`?")),
+                    (None, Some(word)) => Wrong::Fix(format!("here it is called `{word}`")),
+                    (None, None) => Wrong::Value,
+                }
             })
         })
     }

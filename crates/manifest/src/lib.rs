@@ -10,22 +10,28 @@
 //!
 //! Start reading at [`document::parse_all`], then [`describe::service`].
 
-mod check;
-mod declared;
-mod describe;
-mod diff;
 mod document;
-mod errors;
+
+mod describe;
+mod update;
+
+mod check;
 mod hints;
+mod suggest;
+
 mod leaf;
+mod shape;
+
 mod path;
 mod reader;
-mod schema;
-mod shape;
-mod suggest;
 mod tree;
-mod update;
+
+mod declared;
+mod diff;
+mod schema;
 mod yaml;
+
+mod errors;
 
 pub use declared::{Declared, check, to_json, to_yaml};
 pub use diff::{Change, diff, render_diff};

@@ -36,10 +36,7 @@ impl Reader {
     /// Records that the value at the current path is wrong.
     pub(crate) fn fault(&mut self, at: Span, message: String, help: Option<String>) {
         self.failed.push(self.path.clone());
-        // An alias reads the same text more than once; it is wrong only once.
-        if !self.faults.iter().any(|known| known.at == at && known.message == message) {
-            self.faults.push(Fault { message, at, related: None, help });
-        }
+        self.faults.push(Fault { message, at, related: None, help });
     }
 
     /// Whether a fault was found at, inside or around the path.

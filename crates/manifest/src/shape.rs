@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value as Json, json};
 
 use crate::reader::Reader;
-use crate::tree::{Kind, Node, Value};
+use crate::tree::{Kind, Node, Scalar, Value};
 
 /// How much of a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,35 +37,56 @@ pub(crate) trait Shape {
     fn schema(&self, defs: &mut Defs) -> Json;
 }
 
-/// Says that a node is not of the kind that is wanted here. `wanted` completes "must be".
-pub(crate) fn wrong_kind(node: &Node, wanted: &str, reader: &mut Reader) {
-    let path = reader.path().to_string();
-    let (found, help) = match &node.value {
-        Value::List(_) => ("a list", None),
-        Value::Map(_) => ("a map", None),
+/// Says that a node is not of the kind that is wanted here. `wanted` completes "must be"; `fix` is how to write it,
+/// unless the text shows a likelier mistake.
+pub(crate) fn wrong_kind(node: &Node, wanted: &str, fix: Option<String>, reader: &mut Reader) {
+    let path = shown_path(reader);
+    let found = match &node.value {
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
         Value::Scalar(scalar) => match scalar.kind() {
             Kind::Null => {
-                let message = format!("`{path}` has no value");
-                return reader.fault(
-                    node.place(),
-                    message,
-                    Some(format!("it must be {wanted}; or remove the line")),
-                );
+                let help = fix.unwrap_or_else(|| format!("write {wanted}, or remove the line"));
+                return reader.fault(node.place(), format!("{path} has no value"), Some(help));
             }
-            Kind::Bool(_) => ("a boolean", None),
-            Kind::Int | Kind::Float => ("a number", None),
-            Kind::Text => ("text", missing_space(&scalar.text)),
+            Kind::Bool(_) => "a boolean",
+            Kind::Int | Kind::Float => "a number",
+            Kind::Text => "text",
         },
     };
-    reader.fault(node.place(), format!("`{path}` must be {wanted}, but is {found}"), help);
+    let help = missing_space(node).or(fix);
+    reader.fault(node.place(), format!("{path} must be {wanted}, but is {found}"), help);
+}
+
+fn shown_path(reader: &Reader) -> String {
+    match reader.path().to_string().as_str() {
+        "" => "a manifest".to_owned(),
+        path => format!("`{path}`"),
+    }
 }
 
 /// `name:value` is one word in YAML.
-fn missing_space(text: &str) -> Option<String> {
+fn missing_space(node: &Node) -> Option<String> {
+    let Value::Scalar(Scalar { text, plain: true }) = &node.value else { return None };
     let (key, value) = text.split_once(':')?;
-    let is_word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_word =
+        key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(|c| c.is_ascii_alphanumeric());
     (is_word && !value.starts_with("//"))
         .then(|| format!("an entry has a space after its colon: `{key}: {value}`"))
+}
+
+/// How to write something as a list that is none.
+fn as_a_list(value: &Value) -> Option<String> {
+    let is_word = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-=".contains(c));
+    match value {
+        Value::Scalar(scalar) if scalar.kind() == Kind::Null => None,
+        Value::Scalar(Scalar { text, .. }) if text.split(' ').all(is_word) => {
+            Some(format!("write `[{}]`", text.split_whitespace().collect::<Vec<_>>().join(", ")))
+        }
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) => Some(
+            "a list is written `[a, b]`, or each item on a line of its own that begins with `- `".to_owned(),
+        ),
+    }
 }
 
 /// Several of the same, in order. No item at all when one of them is wrong: what refers to them by position must
@@ -80,13 +101,19 @@ pub(crate) struct List<S> {
 impl<S: Shape> List<S> {
     fn items(&self, node: &Node, reader: &mut Reader) -> Option<Vec<S::Value>> {
         let Value::List(items) = &node.value else {
-            wrong_kind(node, "a list", reader);
+            wrong_kind(node, "a list", as_a_list(&node.value), reader);
             return None;
         };
         let List { min, max, .. } = self;
-        if !(*min..=*max).contains(&items.len()) {
-            let message = format!("`{}` must have {min} to {max} items, not {}", reader.path(), items.len());
-            reader.fault(node.key_place(), message, None);
+        let says = match items.len() {
+            0 if *min > 0 => {
+                Some(("is empty".to_owned(), "write at least one item, or remove the line".to_owned()))
+            }
+            len if len > *max => Some((format!("has {len} items"), format!("at most {max} are possible"))),
+            _ => None,
+        };
+        if let Some((says, help)) = says {
+            reader.fault(node.key_place(), format!("`{}` {says}", reader.path()), Some(help));
             return None;
         }
         let read: Vec<_> =
@@ -175,11 +202,8 @@ impl<S: Shape> Shape for Table<S> {
 
     fn read(&self, node: &Node, reader: &mut Reader) -> Option<Self::Value> {
         let Value::Map(entries) = &node.value else {
-            wrong_kind(node, "a map", reader);
-            let is_list = matches!(node.value, Value::List(_));
-            if let (true, Some(fault)) = (is_list, reader.faults.last_mut()) {
-                fault.help.get_or_insert_with(|| "write `NAME: value` on each line, without `-`".to_owned());
-            }
+            let fix = (!node.is_null()).then(|| "write `NAME: value` on each line, without `-`".to_owned());
+            wrong_kind(node, "a map", fix, reader);
             return None;
         };
         let mut table = BTreeMap::new();

@@ -61,6 +61,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null)
+    }
+
     /// The key that leads here; the value where there is none.
     pub(crate) fn key_place(&self) -> Span {
         self.key.unwrap_or_else(|| self.place())
@@ -251,8 +255,7 @@ impl Builder {
                 }
             }
             None => {
-                let empty = matches!(&node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null);
-                if !empty {
+                if !node.is_null() {
                     self.documents.push(node);
                 }
             }

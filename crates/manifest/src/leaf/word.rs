@@ -113,11 +113,8 @@ pub(crate) const PATH: Leaf<String> = Leaf {
         let path = without_nul(scalar)?;
         if !path.starts_with('/') {
             let relative = path.trim_start_matches("./");
-            return Err(if relative.is_empty() {
-                Wrong::Value
-            } else {
-                Wrong::Fix(format!("write `/{relative}`"))
-            });
+            let has_no_fix = relative.is_empty() || path.contains("..");
+            return Err(if has_no_fix { Wrong::Value } else { Wrong::Fix(format!("write `/{relative}`")) });
         }
         if path.split('/').any(|part| part == "..") {
             return Err(Wrong::Says(
@@ -162,7 +159,8 @@ pub(crate) const USER: Leaf<String> = Leaf {
     read: |scalar| {
         let user = match scalar.kind() {
             Kind::Int => scalar.text.as_str(),
-            Kind::Text | Kind::Null | Kind::Bool(_) | Kind::Float => text(scalar)?,
+            Kind::Text => scalar.text.as_str(),
+            Kind::Null | Kind::Bool(_) | Kind::Float => return Err(Wrong::Value),
         };
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
         let good = is_account(name) && group.is_none_or(is_account);

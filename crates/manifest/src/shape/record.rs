@@ -150,7 +150,11 @@ impl<T: Clone + 'static> Record<T> {
         let has = |name: &str| entries.iter().any(|(key, _)| key == name);
         for field in self.fields.0.iter().filter(|field| field.required && !has(field.name)) {
             reader.inside(field.name, |reader| {
-                let help = format!("add `{}: ...`: {}", field.name, uncapitalised(field.about));
+                let help = format!(
+                    "add `{}: ...`: {}",
+                    field.name,
+                    uncapitalised(field.about.trim_end_matches('.'))
+                );
                 reader.fault(node.key_place(), format!("`{}` is missing", reader.path()), Some(help));
             });
         }
@@ -192,10 +196,7 @@ impl<T: Clone + 'static> Shape for Record<T> {
 
     fn read(&self, node: &Node, reader: &mut Reader) -> Option<T> {
         let Value::Map(entries) = &node.value else {
-            wrong_kind(node, "a map", reader);
-            if let (Some(hint), Some(fault)) = (hints::for_not_a_map(self.name), reader.faults.last_mut()) {
-                fault.help = Some(hint.to_owned());
-            }
+            wrong_kind(node, "a map", hints::for_not_a_map(self.name).map(str::to_owned), reader);
             return None;
         };
         let mut value = self.base.clone();

@@ -30,7 +30,7 @@ fn tab_in_indentation(line: &str) -> Option<usize> {
 }
 
 /// Parts of the scanner's messages, what they mean, and what to do. The first that matches counts.
-const MEANINGS: [(&str, &str, &str); 16] = [
+const MEANINGS: [(&str, &str, &str); 17] = [
     (
         "mapping values are not allowed",
         "a second `: ` in one line",
@@ -69,6 +69,11 @@ const MEANINGS: [(&str, &str, &str); 16] = [
         "expected ',' or ']'",
         "a `[` that is not closed, or a comma missing",
         "close it with `]`, with commas between the items",
+    ),
+    (
+        "invalid indentation in flow",
+        "a `[` or `{` before this line is not closed",
+        "close it with `]` or `}`; lines inside must be indented further than its key",
     ),
     ("illegal placement of ':'", "a `[` or `{` that is not closed", "close it before the next entry begins"),
     (
