@@ -6,7 +6,7 @@ use model::{Assignment, ContainerSpec, Event, Observed, Replica, ServiceSpec};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use prost::Message;
 
-use crate::{DecodeError, codec, strategies, v1};
+use crate::{DecodeError, codec, session::AgentSays, strategies, v1};
 
 /// A value that meets the condition; always the same one.
 fn sample<S: Strategy>(strategy: S, condition: fn(&S::Value) -> bool) -> S::Value {
@@ -159,19 +159,30 @@ fn an_assignment_without_its_template_is_refused() {
 }
 
 #[test]
-fn an_exit_becomes_an_event_at_its_time() {
-    let exit = sample(strategies::exit(), |_| true);
-    let wire = v1::ContainerExit {
-        replica: 7,
-        slot: 3,
-        service: Some(v1::ServiceKey { namespace: "default".into(), name: "web".into() }),
-        container: "main".into(),
-        exit: Some((&exit).into()),
-        restarts: 2,
+fn what_an_agent_says_is_refused_with_the_path_of_the_field() {
+    let report = sample(
+        strategies::agent_says(),
+        |says| matches!(says, AgentSays::Report(report) if report.exits.len() == 2),
+    );
+    let spoil = |message: &mut v1::AgentMessage| {
+        let Some(v1::agent_message::Message::Report(report)) = &mut message.message else { return };
+        report.exits[1].slot = 0;
     };
-    let event = Event::try_from(wire.clone()).unwrap();
-    assert_eq!((event.at, event.service.unwrap().to_string()), (exit.at, "web".to_owned()));
-    check::<_, Event>(&wire, |wire| wire.slot = 0, "field slot is 0, expected 1 to 4294967295");
+    let expected = "field report.exits[1].slot is 0, expected 1 to 4294967295";
+    check::<_, AgentSays>(&v1::AgentMessage::from(&report), spoil, expected);
+}
+
+#[test]
+fn an_exit_becomes_an_event_at_its_time() {
+    let AgentSays::Report(report) = sample(
+        strategies::agent_says(),
+        |says| matches!(says, AgentSays::Report(report) if report.exits.len() == 1),
+    ) else {
+        unreachable!("the sample is a report")
+    };
+    let exited = report.exits[0].clone();
+    let event = Event::from(exited.clone());
+    assert_eq!((event.at, event.service), (exited.exit.at, Some(exited.service)));
 }
 
 #[test]

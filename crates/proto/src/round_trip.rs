@@ -9,8 +9,8 @@ use prost::Message;
 use crate::{
     DecodeError, codec,
     strategies::{
-        assignments, command, dispatch, event, node, observed, replica, revision, service, spec, state,
-        template, waiting_on,
+        agent_says, assignments, command, dispatch, event, node, observed, reached_state, replica, revision,
+        service, spec, state, template, waiting_on,
     },
     v1,
 };
@@ -56,6 +56,11 @@ proptest! {
     }
 
     #[test]
+    fn what_agents_say_survives(says in agent_says()) {
+        survives::<_, v1::AgentMessage>(says)?;
+    }
+
+    #[test]
     fn commands_survive(command in command()) {
         prop_assert_eq!(codec::decode_command(&codec::encode_command(&command)), Ok(command));
     }
@@ -68,6 +73,13 @@ proptest! {
 
     #[test]
     fn snapshots_survive(state in state()) {
+        let bytes = codec::encode_snapshot(&state);
+        prop_assert_eq!(codec::decode_snapshot(&bytes), Ok(state));
+    }
+
+    /// With all that the state derives from its objects: a server that reads a snapshot must go on as the others do.
+    #[test]
+    fn snapshots_of_states_that_commands_reached_survive(state in reached_state()) {
         let bytes = codec::encode_snapshot(&state);
         prop_assert_eq!(codec::decode_snapshot(&bytes), Ok(state));
     }

@@ -1,14 +1,18 @@
-//! What a session between an agent and a server carries, beyond what is converted elsewhere: assignments in both of
-//! their forms, images, exits.
+//! What a session between an agent and a server carries: what agents say as [`AgentSays`], and assignments, which
+//! servers send, in both of their forms.
 
 use std::{collections::HashMap, sync::Arc};
 
-use model::{Assignment, Digest, Dispatch, Event, EventKind, ReplicaId, ReplicaTemplate, RevisionNumber};
+use model::{Assignment, Digest, Dispatch, ReplicaId, ReplicaTemplate, RevisionNumber};
 
 use crate::{
     error::{DecodeError, Problem, Within},
     field, v1,
 };
+
+mod says;
+
+pub use says::{AgentSays, ContainerExit, Hello, Report};
 
 /// What [`v1::Hello::protocol_version`] is now. Grows when an agent or a server cannot serve the other's older form.
 pub const PROTOCOL_VERSION: u64 = 1;
@@ -115,24 +119,5 @@ impl TryFrom<v1::NodeImage> for (String, Digest) {
     fn try_from(wire: v1::NodeImage) -> Result<Self, DecodeError> {
         let digest = field::parsed(&wire.digest, "digest")?;
         Ok((wire.reference, digest))
-    }
-}
-
-/// An exit that an agent reports is an event for the log, at the time of the exit.
-impl TryFrom<v1::ContainerExit> for Event {
-    type Error = DecodeError;
-    fn try_from(wire: v1::ContainerExit) -> Result<Self, DecodeError> {
-        let exit: model::Exit = field::required(wire.exit, "exit")?;
-        Ok(Event {
-            at: exit.at,
-            service: Some(field::required(wire.service, "service")?),
-            kind: EventKind::ContainerExited {
-                replica: ReplicaId(wire.replica),
-                slot: field::slot(wire.slot)?,
-                container: field::parsed(&wire.container, "container")?,
-                exit,
-                restarts: wire.restarts,
-            },
-        })
     }
 }

@@ -266,3 +266,12 @@ impl TryFrom<v1::Node> for Node {
         })
     }
 }
+
+impl From<store::NodeStatus> for v1::node_status::Readiness {
+    fn from(status: store::NodeStatus) -> Self {
+        match status {
+            store::NodeStatus::Ready => Self::Ready,
+            store::NodeStatus::Unknown => Self::Unknown,
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use model::{NodeId, ReplicaId, Version};
 use proptest::{collection::vec, option, prelude::*};
-use store::{Apply, Command, Placement, Step};
+use store::{Apply, Command, Placement, State, Step};
 
 use super::{
     desired, event, hash, key, map, node_info, number, replica_id, slot, spec, stop_reason, text, time,
@@ -32,6 +32,19 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         vec(event(), 0..4).prop_map(|events| Command::Record { events }),
     ]
+}
+
+/// What users and agents say to an empty cluster, one after the other: a state that commands can reach.
+pub(crate) fn reached_state() -> impl Strategy<Value = State> {
+    let is_outside = |command: &Command| !matches!(command, Command::Place { .. } | Command::Progress { .. });
+    vec(command().prop_filter("not the leader's", is_outside), 0..24).prop_map(|commands| {
+        let mut state = State::default();
+        for (version, command) in (1..).map(Version).zip(commands) {
+            // A command that is rejected leaves no more than its version.
+            let _ = state.apply(version, command);
+        }
+        state
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -8,7 +8,11 @@ use model::{
 };
 use proptest::{collection::vec, option, prelude::*};
 
-use super::{address, key, name, number, replica_id, size, slot, span, template, text, time};
+use crate::session::{AgentSays, ContainerExit, Hello, Report};
+
+use super::{
+    address, digest, key, name, node_info, number, replica_id, size, slot, span, template, text, time,
+};
 
 pub(crate) fn observed() -> impl Strategy<Value = Observed> {
     let containers = vec(container(), 0..3);
@@ -111,4 +115,34 @@ pub(crate) fn dispatch() -> impl Strategy<Value = Dispatch> {
             }
         ),
     ]
+}
+
+pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
+    let observed = || vec(observed(), 0..3);
+    let images = || vec((text(), digest()), 0..3);
+    let hello = (any::<u64>(), node_info(), observed(), images()).prop_map(
+        |(protocol_version, node, observed, images)| Hello { protocol_version, node, observed, images },
+    );
+    let report =
+        (observed(), vec(container_exit(), 0..3)).prop_map(|(observed, exits)| Report { observed, exits });
+    prop_oneof![
+        hello.prop_map(AgentSays::Hello),
+        report.prop_map(AgentSays::Report),
+        images().prop_map(AgentSays::Images),
+        Just(AgentSays::Heartbeat),
+        any::<u64>().prop_map(|sequence| AgentSays::Acknowledged { sequence }),
+    ]
+}
+
+fn container_exit() -> impl Strategy<Value = ContainerExit> {
+    (replica_id(), slot(), key(), name(), exit(), any::<u32>()).prop_map(
+        |(replica, slot, service, container, exit, restarts)| ContainerExit {
+            replica,
+            slot,
+            service,
+            container,
+            exit,
+            restarts,
+        },
+    )
 }

@@ -13,8 +13,12 @@ use proptest::{
 
 use super::{cpu, digest, map, name, size, span, text};
 
+/// Often one of a few, so that commands and objects meet.
 pub(crate) fn key() -> impl Strategy<Value = ServiceKey> {
-    (name(), name()).prop_map(|(namespace, name)| ServiceKey { namespace, name })
+    let few = proptest::sample::select(&["web", "api", "db"][..]).prop_map(|name| name.parse().unwrap());
+    let few = few.prop_map(|name| ServiceKey { namespace: "default".parse().unwrap(), name });
+    let any = (name(), name()).prop_map(|(namespace, name)| ServiceKey { namespace, name });
+    prop_oneof![3 => few, 1 => any]
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = ServiceSpec> {

@@ -1,0 +1,144 @@
+//! What agents say. These types exist only between the shells and here: the cores know what is in them.
+
+use model::{Digest, Event, EventKind, Exit, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot};
+
+use crate::{
+    error::{DecodeError, Within},
+    field,
+    v1::{self, agent_message::Message},
+};
+
+/// One message of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentSays {
+    /// The first of a session, and only the first.
+    Hello(Hello),
+    Report(Report),
+    /// All images on the node: reference and manifest digest.
+    Images(Vec<(String, Digest)>),
+    Heartbeat,
+    /// The agent holds all assignments up to this sequence number durably.
+    Acknowledged {
+        sequence: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// See [`crate::PROTOCOL_VERSION`].
+    pub protocol_version: u64,
+    pub node: NodeInfo,
+    /// All replicas that the node knows of: one that is not here is not there.
+    pub observed: Vec<Observed>,
+    pub images: Vec<(String, Digest)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The replicas that changed.
+    pub observed: Vec<Observed>,
+    pub exits: Vec<ContainerExit>,
+}
+
+/// A container ended: what a later report would not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerExit {
+    pub replica: ReplicaId,
+    pub slot: Slot,
+    pub service: ServiceKey,
+    pub container: Name,
+    pub exit: Exit,
+    /// How often the container was started again before this exit.
+    pub restarts: u32,
+}
+
+/// For the log: an exit is an event at its own time.
+impl From<ContainerExit> for Event {
+    fn from(exited: ContainerExit) -> Event {
+        let ContainerExit { replica, slot, service, container, exit, restarts } = exited;
+        let at = exit.at;
+        let kind = EventKind::ContainerExited { replica, slot, container, exit, restarts };
+        Event { at, service: Some(service), kind }
+    }
+}
+
+impl From<&AgentSays> for v1::AgentMessage {
+    fn from(says: &AgentSays) -> Self {
+        let images = |images: &[(String, Digest)]| images.iter().map(Into::into).collect();
+        let message = match says {
+            AgentSays::Hello(hello) => Message::Hello(v1::Hello {
+                protocol_version: hello.protocol_version,
+                node: Some((&hello.node).into()),
+                observed: hello.observed.iter().map(Into::into).collect(),
+                images: images(&hello.images),
+            }),
+            AgentSays::Report(report) => Message::Report(v1::Report {
+                observed: report.observed.iter().map(Into::into).collect(),
+                exits: report.exits.iter().map(Into::into).collect(),
+            }),
+            AgentSays::Images(all) => Message::Images(v1::Images { images: images(all) }),
+            AgentSays::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
+            AgentSays::Acknowledged { sequence } => {
+                Message::Acknowledged(v1::Acknowledged { sequence: *sequence })
+            }
+        };
+        v1::AgentMessage { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::AgentMessage> for AgentSays {
+    type Error = DecodeError;
+    fn try_from(wire: v1::AgentMessage) -> Result<Self, DecodeError> {
+        Ok(match field::kind(wire.message, "message")? {
+            Message::Hello(hello) => AgentSays::Hello(hello.try_into().within("hello")?),
+            Message::Report(report) => AgentSays::Report(Report {
+                observed: field::list(report.observed, "report.observed")?,
+                exits: field::list(report.exits, "report.exits")?,
+            }),
+            Message::Images(all) => AgentSays::Images(field::list(all.images, "images.images")?),
+            Message::Heartbeat(_) => AgentSays::Heartbeat,
+            Message::Acknowledged(acknowledged) => {
+                AgentSays::Acknowledged { sequence: acknowledged.sequence }
+            }
+        })
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = DecodeError;
+    fn try_from(wire: v1::Hello) -> Result<Self, DecodeError> {
+        Ok(Hello {
+            protocol_version: wire.protocol_version,
+            node: field::required(wire.node, "node")?,
+            observed: field::list(wire.observed, "observed")?,
+            images: field::list(wire.images, "images")?,
+        })
+    }
+}
+
+impl From<&ContainerExit> for v1::ContainerExit {
+    fn from(exited: &ContainerExit) -> Self {
+        v1::ContainerExit {
+            replica: exited.replica.0,
+            slot: exited.slot.get(),
+            service: Some((&exited.service).into()),
+            container: exited.container.to_string(),
+            exit: Some((&exited.exit).into()),
+            restarts: exited.restarts,
+        }
+    }
+}
+
+impl TryFrom<v1::ContainerExit> for ContainerExit {
+    type Error = DecodeError;
+    fn try_from(wire: v1::ContainerExit) -> Result<Self, DecodeError> {
+        Ok(ContainerExit {
+            replica: ReplicaId(wire.replica),
+            slot: field::slot(wire.slot)?,
+            service: field::required(wire.service, "service")?,
+            container: field::parsed(&wire.container, "container")?,
+            exit: field::required(wire.exit, "exit")?,
+            restarts: wire.restarts,
+        })
+    }
+}
