@@ -17,7 +17,7 @@ use cluster::{Cluster, Faults};
 fn seeds(count: u64) -> Box<dyn Iterator<Item = u64>> {
     match std::env::var("SIMULATION_SEED") {
         Ok(seed) => Box::new(std::iter::once(seed.parse().expect("SIMULATION_SEED is a number"))),
-        Err(_) => Box::new(0..count),
+        Err(_) => Box::new(0..count * times()),
     }
 }
 
@@ -83,4 +83,9 @@ fn a_lying_disk_is_noticed() {
         std::panic::catch_unwind(|| run(seed, 3, faults, 2_000)).is_err()
     });
     assert!(noticed, "acknowledging before syncing went unnoticed in 40 seeds");
+}
+
+/// `SIMULATION_TIMES=20` runs twenty times as many seeds.
+fn times() -> u64 {
+    std::env::var("SIMULATION_TIMES").map_or(1, |times| times.parse().expect("SIMULATION_TIMES is a number"))
 }

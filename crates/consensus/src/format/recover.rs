@@ -21,6 +21,8 @@ pub struct SegmentFile<'a> {
 #[derive(Clone, Debug)]
 pub struct Recovery {
     pub recovered: Recovered,
+    /// The hard state as it stands in the log; the recovered one may be ahead of it by what a snapshot implies.
+    pub logged_hard_state: HardState,
     /// All segments, oldest first.
     pub headers: Vec<SegmentHeader>,
     /// Where the next group goes in the last segment.
@@ -32,8 +34,8 @@ pub struct Recovery {
     pub torn: Option<Torn>,
     /// The last segment but one is not sealed yet: write this there.
     pub seal: Option<UnwrittenSeal>,
-    /// Write this group first: the log on disk does not say yet that it begins again after the snapshot.
-    pub restart: Option<GroupBuilder>,
+    /// Write a group that restarts the log here first: it does not say yet that it goes on after the snapshot.
+    pub restart: Option<Position>,
 }
 
 /// The end of a segment that a crash left half-written. It was never acknowledged.
@@ -77,12 +79,14 @@ pub fn recover(
     }
     let snapshot = snapshot.map(|(_, snapshot)| snapshot);
     let restart = join(&headers[0], snapshot.as_ref(), &mut replay)?;
+    let logged_hard_state = replay.hard_state;
     let recovered = finish(member, snapshot, replay);
     let Some(scan) = scans.pop() else {
         return Err(Corruption::new(segment_name(last.segment), 0, Damage::NotOurs));
     };
     Ok(Recovery {
         recovered,
+        logged_hard_state,
         headers,
         end_offset: scan.end_offset,
         next_group: scan.next_group,
@@ -183,7 +187,7 @@ fn join(
     first: &SegmentHeader,
     snapshot: Option<&Snapshot>,
     replay: &mut Replay,
-) -> Result<Option<GroupBuilder>, Corruption> {
+) -> Result<Option<Position>, Corruption> {
     let at = snapshot.map(|s| Position { index: s.meta.index, term: s.meta.term }).unwrap_or_default();
     if at.index < replay.before.index {
         let damage = Damage::MissingSnapshot {
@@ -195,12 +199,7 @@ fn join(
     let known = replay.term_at(at.index) == Some(at.term);
     replay.entries.retain(|entry| known && entry.index > at.index);
     replay.before = at;
-    if known {
-        return Ok(None);
-    }
-    let mut restart = GroupBuilder::default();
-    restart.restart(at);
-    Ok(Some(restart))
+    Ok((!known).then_some(at))
 }
 
 fn finish(member: u64, snapshot: Option<Snapshot>, replay: Replay) -> Recovered {

@@ -1,0 +1,201 @@
+//! Opening: what is on disk becomes the state to start from, and the log is made ready for the next group.
+
+use std::path::Path;
+
+use consensus::{
+    MemberId, Recovered, Snapshot,
+    format::{
+        GroupBuilder, HEADER_BYTES, Position, Recovery, SegmentFile, SegmentHeader, Torn, decode_snapshot,
+        recover, segment_name, segment_number, snapshot_index, snapshot_name,
+    },
+};
+
+use super::{
+    Disk, DiskFile, HostDisk, Log, LogError, OpenError, SnapshotWriter,
+    append::{create_segment, segment_length},
+};
+
+const CREATING: &str = "creating";
+
+#[derive(Debug)]
+pub struct Opened<D: Disk = HostDisk> {
+    pub log: Log<D>,
+    pub recovered: Recovered,
+    pub report: Report,
+}
+
+/// What was found and done, for the server to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// There was no log: it was made.
+    pub created: bool,
+    /// The end of the last write before a crash was cut off. It was never acknowledged.
+    pub torn: Option<Torn>,
+    pub segments: usize,
+    pub entries: usize,
+}
+
+impl Log<HostDisk> {
+    /// Opens the log in `dir`, or makes one that begins with `new()`.
+    pub fn open(dir: &Path, new: impl FnOnce() -> Recovered) -> Result<Opened, OpenError> {
+        Log::open_on(HostDisk::open(dir)?, new)
+    }
+}
+
+impl<D: Disk> Log<D> {
+    pub fn open_on(disk: D, new: impl FnOnce() -> Recovered) -> Result<Opened<D>, OpenError> {
+        let names = Names::list(&disk)?;
+        if names.creating || (names.segments.is_empty() && names.snapshots.is_empty()) {
+            return create(disk, &names, new());
+        }
+        open_existing(disk, &names)
+    }
+}
+
+struct Names {
+    segments: Vec<u64>,
+    snapshots: Vec<u64>,
+    drafts: Vec<String>,
+    creating: bool,
+}
+
+impl Names {
+    fn list<D: Disk>(disk: &D) -> Result<Names, OpenError> {
+        let mut names = disk.list().map_err(OpenError::io("the directory", "listed"))?;
+        names.sort();
+        Ok(Names {
+            segments: names.iter().filter_map(|name| segment_number(name)).collect(),
+            snapshots: names.iter().filter_map(|name| snapshot_index(name)).collect(),
+            creating: names.iter().any(|name| name == CREATING),
+            drafts: names.into_iter().filter(|name| is_draft(name)).collect(),
+        })
+    }
+}
+
+fn is_draft(name: &str) -> bool {
+    let of = |name: &str| segment_number(name).is_some() || snapshot_index(name).is_some();
+    name.strip_suffix(".tmp").is_some_and(of)
+}
+
+/// Makes a new log. While `creating` is there, everything beside it may be thrown away: nobody has used it yet.
+fn create<D: Disk>(disk: D, names: &Names, recovered: Recovered) -> Result<Opened<D>, OpenError> {
+    assert!(recovered.entries.is_empty(), "a new log begins without entries");
+    let io = |action| OpenError::io(CREATING, action);
+    let sync = || disk.sync_names().map_err(OpenError::io("the directory", "synced"));
+    disk.create(CREATING).map_err(io("created"))?;
+    sync()?;
+    let segments = names.segments.iter().map(|&segment| segment_name(segment));
+    let snapshots = names.snapshots.iter().map(|&index| snapshot_name(index));
+    for name in segments.chain(snapshots).chain(names.drafts.iter().cloned()) {
+        disk.remove(&name).map_err(OpenError::io(&name, "removed"))?;
+    }
+    if let Some(snapshot) = &recovered.snapshot {
+        SnapshotWriter::new(disk.clone(), recovered.id).write(snapshot)?;
+    }
+    let (index, term) = recovered.last();
+    let header = SegmentHeader {
+        member: recovered.id,
+        segment: 1,
+        length_bytes: segment_length(0, 0),
+        first_group: 1,
+        hard_state: recovered.hard_state,
+        before: Position { index, term },
+    };
+    let file = create_segment(&disk, &header)?;
+    disk.remove(CREATING).map_err(io("removed"))?;
+    sync()?;
+    let log = Log {
+        member: recovered.id,
+        segments: [header].into(),
+        file,
+        end_offset: HEADER_BYTES as u64,
+        next_group: 1,
+        hard_state: recovered.hard_state,
+        last: header.before,
+        poisoned: false,
+        disk,
+    };
+    let report = Report { created: true, torn: None, segments: 1, entries: 0 };
+    Ok(Opened { log, recovered, report })
+}
+
+fn open_existing<D: Disk>(disk: D, names: &Names) -> Result<Opened<D>, OpenError> {
+    let snapshot = read_snapshot(&disk, names)?;
+    let mut files = Vec::new();
+    for &segment in &names.segments {
+        let name = segment_name(segment);
+        files.push((segment, disk.read(&name).map_err(OpenError::io(&name, "read"))?));
+    }
+    let segments: Vec<SegmentFile<'_>> =
+        files.iter().map(|(segment, bytes)| SegmentFile { segment: *segment, bytes }).collect();
+    let recovery = recover(snapshot, &segments)?;
+    // Only now, after nothing was found wrong, is anything changed.
+    for draft in &names.drafts {
+        disk.remove(draft).map_err(OpenError::io(draft, "removed"))?;
+    }
+    let last_bytes = segments.last().map_or(&[][..], |file| file.bytes);
+    let file = repair(&disk, &recovery, last_bytes)?;
+    ready_log(disk, recovery, file)
+}
+
+fn read_snapshot<D: Disk>(disk: &D, names: &Names) -> Result<Option<(MemberId, Snapshot)>, OpenError> {
+    let Some(&newest) = names.snapshots.iter().max() else { return Ok(None) };
+    let name = snapshot_name(newest);
+    let file = disk.read(&name).map_err(OpenError::io(&name, "read"))?;
+    Ok(Some(decode_snapshot(newest, &file.into())?))
+}
+
+/// Makes durable what was read, and cuts what was torn.
+///
+/// What was read may have come from the page cache alone: a killed process leaves writes there that were never synced,
+/// and a failed sync leaves pages there that count as clean. Only the last group can be such a one, because every
+/// other was synced before it. So it is written again.
+fn repair<D: Disk>(disk: &D, recovery: &Recovery, last_bytes: &[u8]) -> Result<D::File, LogError> {
+    disk.sync_names().map_err(|e| LogError::fatal("the log's directory", "synced", e))?;
+    if let Some(seal) = &recovery.seal {
+        let name = segment_name(seal.segment);
+        let mut file = disk.open(&name).map_err(|e| LogError::fatal(&name, "opened", e))?;
+        file.write_at(&seal.bytes, seal.offset)
+            .and_then(|()| file.sync())
+            .map_err(|e| LogError::fatal(&name, "sealed", e))?;
+    }
+    let name = recovery.headers.last().map(|header| segment_name(header.segment)).unwrap_or_default();
+    let mut file = disk.open(&name).map_err(|e| LogError::fatal(&name, "opened", e))?;
+    let write = |file: &mut D::File| {
+        if let Some(offset) = recovery.last_group_offset {
+            file.write_at(&last_bytes[offset as usize..recovery.end_offset as usize], offset)?;
+        }
+        if let Some(torn) = &recovery.torn {
+            file.write_at(&vec![0; torn.bytes as usize], torn.offset)?;
+        }
+        file.sync()
+    };
+    write(&mut file).map_err(|e| LogError::fatal(&name, "repaired", e))?;
+    Ok(file)
+}
+
+fn ready_log<D: Disk>(disk: D, recovery: Recovery, file: D::File) -> Result<Opened<D>, OpenError> {
+    let recovered = recovery.recovered;
+    let (index, term) = recovered.last();
+    let mut log = Log {
+        disk,
+        member: recovered.id,
+        segments: recovery.headers.into(),
+        file,
+        end_offset: recovery.end_offset,
+        next_group: recovery.next_group,
+        hard_state: recovery.logged_hard_state,
+        last: Position { index, term },
+        poisoned: false,
+    };
+    if let Some(position) = recovery.restart {
+        let mut group = GroupBuilder::default();
+        group.restart(position);
+        group.hard_state(recovered.hard_state);
+        log.write_group(&group)?;
+        log.hard_state = recovered.hard_state;
+    }
+    log.remove_covered(recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index))?;
+    let (segments, entries) = (log.segments.len(), recovered.entries.len());
+    Ok(Opened { log, recovered, report: Report { created: false, torn: recovery.torn, segments, entries } })
+}
