@@ -181,7 +181,7 @@ fn an_exit_becomes_an_event_at_its_time() {
         unreachable!("the sample is a report")
     };
     let exited = report.exits[0].clone();
-    let event = Event::from(exited.clone());
+    let event = Event::try_from(v1::ContainerExit::from(&exited)).unwrap();
     assert_eq!((event.at, event.service), (exited.exit.at, Some(exited.service)));
 }
 

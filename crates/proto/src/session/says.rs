@@ -62,6 +62,14 @@ impl From<ContainerExit> for Event {
     }
 }
 
+/// The same from the wire, where a server has no other use for an exit.
+impl TryFrom<v1::ContainerExit> for Event {
+    type Error = DecodeError;
+    fn try_from(wire: v1::ContainerExit) -> Result<Self, DecodeError> {
+        ContainerExit::try_from(wire).map(Event::from)
+    }
+}
+
 impl From<&AgentSays> for v1::AgentMessage {
     fn from(says: &AgentSays) -> Self {
         let images = |images: &[(String, Digest)]| images.iter().map(Into::into).collect();
