@@ -1,0 +1,179 @@
+//! Namespaces with their cable laid, and the ones kept ready for the next sandbox.
+//!
+//! Making a namespace costs half a millisecond and laying its cable as much again, most of it inside the
+//! kernel. Neither needs to know whose sandbox it will be, so both can happen ahead of time: the sandbox's
+//! address, its route and its name come last and are cheap.
+
+use std::{
+    os::fd::AsFd,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::{
+    config::Names,
+    error::Error,
+    namespace::Namespace,
+    netlink::{
+        Socket,
+        link::{self, Cable},
+        message::Batch,
+    },
+};
+
+/// A namespace connected to the bridge, without an address yet.
+pub(crate) struct Connected {
+    pub(crate) namespace: Namespace,
+    /// The host's end of the cable.
+    pub(crate) port: String,
+}
+
+/// Lays cables from the bridge into new namespaces.
+pub(crate) struct Maker {
+    host: Mutex<Socket>,
+    names: Names,
+    bridge: u32,
+    mtu: Option<u32>,
+}
+
+impl Maker {
+    pub(crate) fn new(host: Socket, names: Names, bridge: u32, mtu: Option<u32>) -> Maker {
+        Maker { host: Mutex::new(host), names, bridge, mtu }
+    }
+
+    /// The socket in the host's namespace.
+    pub(crate) fn host(&self) -> std::sync::MutexGuard<'_, Socket> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn make(&self) -> Result<Connected, Error> {
+        let mut namespace = Namespace::create()?;
+        let port = port_name()?;
+        let mut outside = Batch::new();
+        let cable = Cable {
+            port: &port,
+            bridge: self.bridge,
+            group: self.names.group,
+            mtu: self.mtu,
+            sandbox: namespace.as_fd(),
+        };
+        link::add_cable(&mut outside, &cable);
+        self.host().execute(&mut outside)?;
+        let mut inside = Batch::new();
+        link::bring_up(&mut inside, link::LOOPBACK);
+        link::bring_up(&mut inside, link::SANDBOX_LINK);
+        namespace.inside.execute(&mut inside)?;
+        Ok(Connected { namespace, port })
+    }
+}
+
+/// A name that no other link has had: the kernel removes links some time after their namespace is gone.
+fn port_name() -> Result<String, Error> {
+    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut random = [0u8; 13];
+    getrandom(&mut random, GetRandomFlags::empty()).map_err(|errno| Error::Random(errno.into()))?;
+    let digits = random.iter().map(|byte| char::from(DIGITS[usize::from(byte % 32)]));
+    Ok("wh".chars().chain(digits).collect())
+}
+
+/// Keeps a number of connected namespaces ready. They belong to this process: none outlives it.
+pub(crate) struct Warm {
+    shelf: Arc<Shelf>,
+    filler: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shelf {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    ready: Vec<Connected>,
+    wanted: usize,
+    /// The last attempt failed: the next one waits until someone asks again.
+    failed: bool,
+}
+
+impl Shelf {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Warm {
+    pub(crate) fn start(maker: Arc<Maker>, wanted: usize) -> Result<Warm, Error> {
+        let shelf = Arc::new(Shelf {
+            state: Mutex::new(State { ready: Vec::new(), wanted, failed: false }),
+            changed: Condvar::new(),
+        });
+        let filler = match wanted {
+            0 => None,
+            _ => {
+                let shelf = shelf.clone();
+                let thread = thread::Builder::new().name("wharf-warm".to_string());
+                Some(thread.spawn(move || fill(&maker, &shelf)).map_err(Error::Thread)?)
+            }
+        };
+        Ok(Warm { shelf, filler: Mutex::new(filler) })
+    }
+
+    /// One that is ready, if there is.
+    pub(crate) fn take(&self) -> Option<Connected> {
+        self.shelf.state().ready.pop()
+    }
+
+    /// Has what was taken replaced. Called when the taker is done, for both want the kernel's one lock.
+    pub(crate) fn refill(&self) {
+        self.shelf.state().failed = false;
+        self.shelf.changed.notify_all();
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.shelf.state().ready.len()
+    }
+
+    /// Stops filling and lets go of what is ready.
+    pub(crate) fn stop(&self) {
+        {
+            let mut state = self.shelf.state();
+            state.wanted = 0;
+            self.shelf.changed.notify_all();
+        }
+        let filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if filler.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that keeps sandboxes ready has panicked");
+        }
+        self.shelf.state().ready.clear();
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn fill(maker: &Maker, shelf: &Shelf) {
+    loop {
+        {
+            let mut state = shelf.state();
+            while state.wanted > 0 && (state.failed || state.ready.len() >= state.wanted) {
+                state = shelf.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.wanted == 0 {
+                return;
+            }
+        }
+        let made = maker.make();
+        let mut state = shelf.state();
+        match made {
+            Ok(connected) => state.ready.push(connected),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no sandbox could be made ready");
+                state.failed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Links: the bridge, and veth pairs born with one end on the bridge and the other in a sandbox.
+//!
+//! Moving a finished interface into another namespace waits for RCU and costs 33 ms; an interface whose peer
+//! is *made* in the other namespace costs under one. All host ends carry one link group, so that one message
+//! removes them all (one RCU wait instead of one per link), and so that rules can name them.
+
+use std::{net::Ipv4Addr, os::fd::BorrowedFd};
+
+use super::{
+    Error, Socket,
+    message::{Attributes, Batch, find, flag, read_text, read_u32},
+};
+
+/// linux/rtnetlink.h and linux/if_link.h.
+mod uapi {
+    pub(super) const NEWLINK: u16 = 16;
+    pub(super) const DELLINK: u16 = 17;
+    pub(super) const GETLINK: u16 = 18;
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const AF_SPEC: u16 = 26;
+    pub(super) const GROUP: u16 = 27;
+    pub(super) const NET_NS_FD: u16 = 28;
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const VETH_PEER: u16 = 1;
+    pub(super) const BRIDGE_MCAST_SNOOPING: u16 = 23;
+    pub(super) const AF_INET6: u16 = 10;
+    pub(super) const ADDR_GEN_MODE: u16 = 8;
+    pub(super) const ADDR_GEN_MODE_NONE: u8 = 1;
+    pub(super) const UP: u32 = 1;
+}
+
+/// The loopback interface has this index in every namespace.
+pub(crate) const LOOPBACK: u32 = 1;
+/// The sandbox's interface is made with this index, so that nothing has to ask for it.
+pub(crate) const SANDBOX_LINK: u32 = 2;
+pub(crate) const SANDBOX_LINK_NAME: &str = "eth0";
+
+/// An Ethernet address that follows from the IP address: whoever remembers a neighbour by its IP address stays
+/// right when the address passes on to another sandbox, and the bridge's own address never changes.
+pub(crate) fn ethernet_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x77, a, b, c, d] // 0x02: locally administered, unicast.
+}
+
+/// `struct ifinfomsg`.
+fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+/// A link as the host shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Option<String>,
+}
+
+/// All links of the socket's namespace.
+pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Link>, Error> {
+    socket.dump(
+        "list the links",
+        uapi::GETLINK,
+        &header(0, 0, 0),
+        |_| {},
+        |links: &mut Vec<Link>, _, body| {
+            links.extend(parse(body));
+        },
+    )
+}
+
+fn parse(body: &[u8]) -> Option<Link> {
+    let attributes = body.get(16..)?;
+    Some(Link {
+        index: u32::from_ne_bytes(read_u32(body.get(4..)?)?),
+        name: read_text(find(attributes, &[uapi::IFNAME])?),
+        kind: find(attributes, &[uapi::LINKINFO, uapi::INFO_KIND]).map(read_text),
+    })
+}
+
+/// Makes the bridge, down and without an address. Fails with EEXIST if the name is taken.
+pub(crate) fn add_bridge(batch: &mut Batch, name: &str, ethernet: [u8; 6], mtu: Option<u32>) {
+    let flags = flag::CREATE | flag::EXCLUSIVE;
+    batch.add("create the bridge", uapi::NEWLINK, flags, &header(0, 0, 0), |link| {
+        link.text(uapi::IFNAME, name);
+        link.bytes(uapi::ADDRESS, &ethernet);
+        if let Some(mtu) = mtu {
+            link.u32(uapi::MTU, mtu);
+        }
+        link.nest(uapi::LINKINFO, |info| {
+            info.text(uapi::INFO_KIND, "bridge");
+            // No multicast routers live behind the ports; snooping would only keep timers per port.
+            info.nest(uapi::INFO_DATA, |data| data.u8(uapi::BRIDGE_MCAST_SNOOPING, 0));
+        });
+    });
+}
+
+/// Brings a link up, without IPv6 addresses of its own making: the sandboxes' network is IPv4.
+pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
+    batch.add("bring the link up", uapi::NEWLINK, 0, &header(index, uapi::UP, uapi::UP), |link| {
+        if index != LOOPBACK {
+            no_link_local(link);
+        }
+    });
+}
+
+pub(crate) fn set_ethernet_address(batch: &mut Batch, index: u32, ethernet: [u8; 6]) {
+    batch.add("set the link's Ethernet address", uapi::NEWLINK, 0, &header(index, 0, 0), |link| {
+        link.bytes(uapi::ADDRESS, &ethernet);
+    });
+}
+
+fn no_link_local(link: &mut Attributes<'_>) {
+    link.nest(uapi::AF_SPEC, |families| {
+        families.nest(uapi::AF_INET6, |inet6| inet6.u8(uapi::ADDR_GEN_MODE, uapi::ADDR_GEN_MODE_NONE));
+    });
+}
+
+/// What a sandbox's cable is made of.
+pub(crate) struct Cable<'a> {
+    /// Name of the host's end.
+    pub(crate) port: &'a str,
+    pub(crate) bridge: u32,
+    pub(crate) group: u32,
+    pub(crate) mtu: Option<u32>,
+    /// Where the other end is born.
+    pub(crate) sandbox: BorrowedFd<'a>,
+}
+
+/// Makes a veth pair: the host's end up and on the bridge, the other end (still down) in the sandbox.
+pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
+    use std::os::fd::AsRawFd;
+    let flags = flag::CREATE | flag::EXCLUSIVE;
+    let host_end = header(0, uapi::UP, uapi::UP);
+    batch.add("create the sandbox's link", uapi::NEWLINK, flags, &host_end, |link| {
+        link.text(uapi::IFNAME, cable.port);
+        link.u32(uapi::MASTER, cable.bridge);
+        link.u32(uapi::GROUP, cable.group);
+        if let Some(mtu) = cable.mtu {
+            link.u32(uapi::MTU, mtu);
+        }
+        link.nest(uapi::LINKINFO, |info| {
+            info.text(uapi::INFO_KIND, "veth");
+            info.nest(uapi::INFO_DATA, |data| {
+                data.nest(uapi::VETH_PEER, |peer| {
+                    peer.raw(&header(SANDBOX_LINK, 0, 0));
+                    peer.text(uapi::IFNAME, SANDBOX_LINK_NAME);
+                    peer.u32(uapi::NET_NS_FD, cable.sandbox.as_raw_fd() as u32);
+                    if let Some(mtu) = cable.mtu {
+                        peer.u32(uapi::MTU, mtu);
+                    }
+                });
+            });
+        });
+    });
+}
+
+pub(crate) fn delete(batch: &mut Batch, index: u32) {
+    batch.add("delete the link", uapi::DELLINK, 0, &header(index, 0, 0), |_| {});
+}
+
+/// Deletes every link of a group at once. Fails with ENODEV when there is none.
+pub(crate) fn delete_group(batch: &mut Batch, group: u32) {
+    batch.add("delete the sandboxes' links", uapi::DELLINK, 0, &header(0, 0, 0), |link| {
+        link.u32(uapi::GROUP, group);
+    });
+}

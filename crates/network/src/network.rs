@@ -1,0 +1,231 @@
+//! The network of one host: open it, make and remove sandboxes, publish ports, tear it all down.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Config, Published,
+    cable::{Connected, Maker, Warm},
+    config::Names,
+    conntrack,
+    error::Error,
+    firewall::{Firewall, Publication, services::Services},
+    host,
+    namespace::unpin,
+    netlink::{Protocol, Socket, link, message::Batch, route},
+    pin::{self, Pin},
+    published,
+};
+
+/// The network of this host. Any thread may use it.
+pub struct Network {
+    config: Config,
+    names: Names,
+    maker: Arc<Maker>,
+    warm: Warm,
+    sandboxes: Mutex<BTreeMap<String, Pin>>,
+    balancer: Mutex<Balancer>,
+}
+
+/// A network namespace on the bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    pub id: String,
+    /// Enter it by opening this path for setns(2).
+    pub netns: PathBuf,
+    pub address: Ipv4Addr,
+    /// The host's address on the bridge, where the default route leads.
+    pub gateway: Ipv4Addr,
+}
+
+struct Balancer {
+    firewall: Firewall,
+    flows: Socket,
+    /// The last publication could not put the UDP flows right.
+    unsettled: bool,
+}
+
+impl Network {
+    /// Makes the bridge and the standing rules, or takes over what an earlier process made: its sandboxes and
+    /// published ports go on working, and each returns to its owner by [`Network::sandboxes`] and the first
+    /// [`Network::publish`].
+    ///
+    /// Everything happens in the calling thread's network namespace. One process at a time uses a name.
+    pub fn open(config: Config) -> Result<Network, Error> {
+        let names = config.names()?;
+        let mut socket = Socket::open(Protocol::Route)?;
+        let bridge = host::ensure_bridge(&mut socket, &config, &names)?;
+        let pins = adopt(&config)?;
+        let admitted = pins.values().map(|pin| (pin.port.clone(), pin.address)).collect();
+        let firewall = Firewall::open(&names, config.subnet, admitted)?;
+        let flows = Socket::open(Protocol::Netfilter)?;
+        let maker = Arc::new(Maker::new(socket, names.clone(), bridge, config.mtu));
+        Ok(Network {
+            warm: Warm::start(maker.clone(), config.warm)?,
+            config,
+            names,
+            maker,
+            sandboxes: Mutex::new(pins),
+            balancer: Mutex::new(Balancer { firewall, flows, unsettled: false }),
+        })
+    }
+
+    /// Makes a sandbox: `lo` and `eth0` up, the address, a default route through the bridge. Asking again for
+    /// one that exists returns it.
+    pub fn create_sandbox(&self, id: &str, address: Ipv4Addr) -> Result<Sandbox, Error> {
+        if !pin::is_valid_id(id) {
+            return Err(Error::Id(id.to_string()));
+        }
+        if !self.config.subnet.is_usable(address) {
+            return Err(Error::Address { address, subnet: self.config.subnet });
+        }
+        if let Some(existing) = self.existing(id, address)? {
+            return Ok(self.sandbox(&existing));
+        }
+        let connected = match self.warm.take() {
+            Some(ready) => ready,
+            None => self.maker.make()?,
+        };
+        let sandbox = self.settle_in(connected, id, address);
+        self.warm.refill();
+        sandbox
+    }
+
+    /// Gives a connected namespace its address, its route and its name.
+    fn settle_in(&self, connected: Connected, id: &str, address: Ipv4Addr) -> Result<Sandbox, Error> {
+        let Connected { mut namespace, port } = connected;
+        let pin = Pin { id: id.to_string(), address, port };
+        self.balancer().firewall.admit(&pin.port, address)?;
+        let mut batch = Batch::new();
+        link::set_ethernet_address(&mut batch, link::SANDBOX_LINK, link::ethernet_address(address));
+        route::add_address(&mut batch, link::SANDBOX_LINK, address, self.config.subnet);
+        route::add_default_route(&mut batch, link::SANDBOX_LINK, self.config.subnet.gateway());
+        namespace.inside.execute(&mut batch)?;
+        namespace.pin(&pin.path(&self.config.state_dir))?;
+        let sandbox = self.sandbox(&pin);
+        self.pins().insert(pin.id.clone(), pin);
+        Ok(sandbox)
+    }
+
+    /// The sandboxes that stand, those of earlier processes too.
+    pub fn sandboxes(&self) -> Result<Vec<(String, Ipv4Addr)>, Error> {
+        Ok(self.pins().values().map(|pin| (pin.id.clone(), pin.address)).collect())
+    }
+
+    /// Lets go of a sandbox; fine if there is none. Its namespace and link vanish when the last process in it
+    /// has, some milliseconds later.
+    pub fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        let Some(pin) = self.pins().remove(id) else { return Ok(()) };
+        let path = pin.path(&self.config.state_dir);
+        if let Err(source) = unpin(&path) {
+            self.pins().insert(pin.id.clone(), pin);
+            return Err(Error::StateDir { path, source });
+        }
+        Ok(self.balancer().firewall.expel(&pin.port, pin.address)?)
+    }
+
+    /// Makes exactly these ports reachable, in one transaction: from outside, from the host (127.0.0.1 too) and
+    /// from sandboxes. New connections go to the backends in strict turn. A backend that is left out keeps its
+    /// TCP connections and gets no new ones; UDP flows move on to another. Repeating a set costs microseconds,
+    /// and repairs what other programs did to the rules.
+    pub fn publish(&self, published: &[Published]) -> Result<(), Error> {
+        let services = published::services(published)?;
+        let mut balancer = self.balancer();
+        let publication = balancer.firewall.publish(services.clone())?;
+        balancer.unsettled |= concerns_udp(&publication);
+        if balancer.unsettled {
+            self.settle_flows(&mut balancer, &services)?;
+        }
+        Ok(())
+    }
+
+    /// How many sandboxes are made ready for [`Network::create_sandbox`] to take.
+    pub fn warm(&self) -> usize {
+        self.warm.ready()
+    }
+
+    /// Removes everything that carries this network's name: sandboxes, even inhabited ones, links, the bridge,
+    /// firewall tables, and what a crash left of them. Kernel switches stay on, since others may rely on them.
+    pub fn teardown(&self) -> Result<(), Error> {
+        self.warm.stop();
+        let failed = |source| Error::StateDir { path: self.config.state_dir.clone(), source };
+        let known = std::mem::take(&mut *self.pins());
+        for pin in known.values().chain(&pin::files(&self.config.state_dir).unwrap_or_default()) {
+            unpin(&pin.path(&self.config.state_dir)).map_err(failed)?;
+        }
+        host::remove_links(&mut self.maker.host(), &self.names)?;
+        self.balancer().firewall.remove()?;
+        // It stays if it holds something that is not ours.
+        if let Err(error) = std::fs::remove_dir(&self.config.state_dir) {
+            tracing::debug!(%error, "the directory of sandboxes stays");
+        }
+        Ok(())
+    }
+
+    fn existing(&self, id: &str, address: Ipv4Addr) -> Result<Option<Pin>, Error> {
+        let pins = self.pins();
+        match pins.get(id) {
+            Some(pin) if pin.address == address => return Ok(Some(pin.clone())),
+            Some(pin) => return Err(Error::Exists { id: id.to_string(), has: pin.address, wanted: address }),
+            None => {}
+        }
+        match pins.values().find(|pin| pin.address == address) {
+            Some(pin) => Err(Error::AddressTaken { address, holder: pin.id.clone(), id: id.to_string() }),
+            None => Ok(None),
+        }
+    }
+
+    fn sandbox(&self, pin: &Pin) -> Sandbox {
+        Sandbox {
+            id: pin.id.clone(),
+            netns: pin.path(&self.config.state_dir),
+            address: pin.address,
+            gateway: self.config.subnet.gateway(),
+        }
+    }
+
+    fn settle_flows(&self, balancer: &mut Balancer, services: &Services) -> Result<(), Error> {
+        let host: Vec<Ipv4Addr> =
+            route::addresses(&mut self.maker.host())?.into_iter().map(|held| held.address).collect();
+        let forgotten = conntrack::settle(&mut balancer.flows, services, self.config.subnet, &host)?;
+        balancer.unsettled = false;
+        tracing::debug!(forgotten, "UDP flows were settled");
+        Ok(())
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn balancer(&self) -> MutexGuard<'_, Balancer> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn adopt(config: &Config) -> Result<BTreeMap<String, Pin>, Error> {
+    let failed = |source| Error::StateDir { path: config.state_dir.clone(), source };
+    std::fs::create_dir_all(&config.state_dir).map_err(failed)?;
+    let pins = pin::adopt(&config.state_dir).map_err(failed)?;
+    Ok(pins.into_iter().map(|pin| (pin.id.clone(), pin)).collect())
+}
+
+fn concerns_udp(publication: &Publication) -> bool {
+    match publication {
+        Publication::Nothing => false,
+        Publication::Changed(services) => {
+            services.iter().any(|service| service.protocol == crate::Protocol::Udp)
+        }
+        Publication::Rewritten => true,
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Network").field("config", &self.config).finish_non_exhaustive()
+    }
+}
