@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use consensus::{PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Name, NodeInfo, Observed, ReplicaId, RevisionNumber, Service, ServiceKey,
-    ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Name, NodeInfo, Observed, RevisionNumber, Service, ServiceKey, ServiceSpec,
+    Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
 
@@ -164,6 +164,10 @@ pub enum RequestError {
         "this is {bytes} bytes, and at most {max} can be written at once; apply fewer services at a time"
     )]
     TooLarge { bytes: u64, max: u64 },
+    #[error(
+        "the server cannot write now: {reason}; running services are not affected, and reads are answered"
+    )]
+    CannotWrite { reason: String },
     #[error("too much is being written; try again shortly")]
     Overloaded,
 }
@@ -185,18 +189,10 @@ pub struct Hello {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub observed: Vec<Observed>,
-    pub exits: Vec<ContainerExit>,
+    /// Containers that ended: said once, kept in the log.
+    pub exits: Vec<model::Event>,
     /// The complete list, when it changed.
     pub images: Option<Vec<(String, Digest)>>,
-}
-
-/// A container ended: said once, kept in the log.
-#[derive(Clone, Debug)]
-pub struct ContainerExit {
-    pub replica: ReplicaId,
-    pub container: Name,
-    pub exit: model::Exit,
-    pub restarts: u32,
 }
 
 /// Everything a reader can see, at one moment.

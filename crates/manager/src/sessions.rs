@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Assignment, Desired, Dispatch, Event, EventKind, NodeId, ReplicaId, ServiceKey, Timestamp};
 use store::{Command, NodeStatus};
 
-use crate::{Codec, Effect, Hello, Manager, Report, SessionId, event::ContainerExit, log::Origin};
+use crate::{Codec, Effect, Hello, Manager, Report, SessionId, log::Origin};
 
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -96,14 +96,12 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    fn record_exits(&mut self, exits: Vec<ContainerExit>) {
-        let mut events = Vec::new();
-        for ContainerExit { replica: id, container, exit, restarts } in exits {
-            let Some(replica) = self.state.replica(id) else { continue };
-            let (at, slot) = (exit.at, replica.slot);
-            let kind = EventKind::ContainerExited { replica: id, slot, container, exit, restarts };
-            events.push(Event { at, service: Some(replica.service.clone()), kind });
-        }
+    fn record_exits(&mut self, exits: Vec<Event>) {
+        let known = |event: &Event| match &event.kind {
+            EventKind::ContainerExited { replica, .. } => self.state.replica(*replica).is_some(),
+            _ => false,
+        };
+        let events: Vec<Event> = exits.into_iter().filter(known).collect();
         if events.is_empty() {
             return;
         }

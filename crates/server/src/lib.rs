@@ -1,1 +1,111 @@
+//! A server: the shell around the manager. It owns the disk, the socket and the clock.
+//!
+//! - `brain`: the thread that owns the manager and executes its effects.
+//! - `log`: the Raft log and the snapshots on disk.
+//! - `control`: the gRPC service for users; `agents`: the one for agents; `relay`: streams to agents.
+//! - `socket`: who may connect.
+//!
+//! Start reading at [`run`], then `brain`.
 
+pub mod agents;
+pub mod brain;
+pub mod codec;
+pub mod control;
+pub mod log;
+pub mod relay;
+pub mod socket;
+
+use std::{future::Future, path::PathBuf};
+
+use consensus::Recovered;
+use manager::Manager;
+use proto::v1::{agents_server::AgentsServer, control_server::ControlServer};
+use tonic::transport::Server;
+
+use crate::{agents::Agents, codec::WireCodec, control::Control, log::Log, relay::Relays};
+
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The largest gRPC message in bytes: an assignment set of a large node, an apply of many services.
+pub const MAX_MESSAGE: usize = 64 << 20;
+/// So many applied entries after the last snapshot, another is written.
+const SNAPSHOT_EVERY: u64 = 10_000;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds the log and the snapshots; one server per folder.
+    pub data_dir: PathBuf,
+    /// Where users and agents of this host connect.
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the log in {} cannot be used", dir.display())]
+    Log { dir: PathBuf, source: log::OpenError },
+    #[error("the state in {} cannot be restored", dir.display())]
+    Restore { dir: PathBuf, source: manager::RestoreError },
+    #[error("the server cannot listen on {}", path.display())]
+    Listen { path: PathBuf, source: std::io::Error },
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] std::io::Error),
+    #[error("the server stopped serving")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves until `shutdown` completes. What was acknowledged is on disk whenever and however this ends.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let Config { data_dir, socket } = config;
+    let seed = random().map_err(Error::Random)?;
+    let (manager, log) = open(data_dir, seed)?;
+    let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
+    let listener =
+        socket::listen(&socket).map_err(|source| Error::Listen { path: socket.clone(), source })?;
+    tracing::info!(socket = %socket.display(), "serving");
+    let relays = Relays::default();
+    let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
+    let agents = AgentsServer::new(Agents::new(brain.clone(), relays));
+    let serve = Server::builder()
+        .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .serve_with_incoming(socket::incoming(listener));
+    // Sessions and watches never end by themselves, so an end is not waited for: clients connect again.
+    let served = tokio::select! {
+        served = serve => served,
+        () = shutdown => Ok(()),
+    };
+    brain.stop();
+    // Only its panic could make this fail, and that aborts the process.
+    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    // Best effort: the next server takes a left socket over.
+    let _ = std::fs::remove_file(&socket);
+    Ok(served?)
+}
+
+fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {
+    let opened = Log::open(&dir, || Recovered::bootstrap(seed | 1));
+    let opened = opened.map_err(|source| Error::Log { dir: dir.clone(), source })?;
+    if let Some(torn) = &opened.report.torn {
+        tracing::warn!(
+            ?torn,
+            "the end of the last write before a crash was cut off; it was never acknowledged"
+        );
+    }
+    let config = manager::Config {
+        consensus: consensus::Config::new(opened.recovered.id),
+        snapshot_every: SNAPSHOT_EVERY,
+        seed,
+    };
+    let manager = Manager::restore(config, WireCodec, opened.recovered);
+    let manager = manager.map_err(|source| Error::Restore { dir, source })?;
+    Ok((manager, opened.log))
+}
+
+/// Different at every start and on every server: what replica ids and this member's id are drawn from.
+fn random() -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
+}

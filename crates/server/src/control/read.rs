@@ -1,0 +1,186 @@
+//! What users look at: status, once or again and again.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use manager::View;
+use model::{ServiceKey, Timestamp};
+use proto::v1::{self, status_request::Services};
+use store::NodeStatus;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Control, Outbound,
+    refuse::{invalid, stopped},
+};
+
+/// How many events an answer has at most.
+const MAX_EVENTS: usize = 1_000;
+
+/// A `StatusRequest` that was understood.
+#[derive(Clone, Debug)]
+struct Wanted {
+    services: Selection,
+    nodes: bool,
+    events: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Selection {
+    None,
+    All,
+    Namespace(String),
+    Named(BTreeSet<ServiceKey>),
+}
+
+impl Selection {
+    fn takes(&self, key: &ServiceKey) -> bool {
+        match self {
+            Selection::None => false,
+            Selection::All => true,
+            Selection::Namespace(namespace) => key.namespace.as_str() == namespace,
+            Selection::Named(keys) => keys.contains(key),
+        }
+    }
+}
+
+impl Control {
+    pub(super) async fn do_status(&self, request: v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
+        let wanted = read_request(request)?;
+        let view = self.brain.read().await.map_err(stopped)?;
+        Ok(status(&view, &wanted))
+    }
+
+    pub(super) async fn do_watch(
+        &self,
+        request: v1::StatusRequest,
+    ) -> Result<Outbound<v1::StatusResponse>, Status> {
+        let wanted = read_request(request)?;
+        // The first answer is as good as that of Status; later views are newer.
+        let mut view = self.brain.read().await.map_err(stopped)?;
+        let mut views = self.brain.views();
+        let (to_user, outbound) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut last = v1::StatusResponse::default();
+            loop {
+                let next = status(&view, &wanted);
+                if differs(&last, &next) {
+                    last = next.clone();
+                    if to_user.send(Ok(next)).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    changed = views.changed() => if changed.is_err() { return },
+                    () = to_user.closed() => return,
+                }
+                view = views.borrow_and_update().clone();
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(outbound)))
+    }
+}
+
+fn read_request(request: v1::StatusRequest) -> Result<Wanted, Status> {
+    let services = match request.services {
+        None => Selection::None,
+        Some(Services::All(_)) => Selection::All,
+        Some(Services::Namespace(namespace)) => Selection::Namespace(namespace),
+        Some(Services::Named(named)) => {
+            let keys = named.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
+            Selection::Named(keys.map_err(invalid)?)
+        }
+    };
+    let limit = match request.event_limit {
+        0 => MAX_EVENTS,
+        limit => MAX_EVENTS.min(limit as usize),
+    };
+    Ok(Wanted { services, nodes: request.nodes, events: request.events.then_some(limit) })
+}
+
+/// Whether there is anything new for a watcher: time alone is not.
+fn differs(last: &v1::StatusResponse, next: &v1::StatusResponse) -> bool {
+    last.server_version.is_empty()
+        || last.services != next.services
+        || last.nodes != next.nodes
+        || last.events != next.events
+}
+
+fn status(view: &View, wanted: &Wanted) -> v1::StatusResponse {
+    let now = crate::brain::now();
+    let services = view.state.services().filter(|service| wanted.services.takes(&service.key));
+    v1::StatusResponse {
+        version: view.state.version().0,
+        services: services.map(|service| service_status(view, service, now)).collect(),
+        nodes: if wanted.nodes { node_statuses(view) } else { Vec::new() },
+        events: wanted.events.map(|limit| events(view, &wanted.services, limit)).unwrap_or_default(),
+        server_version: crate::VERSION.to_owned(),
+        now_unix_ms: now.0,
+    }
+}
+
+fn service_status(view: &View, service: &Arc<model::Service>, now: Timestamp) -> v1::ServiceStatus {
+    let replicas = || view.state.replicas_of(&service.key);
+    let counts = view.counts(&service.key, now);
+    v1::ServiceStatus {
+        service: Some(v1::Service::from(&**service)),
+        revisions: view
+            .state
+            .revisions(&service.key)
+            .map(|revision| v1::Revision::from(&**revision))
+            .collect(),
+        replicas: replicas().map(|replica| replica_status(view, replica)).collect(),
+        waiting_on: view.waiting_on(&service.key).iter().map(waiting_on).collect(),
+        ready: counts.ready,
+        available: counts.available,
+        up_to_date: counts.up_to_date,
+    }
+}
+
+fn waiting_on(waiting: &model::WaitingOn) -> v1::WaitingOnStatus {
+    v1::WaitingOnStatus { waiting_on: Some(v1::WaitingOn::from(waiting)), text: waiting.to_string() }
+}
+
+fn replica_status(view: &View, replica: &model::Replica) -> v1::ReplicaStatus {
+    let node = replica.node.and_then(|id| view.state.node(id));
+    v1::ReplicaStatus {
+        replica: Some(v1::Replica::from(replica)),
+        observed: view.observed.replica(replica.id).map(|observed| v1::Observed::from(&**observed)),
+        node_name: node.map(|node| node.info.name.to_string()),
+    }
+}
+
+fn node_statuses(view: &View) -> Vec<v1::NodeStatus> {
+    use v1::node_status::Readiness;
+    let loads = view.node_loads();
+    let one = |node: &Arc<model::Node>| {
+        let report = view.observed.node(node.info.id);
+        let readiness = match report.map(|report| report.status) {
+            Some(NodeStatus::Ready) => Readiness::Ready,
+            Some(NodeStatus::Unknown) | None => Readiness::Unknown,
+        };
+        let load = loads.iter().find(|load| load.id == node.info.id);
+        v1::NodeStatus {
+            node: Some(v1::Node::from(&**node)),
+            readiness: readiness.into(),
+            since_unix_ms: report.map(|report| report.since.0),
+            allocated_cpu_millicores: load.map_or(0, |load| load.allocated.cpu.0),
+            allocated_memory_bytes: load.map_or(0, |load| load.allocated.memory.0),
+            replicas: view.state.replicas_on(node.info.id).count() as u32,
+        }
+    };
+    view.state.nodes().map(one).collect()
+}
+
+/// The newest `limit`, oldest first.
+fn events(view: &View, services: &Selection, limit: usize) -> Vec<v1::Event> {
+    let takes = |event: &&Arc<model::Event>| match &event.service {
+        Some(key) => services.takes(key),
+        None => matches!(services, Selection::All),
+    };
+    let mut newest: Vec<_> =
+        view.state.events().rev().filter(takes).take(limit).map(|event| v1::Event::from(&**event)).collect();
+    newest.reverse();
+    newest
+}

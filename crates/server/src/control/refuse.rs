@@ -1,0 +1,45 @@
+//! Refusals: a status for people, with a trailer for programs.
+
+use manager::RequestError;
+use proto::v1::Reason;
+use store::Rejected;
+use tonic::Status;
+
+pub(crate) use proto::reason::refuse;
+
+pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
+    refuse(Reason::Invalid, error.to_string())
+}
+
+pub(crate) fn not_found(message: impl Into<String>) -> Status {
+    refuse(Reason::NotFound, message)
+}
+
+pub(crate) fn stopped(error: crate::brain::Stopped) -> Status {
+    refuse(Reason::NoLeader, error.to_string())
+}
+
+pub(crate) fn request_error(error: RequestError) -> Status {
+    let reason = match &error {
+        RequestError::NotLeader { .. } | RequestError::LeadershipLost => Reason::NoLeader,
+        RequestError::Rejected(rejected) => rejected.first().map_or(Reason::Unspecified, rejection),
+        RequestError::UnknownImage { .. } => Reason::ImageUnresolved,
+        RequestError::NoNodes { .. } => Reason::NodeSilent,
+        RequestError::NothingToUndo { .. } => Reason::NoRevision,
+        RequestError::TooLarge { .. } => Reason::Invalid,
+        RequestError::Overloaded | RequestError::CannotWrite { .. } => {
+            return Status::resource_exhausted(error.to_string());
+        }
+    };
+    refuse(reason, error.to_string())
+}
+
+fn rejection(rejected: &Rejected) -> Reason {
+    match rejected {
+        Rejected::NoService(_) => Reason::NotFound,
+        Rejected::Deleting(_) => Reason::Deleting,
+        Rejected::NoRevision { .. } => Reason::NoRevision,
+        Rejected::PortTaken { .. } => Reason::PortTaken,
+        Rejected::Conflict { .. } | Rejected::Stale { .. } => Reason::Conflict,
+    }
+}
