@@ -3,3 +3,6 @@
 //! [`core`] decides and is pure; everything else here executes what it decided and tells it what happened.
 
 pub mod core;
+
+pub mod compile;
+pub mod ledger;

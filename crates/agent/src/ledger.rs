@@ -1,0 +1,157 @@
+//! What the agent remembers over its own death: one entry per replica, and which node this is. A redb database.
+//!
+//! A commit is one fsync, whatever is in it: the loop collects what waits while a commit runs into the next one
+//! (see [`crate::journal`]), so that many replicas starting at once cost few.
+
+mod entry;
+
+use std::path::{Path, PathBuf};
+
+use model::{NodeId, ReplicaId};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::core::{Change, Record};
+
+pub use entry::EntryError;
+
+const REPLICAS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("replicas");
+const NODE: TableDefinition<'_, &str, u64> = TableDefinition::new("node");
+
+#[derive(Debug)]
+pub struct Ledger {
+    database: Database,
+    path: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error(
+        "cannot use the ledger {}; if it is damaged, move it away: running containers are then stopped and started anew",
+        path.display()
+    )]
+    Database { path: PathBuf, source: Box<redb::Error> },
+    #[error("the ledger {} has an entry for replica {replica} that this version cannot read", path.display())]
+    Entry { path: PathBuf, replica: ReplicaId, source: EntryError },
+}
+
+impl Ledger {
+    pub fn open(path: &Path) -> Result<Ledger, LedgerError> {
+        let failed = |source| LedgerError::Database { path: path.to_owned(), source: Box::new(source) };
+        let database = Database::create(path).map_err(|error| failed(error.into()))?;
+        let ledger = Ledger { database, path: path.to_owned() };
+        // Tables exist from the first moment on, so that reading an empty ledger is no special case.
+        ledger.write(|_| Ok(()))?;
+        Ok(ledger)
+    }
+
+    /// The node that this ledger belongs to; `drawn` at its first start.
+    pub fn node(&self, drawn: NodeId) -> Result<NodeId, LedgerError> {
+        let known = self.attempt(|| {
+            let table = self.database.begin_read()?.open_table(NODE)?;
+            Ok(table.get("id")?.map(|id| NodeId(id.value())))
+        })?;
+        match known {
+            Some(id) => Ok(id),
+            None => {
+                self.write(|transaction| {
+                    transaction.open_table(NODE)?.insert("id", drawn.0)?;
+                    Ok(())
+                })?;
+                Ok(drawn)
+            }
+        }
+    }
+
+    pub fn records(&self) -> Result<Vec<Record>, LedgerError> {
+        let entries = self.attempt(|| {
+            let table = self.database.begin_read()?.open_table(REPLICAS)?;
+            let mut entries = Vec::new();
+            for entry in table.iter()? {
+                let (replica, bytes) = entry?;
+                entries.push((ReplicaId(replica.value()), bytes.value().to_vec()));
+            }
+            Ok(entries)
+        })?;
+        let decode = |(replica, bytes): (ReplicaId, Vec<u8>)| {
+            let failed = |source| LedgerError::Entry { path: self.path.clone(), replica, source };
+            entry::decode(&bytes).map_err(failed)
+        };
+        entries.into_iter().map(decode).collect()
+    }
+
+    /// Durable when it returns.
+    pub fn save(&self, changes: &[Change]) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(REPLICAS)?;
+            for change in changes {
+                match change {
+                    Change::Put(record) => {
+                        table.insert(record.id().0, entry::encode(record).as_slice())?;
+                    }
+                    Change::Forget(replica) => {
+                        table.remove(replica.0)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), LedgerError> {
+        self.attempt(|| {
+            let mut transaction = self.database.begin_write()?;
+            // A kill in the middle must not cost a scan of the whole file at the next start.
+            transaction.set_quick_repair(true);
+            transaction.open_table(NODE)?;
+            transaction.open_table(REPLICAS)?;
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
+    fn attempt<T>(&self, what: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LedgerError> {
+        what().map_err(|source| LedgerError::Database { path: self.path.clone(), source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{Phase, Timestamp};
+
+    use super::*;
+    use crate::core::Stage;
+
+    #[test]
+    fn what_was_saved_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.records().unwrap(), []);
+        assert_eq!(ledger.node(NodeId(7)).unwrap(), NodeId(7));
+        let (mut one, two) = (entry::tests::record(1), entry::tests::record(2));
+        ledger.save(&[Change::Put(Box::new(one.clone())), Change::Put(Box::new(two.clone()))]).unwrap();
+        one.phase = Phase::Stopping;
+        one.containers[0].stage = Stage::BackingOff { until: Timestamp(99) };
+        ledger.save(&[Change::Put(Box::new(one.clone())), Change::Forget(two.id())]).unwrap();
+        drop(ledger);
+        let again = Ledger::open(&path).unwrap();
+        assert_eq!(again.records().unwrap(), [one]);
+        assert_eq!(again.node(NodeId(8)).unwrap(), NodeId(7));
+    }
+
+    #[test]
+    fn a_ledger_that_is_in_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let first = Arc::new(Ledger::open(&path).unwrap());
+        let refused = Ledger::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("cannot use the ledger"), "{refused}");
+        drop(first);
+    }
+}
