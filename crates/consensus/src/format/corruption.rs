@@ -46,7 +46,7 @@ pub enum Damage {
     MissingLog,
     #[error("it begins after index {begins_after}, but {}", snapshot_words(*snapshot))]
     MissingSnapshot { begins_after: Index, snapshot: Option<Index> },
-    #[error("it says that it continues {found:?}, but what comes before it ends with {expected:?}")]
+    #[error("it does not fit the log: one says {found}, the other {expected}")]
     Discontinuous { found: super::Position, expected: super::Position },
     #[error("entry {index} follows {last}: entries are missing")]
     Gap { index: Index, last: Index },

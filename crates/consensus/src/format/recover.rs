@@ -196,7 +196,12 @@ fn join(
         };
         return Err(Corruption::new(segment_name(first.segment), 0, damage));
     }
-    let known = replay.term_at(at.index) == Some(at.term);
+    let found = replay.term_at(at.index).map(|term| Position { index: at.index, term });
+    let known = found == Some(at);
+    if let Some(found) = found.filter(|found| !known && found.index <= replay.hard_state.commit) {
+        let damage = Damage::Discontinuous { found, expected: at };
+        return Err(Corruption::new(snapshot_name(at.index), 0, damage));
+    }
     replay.entries.retain(|entry| known && entry.index > at.index);
     replay.before = at;
     Ok((!known).then_some(at))

@@ -1,5 +1,7 @@
 //! A segment: its name, its header, and where it stands in the log.
 
+use std::fmt;
+
 use super::{
     FORMAT_VERSION,
     corruption::{Corruption, Damage},
@@ -17,6 +19,12 @@ const SUFFIX: &str = ".wal";
 pub struct Position {
     pub index: Index,
     pub term: Term,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "index {} of term {}", self.index, self.term)
+    }
 }
 
 /// What is known when a segment is begun. It repeats what the segments before it say, so that those can be removed.
