@@ -28,9 +28,9 @@ mod waiting;
 use model::{IdSource, RolloutPhase, ServiceKey, Timestamp, WaitingOn};
 use store::{Observations, State, Step};
 
+pub use counts::{Counts, counts};
 use draft::Draft;
 use failure::Verdict;
-pub use counts::{Counts, counts};
 pub use limits::Limits;
 pub use scale::REPLACE_FAILED_AFTER;
 

@@ -14,11 +14,15 @@ pub(crate) struct Member<'a> {
     pub(crate) created_at: Timestamp,
     /// Its node has no session: what was last said of it may not hold any more.
     pub(crate) silent: bool,
+    /// Since when, if it was heard at all under this leader.
+    pub(crate) silent_since: Option<Timestamp>,
     pub(crate) observed: Option<&'a Observed>,
 }
 
 impl<'a> Member<'a> {
     pub(crate) fn new(replica: &Replica, observations: &'a Observations) -> Member<'a> {
+        let report = replica.node.and_then(|node| observations.node(node));
+        let silent = replica.node.is_some_and(|node| !observations.is_ready(node));
         Member {
             id: replica.id,
             slot: replica.slot,
@@ -26,7 +30,8 @@ impl<'a> Member<'a> {
             desired: replica.desired,
             node: replica.node,
             created_at: replica.created_at,
-            silent: replica.node.is_some_and(|node| !observations.is_ready(node)),
+            silent,
+            silent_since: report.filter(|_| silent).map(|report| report.since),
             observed: observations.replica(replica.id).map(|observed| &**observed),
         }
     }
@@ -39,7 +44,17 @@ impl<'a> Member<'a> {
         desired: Desired,
         now: Timestamp,
     ) -> Member<'a> {
-        Member { id, slot, revision, desired, node: None, created_at: now, silent: false, observed: None }
+        Member {
+            id,
+            slot,
+            revision,
+            desired,
+            node: None,
+            created_at: now,
+            silent: false,
+            silent_since: None,
+            observed: None,
+        }
     }
 
     /// Not told to stop.

@@ -8,7 +8,7 @@
 //! A rollback is the same with another target, and so is a rollout that was superseded: whatever is not of the
 //! target is old.
 
-use model::{Desired, IdSource, Phase, RolloutPhase, Slot, StopReason, UpdateOrder};
+use model::{Desired, IdSource, Millis, Phase, RolloutPhase, Slot, StopReason, Timestamp, UpdateOrder};
 
 use crate::{draft::Draft, failure, member::Member};
 
@@ -20,23 +20,50 @@ pub(crate) fn note_progress(draft: &mut Draft<'_>) {
     }
 }
 
+/// A node that said nothing for so long is not waited for where a rollout can do without it.
+const SILENT_TOO_LONG: Millis = Millis::from_secs(30);
+
 /// Stops every old replica that may stop now.
 pub(crate) fn retire(draft: &mut Draft<'_>) {
     let mut available = draft.available();
-    for slot in draft.wanted_slots() {
-        let olds: Vec<Member<'_>> = draft.olds(slot).copied().collect();
-        for old in olds {
-            match may_retire(draft, &old, available) {
-                Leave::Now => {
-                    available -= u32::from(draft.is_available(&old));
-                    let reason = stop_reason(draft, &old);
-                    draft.stop(&old, reason);
-                }
-                Leave::HeldByPromise => draft.is_held_by_promise = true,
-                Leave::NotYet => {}
+    for old in all_olds(draft) {
+        match may_retire(draft, &old, available) {
+            Leave::Now => {
+                available -= u32::from(draft.is_available(&old));
+                let reason = stop_reason(draft, &old);
+                draft.stop(&old, reason);
             }
+            Leave::HeldByPromise => draft.is_held_by_promise = true,
+            Leave::NotYet => {}
         }
     }
+    retire_silent(draft, available);
+}
+
+/// Stops old replicas of nodes that are silent for long, where enough others serve without them.
+///
+/// Only if the promise holds something up: the last surge may have gone to a slot whose old replica now makes up for
+/// the silent one, and then neither could ever be replaced. That slot being vacant needs no surge.
+fn retire_silent(draft: &mut Draft<'_>, available: u32) {
+    if !draft.is_held_by_promise || available < draft.limits.must_be_available() {
+        return;
+    }
+    for old in all_olds(draft) {
+        if silent_too_long_from(&old).is_some_and(|from| from <= draft.now) {
+            let reason = stop_reason(draft, &old);
+            draft.stop(&old, reason);
+        }
+    }
+}
+
+/// From when on the node of a replica counts as silent for too long. None for a node that this leader never heard.
+pub(crate) fn silent_too_long_from(member: &Member<'_>) -> Option<Timestamp> {
+    member.silent_since.map(|since| since + SILENT_TOO_LONG)
+}
+
+/// The old replicas of wanted slots, as they are before any of them is stopped.
+pub(crate) fn all_olds<'a>(draft: &Draft<'a>) -> Vec<Member<'a>> {
+    draft.wanted_slots().flat_map(|slot| draft.olds(slot).copied().collect::<Vec<_>>()).collect()
 }
 
 /// Whether an old replica may leave.
@@ -55,9 +82,7 @@ fn may_retire(draft: &Draft<'_>, old: &Member<'_>, available: u32) -> Leave {
     }
     let is_covered = draft.slot(old.slot).iter().any(|other| other.id != old.id && draft.is_available(other));
     let is_replaceable = match draft.limits.order {
-        // One of a silent node serves nobody as far as anyone knows; where enough others do, it need not be
-        // waited for. Without this, it could hold the last surge for ever.
-        UpdateOrder::StartFirst => is_covered || !old.is_ready(),
+        UpdateOrder::StartFirst => is_covered,
         UpdateOrder::StopFirst => {
             is_covered || draft.successor(old.slot).is_some_and(|new| new.is_prepared())
         }
@@ -91,12 +116,9 @@ pub(crate) fn bring_in(draft: &mut Draft<'_>, ids: &mut IdSource) {
 }
 
 fn surge(draft: &mut Draft<'_>, ids: &mut IdSource) {
-    let is_doubled = |slot: &Slot| {
-        let is_live = |member: Option<Member<'_>>| member.is_some_and(|member| member.is_live());
-        draft.olds(*slot).any(Member::is_live) && is_live(draft.successor(*slot))
-    };
-    let doubled = draft.wanted_slots().filter(is_doubled).count() as u32;
-    let room = draft.limits.max_surge.saturating_sub(doubled) as usize;
+    let live = |slot: Slot| draft.slot(slot).iter().filter(|member| member.is_live()).count();
+    let surged: usize = draft.wanted_slots().map(|slot| live(slot).saturating_sub(1)).sum();
+    let room = (draft.limits.max_surge as usize).saturating_sub(surged);
     let next: Vec<Slot> = slots_to_renew(draft)
         .filter(|&slot| draft.successor(slot).is_none_or(|new| new.desired == Desired::Prepared))
         .take(room)

@@ -6,7 +6,7 @@ use crate::{
     draft::Draft,
     failure,
     member::Member,
-    rollout::is_being_prepared,
+    rollout::{all_olds, is_being_prepared, silent_too_long_from},
     scale::{REPLACE_FAILED_AFTER, replaced_from},
 };
 
@@ -73,7 +73,9 @@ pub(crate) fn wake_at(draft: &Draft<'_>) -> Option<Timestamp> {
     let min_ready: Millis = draft.service.spec.update.min_ready;
     let available = draft.members().filter_map(|member| member.available_from(min_ready));
     let replaced = draft.wanted_slots().filter_map(|slot| replaced_from(draft, slot));
-    available.chain(replaced).chain(deadlines(draft)).filter(|&at| at > draft.now).min()
+    let silent = if draft.is_held_by_promise { all_olds(draft) } else { Vec::new() };
+    let silent = silent.iter().filter_map(silent_too_long_from);
+    available.chain(replaced).chain(silent).chain(deadlines(draft)).filter(|&at| at > draft.now).min()
 }
 
 /// The deadlines that end a rollout, where they have a consequence.
