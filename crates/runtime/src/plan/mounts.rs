@@ -1,0 +1,153 @@
+//! Mounts and device nodes of the plan.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount};
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceNode, Namespaces, PlanError};
+
+/// One mount, in the order of the spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountPlan {
+    /// Absolute, inside the container.
+    pub(crate) target: String,
+    pub(crate) kind: MountKind,
+    /// MOUNT_ATTR flags to set and to clear.
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum MountKind {
+    /// A host path.
+    Bind { source: PathBuf, recursive: bool },
+    /// A new instance of a filesystem: its type and its parameters.
+    Filesystem { kind: String, parameters: Vec<(String, Option<String>)> },
+    /// The container's own cgroups.
+    Cgroup,
+}
+
+pub(super) fn plan(mounts: &[Mount], namespaces: &Namespaces) -> Result<Vec<MountPlan>, PlanError> {
+    mounts.iter().map(|mount| plan_one(mount, namespaces)).collect()
+}
+
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+
+/// Options that set or clear attributes of the mount: name, set, clear.
+const ATTRIBUTES: [(&str, u64, u64); 13] = [
+    ("ro", RDONLY, 0),
+    ("rw", 0, RDONLY),
+    ("nosuid", NOSUID, 0),
+    ("suid", 0, NOSUID),
+    ("nodev", NODEV, 0),
+    ("dev", 0, NODEV),
+    ("noexec", NOEXEC, 0),
+    ("exec", 0, NOEXEC),
+    // The access time is one value of several bits, so setting it clears the others. Relatime is zero.
+    ("relatime", 0, ATIME),
+    ("noatime", NOATIME, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nodiratime", NODIRATIME, 0),
+    ("diratime", 0, NODIRATIME),
+];
+
+fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanError> {
+    let target = mount.destination().to_str().unwrap_or_default().to_owned();
+    let wrong = |reason: String| PlanError::new(format!("mounts[{}]", mount.destination().display()), reason);
+    if !target.starts_with('/') || target.trim_end_matches('/').is_empty() {
+        return Err(wrong("the destination must be an absolute path below /".into()));
+    }
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        return Err(wrong("mappings of one mount are not supported; the container's own are applied".into()));
+    }
+    let (mut set, mut clear, mut bind) = (0, 0, None);
+    let mut parameters = Vec::new();
+    for option in mount.options().as_deref().unwrap_or_default() {
+        if let Some((_, sets, clears)) = ATTRIBUTES.iter().find(|(name, ..)| name == option) {
+            // The last one said wins.
+            set = (set & !clears) | sets;
+            clear = (clear & !sets) | clears;
+            continue;
+        }
+        match option.as_str() {
+            "bind" => bind = Some(false),
+            "rbind" => bind = Some(true),
+            // Every mount of a container is private; nothing it does reaches the host.
+            "private" | "rprivate" | "slave" | "rslave" => {}
+            "shared" | "rshared" => {
+                return Err(wrong(format!("{option} would show the container's mounts to the host")));
+            }
+            _ => parameters.push(match option.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (option.clone(), None),
+            }),
+        }
+    }
+    let kind = match (bind, mount.typ().as_deref()) {
+        (Some(recursive), _) => bind_kind(mount, recursive, &parameters),
+        (None, Some("bind")) => bind_kind(mount, true, &parameters),
+        // The cgroup mount is made from what the container has; its parameters are the kernel's business on v1 only.
+        (None, Some("cgroup" | "cgroup2")) if namespaces.new_cgroup => Ok(MountKind::Cgroup),
+        (None, Some("cgroup" | "cgroup2")) => Err("needs a new cgroup namespace".to_owned()),
+        (None, Some("mqueue"))
+            if !namespaces.makes(LinuxNamespaceType::Ipc) && !namespaces.joins(LinuxNamespaceType::Ipc) =>
+        {
+            Err("needs an ipc namespace of the container".to_owned())
+        }
+        (None, Some(kind @ ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue"))) => {
+            Ok(MountKind::Filesystem { kind: kind.to_owned(), parameters })
+        }
+        (None, kind) => Err(format!("type {:?} is not supported", kind.unwrap_or_default())),
+    };
+    Ok(MountPlan { target, kind: kind.map_err(wrong)?, set, clear })
+}
+
+fn bind_kind(
+    mount: &Mount,
+    recursive: bool,
+    parameters: &[(String, Option<String>)],
+) -> Result<MountKind, String> {
+    if let Some((name, _)) = parameters.first() {
+        return Err(format!("option {name:?} means nothing for a bind mount"));
+    }
+    match mount.source() {
+        Some(source) if source.is_absolute() => Ok(MountKind::Bind { source: source.clone(), recursive }),
+        _ => Err("a bind mount needs an absolute source".to_owned()),
+    }
+}
+
+pub(super) fn devices(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>, PlanError> {
+    devices.iter().map(device).collect()
+}
+
+fn device(device: &LinuxDevice) -> Result<DeviceNode, PlanError> {
+    let wrong = |reason: &str| PlanError::new(format!("linux.devices[{}]", device.path().display()), reason);
+    let name = device.path().strip_prefix("/dev").ok().and_then(|name| name.to_str()).unwrap_or_default();
+    // One name, so that the node is made in the container's own /dev and nowhere else.
+    if name.is_empty() || name.contains('/') || name == ".." {
+        return Err(wrong("must be a file directly in /dev"));
+    }
+    let block = match device.typ() {
+        LinuxDeviceType::B => true,
+        LinuxDeviceType::C | LinuxDeviceType::U => false,
+        LinuxDeviceType::A | LinuxDeviceType::P => return Err(wrong("must be a character or block device")),
+    };
+    let number = |value: i64| u32::try_from(value).map_err(|_| wrong("has a bad device number"));
+    Ok(DeviceNode {
+        name: name.to_owned(),
+        block,
+        major: number(device.major())?,
+        minor: number(device.minor())?,
+        mode: device.file_mode().unwrap_or(0o666) & 0o777,
+        uid: device.uid().unwrap_or(0),
+        gid: device.gid().unwrap_or(0),
+    })
+}

@@ -1,0 +1,64 @@
+//! Containers on the real host: every test starts some and looks at what they see, leave and cost.
+//!
+//! Run as root. `cargo test -p runtime --test host NAME` runs the tests whose name contains NAME.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod adopt;
+mod errors;
+mod exec;
+mod exits;
+mod fixture;
+mod hostile;
+mod isolation;
+mod limits;
+mod logs;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use fixture::Host;
+
+type Test = (&'static str, fn(&Host));
+
+fn main() -> ExitCode {
+    if let Some(order) = adopt::owner_order() {
+        return adopt::run_owner(&order);
+    }
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let host = Host::new();
+    let suites: [&[Test]; 8] = [
+        isolation::TESTS,
+        limits::TESTS,
+        exits::TESTS,
+        logs::TESTS,
+        exec::TESTS,
+        adopt::TESTS,
+        hostile::TESTS,
+        errors::TESTS,
+    ];
+    let mut failed = Vec::new();
+    for (name, test) in suites.into_iter().flatten().filter(|(name, _)| name.contains(&filter)) {
+        let begun = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(&host)));
+        println!(
+            "test {name} ... {} ({} ms)",
+            if outcome.is_ok() { "ok" } else { "FAILED" },
+            begun.elapsed().as_millis()
+        );
+        if outcome.is_err() {
+            failed.push(*name);
+        }
+        host.clean();
+    }
+    drop(host);
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("failed: {failed:?}");
+    ExitCode::FAILURE
+}
