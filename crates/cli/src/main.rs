@@ -1,1 +1,48 @@
-fn main() {}
+//! `wharf`: the command line, and the daemons' entry points.
+//!
+//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `deploy` what applying and
+//! waiting share, `output` how things are shown, `exit` how a command ends. Start reading at [`main`], then at the
+//! verb that you are after.
+
+mod args;
+mod connect;
+mod demo_image;
+mod deploy;
+mod exit;
+mod hello;
+mod output;
+mod target;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{args::Verb, exit::Failure};
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return exit::usage(&error),
+    };
+    let ended = match args.verb {
+        // These set up their process before any thread exists.
+        Verb::Agent(agent) => verbs::agent::run(agent),
+        Verb::Server(server) => verbs::server::run(server),
+        Verb::Hello => return hello::run(),
+        verb => run(&args.global, verb),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(global: &args::Global, verb: Verb) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new("the program cannot start").caused_by(error))?;
+    let result = runtime.block_on(verbs::run(global, verb));
+    // A read of standard input that nobody will answer must not hold up the end.
+    runtime.shutdown_background();
+    result
+}

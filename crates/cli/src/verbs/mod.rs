@@ -1,0 +1,56 @@
+//! One file per verb.
+
+pub mod agent;
+mod apply;
+mod completion;
+mod delete;
+mod describe;
+mod dev;
+mod diff;
+mod doctor;
+mod events;
+mod exec;
+mod get;
+mod image;
+mod logs;
+mod rollout;
+mod scale;
+pub mod server;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::{
+    args::{Global, Verb},
+    connect::connect,
+    exit::{Code, Failure},
+};
+
+/// Runs a verb that talks to a server, or to nobody.
+pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
+    let code = match verb {
+        Verb::Dev(args) => dev::run(global, args).await?,
+        Verb::Apply(args) => apply::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Diff(args) => diff::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Get(args) => get::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Describe(args) => describe::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Delete(args) => delete::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Scale(args) => scale::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Logs(args) => logs::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Exec(args) => return exec::run(&mut connect(&global.socket).await?, global, args).await,
+        Verb::Rollout(args) => rollout::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Events(args) => events::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Image(args) => image::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Doctor(args) => doctor::run(args)?,
+        Verb::Schema => {
+            crate::output::text::print_json(&manifest::schema())?;
+            Code::Done
+        }
+        Verb::Completion { shell } => completion::run(shell),
+        Verb::Version => version::run(global).await,
+        Verb::Server(_) | Verb::Agent(_) | Verb::Hello => {
+            unreachable!("these do not run under the async runtime")
+        }
+    };
+    Ok(code.into())
+}

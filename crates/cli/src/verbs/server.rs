@@ -1,0 +1,45 @@
+//! `wharf server`: one server of the control plane, until it is told to stop.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    args,
+    exit::{Code, Failure},
+};
+
+pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
+    crate::output::logging::start();
+    if args.supervised {
+        end_with_parent()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
+    let config = server::Config { data_dir: args.data, socket: args.listen };
+    let result = runtime.block_on(async { server::run(config, stop_signal()).await });
+    runtime.shutdown_background();
+    result.map_err(|error| Failure::new("the server ended").caused_by(error))?;
+    Ok(Code::Done.into())
+}
+
+/// Completes at SIGTERM or SIGINT.
+pub async fn stop_signal() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be received; only SIGKILL will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Asks the kernel for SIGTERM when the parent dies, so that nothing of `wharf dev` outlives it.
+pub fn end_with_parent() -> Result<(), Failure> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    let failed =
+        |error: rustix::io::Errno| Failure::new("this process cannot be tied to its parent").caused_by(error);
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)
+}
