@@ -205,55 +205,52 @@ fn capabilities(path: &Path, container: &ContainerSpec, findings: &mut Vec<Findi
 
 /// Whether a rollout could ever make a step, and what else in the policy contradicts itself.
 fn update(spec: &ServiceSpec, findings: &mut Vec<Finding>) {
-    let policy = &spec.update;
-    let path = |field: &str| Path::of("spec.update").at(field);
-    let mut found = |field: &str, message: String, help: String| {
-        let rests_on = vec![Path::of("spec.update"), Path::of("spec.replicas"), Path::of("spec.mounts")];
-        findings.push(Finding { at: path(field), rests_on, label: None, message, help: Some(help) });
+    let path = Path::of("spec.update");
+    let mut found = |field: &str, message: String, help: &str, also: &[&str]| {
+        let rests_on = also.iter().map(|path| Path::of(path)).chain([path.clone()]).collect();
+        let help = Some(help.to_owned());
+        findings.push(Finding { at: path.at(field), rests_on, label: None, message, help });
     };
+    let policy = &spec.update;
     let missing = policy.max_unavailable.of_rounded_down(spec.replicas);
-    match policy.order {
-        _ if is_zero(policy.max_surge) && is_zero(policy.max_unavailable) => {
-            let message =
-                "`maxSurge` and `maxUnavailable` are both 0: no replica could ever be replaced".to_owned();
-            let help =
-                "allow one more (`maxSurge: 1`) or one less (`maxUnavailable: 1`) meanwhile".to_owned();
-            found("maxUnavailable", message, help);
-        }
-        UpdateOrder::StartFirst if is_zero(policy.max_surge) => {
-            let message = "`order: start-first` needs a `maxSurge` of at least 1".to_owned();
-            let help =
-                "a new replica runs beside the old one for a while; or write `order: stop-first`".to_owned();
-            found("maxSurge", message, help);
-        }
-        UpdateOrder::StopFirst if !is_zero(policy.max_surge) => {
-            let why =
-                if writes_to_host(&spec.template) { " (the default with a writable hostPath)" } else { "" };
-            let message = format!("`maxSurge` has no meaning with `order: stop-first`{why}");
-            let help = "remove it and use `maxUnavailable`; or write `order: start-first`".to_owned();
-            found("maxSurge", message, help);
-        }
-        UpdateOrder::StopFirst if is_zero(policy.max_unavailable) => {
-            let message = "`order: stop-first` needs a `maxUnavailable` of at least 1".to_owned();
-            let help =
-                "an old replica ends before the new one starts; or write `order: start-first`".to_owned();
-            found("maxUnavailable", message, help);
-        }
-        UpdateOrder::StopFirst if missing == 0 && spec.replicas > 0 => {
-            let (share, replicas) = (policy.max_unavailable, spec.replicas);
-            let message = format!(
-                "{share} of {replicas} replicas is rounded down to none: none could ever be replaced"
-            );
-            found("maxUnavailable", message, "write `maxUnavailable: 1`".to_owned());
-        }
-        UpdateOrder::StartFirst | UpdateOrder::StopFirst => {}
+    if let Some((field, message, help)) = contradiction(spec) {
+        found(field, message, help, &["spec.mounts"]);
+    } else if policy.order == UpdateOrder::StopFirst && missing == 0 && spec.replicas > 0 {
+        let (share, replicas) = (policy.max_unavailable, spec.replicas);
+        let message =
+            format!("{share} of {replicas} replicas is rounded down to none: none could ever be replaced");
+        found("maxUnavailable", message, "write `maxUnavailable: 1`", &["spec.mounts", "spec.replicas"]);
     }
     if policy.progress_deadline <= policy.min_ready {
         let (deadline, ready) = (policy.progress_deadline, policy.min_ready);
         let message = format!(
             "the `progressDeadline` of {deadline} passes before any replica has been ready for {ready}"
         );
-        found("progressDeadline", message, "make it longer than `minReady` and a start together".to_owned());
+        found("progressDeadline", message, "make it longer than `minReady` and a start together", &[]);
+    }
+}
+
+/// The field that contradicts the others, what it says, and the way out.
+fn contradiction(spec: &ServiceSpec) -> Option<(&'static str, String, &'static str)> {
+    let policy = &spec.update;
+    match (policy.order, is_zero(policy.max_surge), is_zero(policy.max_unavailable)) {
+        (_, true, true) => Some((
+            "maxUnavailable",
+            "`maxSurge` and `maxUnavailable` are both 0: no replica could ever be replaced".to_owned(),
+            "allow one less meanwhile (`order: stop-first`, `maxUnavailable: 1`) or one more (`order: start-first`, `maxSurge: 1`)",
+        )),
+        (UpdateOrder::StartFirst, true, false) => Some((
+            "maxSurge",
+            "`order: start-first` needs a `maxSurge` of at least 1".to_owned(),
+            "a new replica runs beside the old one for a while; or write `order: stop-first`",
+        )),
+        (UpdateOrder::StopFirst, false, _) => {
+            let why =
+                if writes_to_host(&spec.template) { " (the default with a writable hostPath)" } else { "" };
+            let message = format!("`maxSurge` has no meaning with `order: stop-first`{why}");
+            Some(("maxSurge", message, "remove it and use `maxUnavailable`; or write `order: start-first`"))
+        }
+        (UpdateOrder::StartFirst, false, _) | (UpdateOrder::StopFirst, true, false) => None,
     }
 }
 

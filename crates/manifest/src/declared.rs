@@ -70,12 +70,15 @@ pub fn check<'a>(declared: impl Into<Declared<'a>>) -> Result<(), Errors> {
     };
     match manifests.as_slice() {
         [read] if same(read) => Ok(()),
-        _ => Err(Errors::new(vec![Problem {
-            message: format!("no manifest could say what the spec of `{}` says", declared.key),
-            at: None,
-            related: None,
-            help: Some("write it as a manifest and apply that".to_owned()),
-            source_name: NAME.to_owned(),
-        }])),
+        _ => Err(Errors::new(
+            vec![Problem {
+                message: format!("no manifest could say what the spec of `{}` says", declared.key),
+                at: None,
+                related: None,
+                help: Some("write it as a manifest and apply that".to_owned()),
+                source_name: NAME.to_owned(),
+            }],
+            0,
+        )),
     }
 }

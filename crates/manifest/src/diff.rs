@@ -24,28 +24,25 @@ pub struct Change {
 }
 
 /// What is different in `new`, in the order of a manifest; what is gone comes last. Defaults count as if they were
-/// written out; a new service is all additions, and of those only what differs from the defaults.
+/// written out, but are not shown where they come or go with something else.
 pub fn diff<'a>(old: Option<Declared<'a>>, new: impl Into<Declared<'a>>) -> Vec<Change> {
     let new = new.into();
-    let Some(old) = old else {
-        let added = leaves(&to_json(new, Form::Short));
-        return added.into_iter().map(|(path, value)| change(path, None, Some(value))).collect();
-    };
-    let (mut before, mut after) = (leaves(&to_json(old, Form::Full)), leaves(&to_json(new, Form::Full)));
-    show_moved_images(old, new, &mut before, &mut after);
-    let old_values: BTreeMap<&str, &str> =
-        before.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
-    let new_values: BTreeMap<&str, &str> =
-        after.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
+    let (mut before, mut after) = (old.map(Leaves::of).unwrap_or_default(), Leaves::of(new));
+    if let Some(old) = old {
+        show_moved_images(old, new, &mut before, &mut after);
+    }
     let mut changes = Vec::new();
-    for (path, value) in &after {
-        let was = old_values.get(path.as_str()).copied();
-        if was != Some(value) {
-            changes.push(change(path.clone(), was.map(str::to_owned), Some(value.clone())));
+    for (path, value) in &after.full {
+        match before.get(path) {
+            Some(was) if was == value => {}
+            Some(was) => changes.push(change(path.clone(), Some(was.to_owned()), Some(value.clone()))),
+            None if after.is_written(path) => changes.push(change(path.clone(), None, Some(value.clone()))),
+            None => {}
         }
     }
-    for (path, value) in &before {
-        if !new_values.contains_key(path.as_str()) {
+    changes.extend(before.reordered(&after));
+    for (path, value) in &before.full {
+        if after.get(path).is_none() && before.is_written(path) {
             changes.push(change(path.clone(), Some(value.clone()), None));
         }
     }
@@ -74,26 +71,97 @@ pub fn render_diff(changes: &[Change], style: &Style) -> String {
     text
 }
 
-/// Every value of a document with its path.
-fn leaves(document: &Json) -> Vec<(String, String)> {
-    let mut leaves = Vec::new();
-    walk("", document, &mut leaves);
-    leaves
+/// Every value that a service has, with its path.
+#[derive(Default)]
+struct Leaves {
+    /// Defaults included, in the order of the manifest.
+    full: Vec<(String, String)>,
+    values: BTreeMap<String, String>,
+    /// Only what a person would write.
+    short: Vec<(String, String)>,
+    /// Lists of which the items have names, and these names in order.
+    orders: BTreeMap<String, Vec<String>>,
 }
 
-fn walk(path: &str, value: &Json, leaves: &mut Vec<(String, String)>) {
+impl Leaves {
+    fn of(declared: Declared<'_>) -> Leaves {
+        let mut leaves = Leaves::default();
+        let full = to_json(declared, Form::Full);
+        let mut short = Vec::new();
+        walk("", &to_json(declared, Form::Short), &mut short, &mut BTreeMap::new());
+        walk("", &full, &mut leaves.full, &mut leaves.orders);
+        // The caller knows which service it is.
+        let is_told =
+            |(path, _): &(String, String)| path.starts_with("spec") || path.starts_with("metadata.");
+        let is_key = |path: &str| matches!(path, "metadata.name" | "metadata.namespace");
+        leaves.full.retain(|leaf| is_told(leaf) && !is_key(&leaf.0));
+        leaves.values = leaves.full.iter().cloned().collect();
+        leaves.short = short;
+        leaves
+    }
+
+    fn append(&mut self, path: &str, note: &str) {
+        if let Some((_, value)) = self.full.iter_mut().find(|(known, _)| known == path) {
+            value.push_str(note);
+            self.values.insert(path.to_owned(), value.clone());
+        }
+    }
+
+    fn get(&self, path: &str) -> Option<&str> {
+        self.values.get(path).map(String::as_str)
+    }
+
+    /// Whether a person would write the value, and not leave it to its default.
+    fn is_written(&self, path: &str) -> bool {
+        self.short.iter().any(|(written, _)| path.strip_prefix(written.as_str()).is_some_and(is_inside))
+    }
+
+    /// The lists that have the same items in another order.
+    fn reordered(&self, new: &Leaves) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (path, old_order) in &self.orders {
+            let Some(new_order) = new.orders.get(path) else { continue };
+            let kept = |order: &[String], other: &[String]| -> Vec<String> {
+                order.iter().filter(|name| other.contains(name)).cloned().collect()
+            };
+            let (old, new) = (kept(old_order, new_order), kept(new_order, old_order));
+            if old != new {
+                let shown = |names: &[String]| Some(format!("[{}]", names.join(", ")));
+                changes.push(change(format!("{path} in order"), shown(&old), shown(&new)));
+            }
+        }
+        changes
+    }
+}
+
+/// Whether what follows a path leads to it or into it.
+fn is_inside(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(['.', '['])
+}
+
+/// What tells the items of a list apart.
+const NAMED_BY: [&str; 2] = ["name", "target"];
+
+fn walk(
+    path: &str,
+    value: &Json,
+    leaves: &mut Vec<(String, String)>,
+    orders: &mut BTreeMap<String, Vec<String>>,
+) {
     match value {
         Json::Object(entries) if !entries.is_empty() => {
             for (key, value) in entries {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{}", step(key)) };
-                walk(&path, value, leaves);
+                walk(&path, value, leaves, orders);
             }
         }
         Json::Array(items) if items.iter().any(Json::is_object) => {
-            for (i, item) in items.iter().enumerate() {
-                let known_by = ["name", "target"].iter().find_map(|field| item[*field].as_str());
-                let known_by = known_by.map_or_else(|| i.to_string(), step);
-                walk(&format!("{path}[{known_by}]"), item, leaves);
+            for item in items {
+                let mut item = item.clone();
+                let name = NAMED_BY.iter().find_map(|field| item.as_object_mut()?.shift_remove(*field));
+                let name = step(name.as_ref().and_then(Json::as_str).unwrap_or_default());
+                walk(&format!("{path}[{name}]"), &item, leaves, orders);
+                orders.entry(path.to_owned()).or_default().push(name);
             }
         }
         // A list of words, such as a command, means something only as a whole.
@@ -116,23 +184,14 @@ fn shown(value: &Json) -> String {
 }
 
 /// The same tag may mean other bytes than last time. The manifest cannot show that; the digests can.
-fn show_moved_images(
-    old: Declared<'_>,
-    new: Declared<'_>,
-    before: &mut [(String, String)],
-    after: &mut [(String, String)],
-) {
+fn show_moved_images(old: Declared<'_>, new: Declared<'_>, before: &mut Leaves, after: &mut Leaves) {
+    let old_images = images(old);
     for (path, container) in images(new) {
-        let Some((_, known)) = images(old).into_iter().find(|(known, _)| *known == path) else { continue };
+        let Some((_, known)) = old_images.iter().find(|(known, _)| *known == path) else { continue };
         let (Some(was), Some(is)) = (&known.image.digest, &container.image.digest) else { continue };
-        if was == is || known.image.reference != container.image.reference {
-            continue;
-        }
-        for (values, digest) in [(&mut *before, was), (&mut *after, is)] {
-            let image = values.iter_mut().find(|(known, _)| *known == path);
-            if let Some((_, value)) = image {
-                value.push_str(&format!(" ({digest})"));
-            }
+        if was != is && known.image.reference == container.image.reference {
+            before.append(&path, &format!(" ({was})"));
+            after.append(&path, &format!(" ({is})"));
         }
     }
 }

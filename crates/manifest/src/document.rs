@@ -51,10 +51,14 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Manifest>, Errors> {
 pub fn parse_all(sources: &[Source<'_>]) -> Result<Vec<Manifest>, Errors> {
     let mut problems = Vec::new();
     let mut all = Vec::new();
+    let mut left_out = 0;
     for source in sources {
         let lines = Lines::of(source);
         let (documents, mut faults) = read_source(source, &lines, &mut problems);
         faults.sort_by_key(|fault| (fault.at.line, fault.at.column));
+        // Each problem has its line with it: a few are worth that, thousands are not.
+        left_out += faults.len().saturating_sub(Errors::SHOWN);
+        faults.truncate(Errors::SHOWN);
         problems.extend(faults.into_iter().map(|fault| lines.problem(fault)));
         all.extend(documents);
     }
@@ -63,7 +67,7 @@ pub fn parse_all(sources: &[Source<'_>]) -> Result<Vec<Manifest>, Errors> {
     if problems.is_empty() {
         Ok(all.into_iter().map(|read| read.manifest).collect())
     } else {
-        Err(Errors::new(problems))
+        Err(Errors::new(problems, left_out))
     }
 }
 
@@ -237,10 +241,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn of(source: &Source<'a>) -> Lines<'a> {
         let text = source.text.strip_prefix('\u{feff}').unwrap_or(source.text);
-        // As YAML counts them: a carriage return alone ends a line as well.
-        let lines =
-            text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r')).collect();
-        Lines { source_name: source.name, text, lines }
+        Lines { source_name: source.name, text, lines: tree::lines(text).collect() }
     }
 
     fn place(&self, span: Span) -> Place {

@@ -65,10 +65,10 @@ impl Errors {
     /// More than these are counted, not shown: the first ones are enough to work on.
     pub const SHOWN: usize = 50;
 
-    /// `problems` must not be empty.
-    pub(crate) fn new(mut problems: Vec<Problem>) -> Errors {
+    /// `problems` must not be empty; `left_out` counts those that are not among them.
+    pub(crate) fn new(mut problems: Vec<Problem>, left_out: usize) -> Errors {
         assert!(!problems.is_empty(), "an error without a problem");
-        let left_out = problems.len().saturating_sub(Errors::SHOWN);
+        let left_out = left_out + problems.len().saturating_sub(Errors::SHOWN);
         problems.truncate(Errors::SHOWN);
         Errors { problems, left_out }
     }

@@ -11,7 +11,7 @@ pub fn schema() -> Json {
     let root = describe::document().schema(&mut defs);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://wharf.dev/schema/v1.json",
+        "$id": "urn:wharf:manifest:v1",
         "title": "wharf manifest",
         "$ref": root["$ref"],
         "$defs": defs.0,

@@ -111,6 +111,11 @@ impl Node {
     }
 }
 
+/// The lines of a text as YAML counts them: a carriage return alone ends one as well.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+}
+
 /// The documents of a text that are not empty, and what is wrong with it as YAML. After a syntax error the rest of
 /// the text cannot be read; the documents before it are still returned.
 pub(crate) fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {

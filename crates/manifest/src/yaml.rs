@@ -133,7 +133,8 @@ fn is_plain(text: &str) -> bool {
         digits.len() < text.len()
             && matches!(digits, "ms" | "s" | "m" | "h" | "Ki" | "Mi" | "Gi" | "Ti" | "%")
     };
-    let is_word = text.starts_with(first) && text.chars().all(inside) && !text.ends_with(':');
+    let option = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
+    let is_word = option.starts_with(first) && text.chars().all(inside) && !text.ends_with(':');
     // What YAML 1.1 takes for a boolean or null.
     let lower = text.to_ascii_lowercase();
     let special = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"].contains(&lower.as_str());

@@ -5,12 +5,12 @@
 
 use saphyr_parser::ScanError;
 
-use super::Span;
+use super::{Span, lines};
 use crate::reader::Fault;
 
 pub(super) fn explain(error: &ScanError, text: &str) -> Fault {
     let line_number = error.marker().line().max(1);
-    let line = text.lines().nth(line_number - 1).unwrap_or_default();
+    let line = lines(text).nth(line_number - 1).unwrap_or_default();
     let column = error.marker().col();
     if let Some(tab) = tab_in_indentation(line) {
         return Fault {
@@ -33,7 +33,7 @@ fn tab_in_indentation(line: &str) -> Option<usize> {
 const MEANINGS: [(&str, &str, &str); 17] = [
     (
         "mapping values are not allowed",
-        "a second `: ` in one line",
+        "a second `:` in one line",
         "quote the value when the colon is part of it; if this is a new entry, check its indentation",
     ),
     ("simple key expect", "the line before this has no `:`", "write `name: value` on each line of a map"),

@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // What a test unwraps is what it tests.
 
-mod examples;
 mod golden;
+
+mod examples;
 mod shown;
+
+mod api;
+
+mod generated;
+mod properties;
+
+mod schema;
