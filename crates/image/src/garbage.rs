@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::durable::{At, IoError};
 use crate::error::Error;
-use crate::store::{Inner, Store};
+use crate::index::{Index, Listed};
+use crate::store::{Inner, State, Store};
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,30 +36,17 @@ impl Store {
     /// manifest that is needed cannot be read, nothing is removed: what it needs is unknown.
     pub fn collect_garbage(&self, in_use: &BTreeSet<Digest>) -> Result<Freed, Error> {
         let inner = &self.inner;
-        // Reading outside the lock what the lock will need; most of it is in memory afterwards.
-        let listed: Vec<Digest> = inner.state().index.iter().map(|(digest, _)| digest.clone()).collect();
-        for digest in &listed {
-            let kept = inner.is_kept(digest, in_use);
-            if kept {
-                inner.parsed(digest)?;
+        // Documents are read outside the lock. If an image arrives meanwhile, its are read in another round.
+        let (mut state, index, needed) = loop {
+            inner.read_kept(in_use)?;
+            let state = inner.state();
+            let mut index = state.index.clone();
+            index.retain(|digest, listed| state.keeps(digest, listed, in_use));
+            if let Some(needed) = state.needed(&index) {
+                break (state, index, needed);
             }
-        }
-        let mut state = inner.state();
-        let mut index = state.index.clone();
-        let keep = |digest: &Digest, names_left: bool| {
-            names_left || in_use.contains(digest) || state.pins.contains_key(digest)
         };
-        let images = index.retain(|digest, listed| keep(digest, !listed.names.is_empty()));
-        let mut needed = Needed::default();
-        for (digest, _) in index.iter() {
-            let Some(parsed) = state.parsed.get(digest) else {
-                // Loaded since the lock was free; take it up the next time.
-                return Ok(Freed::default());
-            };
-            needed.blobs.extend([digest.clone(), parsed.config_digest.clone()]);
-            needed.blobs.extend(parsed.layers.iter().map(|layer| layer.blob.clone()));
-            needed.layers.extend(parsed.layers.iter().map(|layer| layer.diff_id.clone()));
-        }
+        let images = state.index.iter().count() - index.iter().count();
         if images > 0 {
             inner.write_index(&mut state, index)?;
         }
@@ -71,11 +59,40 @@ impl Store {
     }
 }
 
+impl State {
+    fn keeps(&self, digest: &Digest, listed: &Listed, in_use: &BTreeSet<Digest>) -> bool {
+        !listed.names.is_empty() || in_use.contains(digest) || self.pins.contains_key(digest)
+    }
+
+    /// What the images of an index are made of; `None` if one of them was not read yet.
+    fn needed(&self, index: &Index) -> Option<Needed> {
+        let mut needed = Needed::default();
+        for (digest, _) in index.iter() {
+            let parsed = self.parsed.get(digest)?;
+            needed.blobs.extend([digest.clone(), parsed.config_digest.clone()]);
+            needed.blobs.extend(parsed.layers.iter().map(|layer| layer.blob.clone()));
+            needed.layers.extend(parsed.layers.iter().map(|layer| layer.diff_id.clone()));
+        }
+        Some(needed)
+    }
+}
+
 impl Inner {
-    fn is_kept(&self, digest: &Digest, in_use: &BTreeSet<Digest>) -> bool {
-        let state = self.state();
-        let named = state.index.get(digest).is_some_and(|listed| !listed.names.is_empty());
-        named || in_use.contains(digest) || state.pins.contains_key(digest)
+    /// Brings the documents of all images that stay into memory.
+    fn read_kept(&self, in_use: &BTreeSet<Digest>) -> Result<(), Error> {
+        let kept: Vec<Digest> = {
+            let state = self.state();
+            let kept = state.index.iter().filter(|(digest, listed)| state.keeps(digest, listed, in_use));
+            kept.map(|(digest, _)| digest.clone()).collect()
+        };
+        for digest in &kept {
+            match self.parsed(digest) {
+                // Another collection was faster.
+                Ok(_) | Err(Error::NoSuchImage { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn remove_blobs(&self, needed: &Needed, freed: &mut Freed) -> Result<(), IoError> {

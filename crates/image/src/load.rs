@@ -81,8 +81,11 @@ pub enum LoadError {
     TooDeep { file: String },
     #[error("the image has no name in the archive; give it one when loading it")]
     Unnamed,
-    #[error("one name was given, but the archive has {} images: {}; load it without a name to keep theirs", names.len(), names.join(", "))]
-    SeveralImages { names: Vec<String> },
+    #[error(
+        "one name was given, but the archive has {images} images ({}); load it without a name to keep theirs",
+        names.join(", ")
+    )]
+    SeveralImages { images: usize, names: Vec<String> },
     #[error("the archive has no image in it")]
     Empty,
     #[error(
@@ -217,7 +220,8 @@ fn named(mut candidates: Vec<Candidate>, name: Option<TaggedName>) -> Result<Vec
             [] => vec!["(no name)".to_owned()],
             names => names.iter().map(TaggedName::to_string).collect(),
         });
-        return Err(LoadError::SeveralImages { names: names.collect() });
+        let (images, names) = (candidates.len(), names.collect());
+        return Err(LoadError::SeveralImages { images, names });
     }
     candidates.truncate(1);
     candidates[0].names = vec![name];
@@ -275,6 +279,3 @@ fn describe(media_type: &str, staged: &Staged) -> Descriptor {
         annotations: BTreeMap::new(),
     }
 }
-
-#[cfg(test)]
-mod tests;

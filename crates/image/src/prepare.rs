@@ -26,7 +26,7 @@ use crate::unpack::{self, OPAQUE_XATTR};
 /// An image whose layers are all on disk. While it lives, garbage collection keeps the image.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Directories for overlayfs's `lowerdir`, top first. No name among them holds a `:` or a `,`.
+    /// Directories for overlayfs's `lowerdir`, top first, at least one. Below the store's root no name holds a `:` or `,`.
     pub layers: Vec<PathBuf>,
     pub config: ImageConfig,
     pub digest: Digest,
@@ -100,6 +100,10 @@ impl Store {
                     return Err(IoError::new("find", &inner.layer_path(&layer.diff_id), Errno::NOENT).into());
                 }
             }
+        }
+        if layers.is_empty() {
+            // Overlayfs wants a lower directory.
+            layers.push(inner.root.join("empty"));
         }
         Ok(Prepared { layers, config: image.config.clone(), digest: digest.clone(), _pin: Arc::new(pin) })
     }

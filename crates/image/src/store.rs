@@ -5,6 +5,7 @@
 //!   lock                 held by the one process that uses the store
 //!   oci-layout index.json blobs/sha256/<hex>      an OCI image layout
 //!   layers/<hex>         an unpacked layer by the digest of its uncompressed tar; complete if it exists
+//!   empty                what an image without layers is made of
 //!   snapshots/<id>/{upper,work}
 //!   tmp/                 half-made things; everything in it is garbage when the store opens
 //!   trash/               removed things that still take space
@@ -85,6 +86,7 @@ impl Store {
         for dir in ["blobs/sha256", "layers", "snapshots", "tmp"] {
             make_directory(&root.join(dir), 0o700)?;
         }
+        make_directory(&root.join("empty"), 0o755)?;
         let trash = Trash::open(root.join("trash"))?;
         let tmp = root.join("tmp");
         for entry in fs::read_dir(&tmp).at("list", &tmp)? {
@@ -146,14 +148,16 @@ impl Store {
         let reference: Reference = reference.parse()?;
         let mut state = self.inner.state();
         let mut index = state.index.clone();
-        let fits = |digest: &Digest, name: &TaggedName| match &reference {
-            Reference::Tagged(wanted) => name == wanted,
-            Reference::Exact { repository, digest: wanted } => {
-                digest == wanted
-                    && repository.as_ref().is_none_or(|repository| repository == name.repository())
+        let removed = match &reference {
+            Reference::Tagged(wanted) => index.unname(|_, name| name == wanted),
+            Reference::Exact { repository, digest } => {
+                let Some(image) = state.index.by_digest(digest) else { return Ok(false) };
+                let in_repository =
+                    |name: &TaggedName| repository.as_ref().is_none_or(|wanted| wanted == name.repository());
+                index.unname(|digest, name| digest == image && in_repository(name))
             }
         };
-        if !index.unname(fits) {
+        if !removed {
             return Ok(false);
         }
         self.inner.write_index(&mut state, index)?;

@@ -303,6 +303,3 @@ impl<R: Read> Read for Bounded<R> {
         Ok(n)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -92,23 +92,41 @@ pub(crate) enum MapText {
     Bad,
 }
 
-/// The number of extents, then offset and length of each, one number a line.
-pub(crate) fn sparse_map_text(text: &[u8]) -> MapText {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    // What follows the last newline is not a whole line.
-    let whole_lines = text.iter().filter(|byte| **byte == b'\n').count();
-    let Some(count) = lines.next().filter(|_| whole_lines > 0) else {
-        return if text.len() > 20 { MapText::Bad } else { MapText::Unfinished };
-    };
-    let Some(needed) = decimal(count).and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_mul(2))
-    else {
-        return MapText::Bad;
-    };
-    if whole_lines - 1 < needed {
-        return MapText::Unfinished;
+/// Collects a version 1.0 map: the number of extents, then offset and length of each, one number a line.
+#[derive(Debug, Default)]
+pub(crate) struct MapReader {
+    text: Vec<u8>,
+    whole_lines: usize,
+    /// Lines of the whole map, once the first one was read.
+    needed: Option<usize>,
+}
+
+impl MapReader {
+    /// Takes the next piece. Each byte is looked at once, however long a hostile map is.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> MapText {
+        self.text.extend_from_slice(piece);
+        self.whole_lines += piece.iter().filter(|byte| **byte == b'\n').count();
+        let needed = match self.needed {
+            Some(needed) => needed,
+            // The first number fits any first piece, which is a block.
+            None => match self.read_count() {
+                Some(needed) => needed,
+                None => return MapText::Bad,
+            },
+        };
+        self.needed = Some(needed);
+        if self.whole_lines < needed {
+            return MapText::Unfinished;
+        }
+        let lines = self.text.split(|byte| *byte == b'\n').take(needed).skip(1);
+        let numbers: Option<Vec<u64>> = lines.map(decimal).collect();
+        numbers.and_then(|numbers| pairs(&numbers)).map_or(MapText::Bad, MapText::Whole)
     }
-    let numbers: Option<Vec<u64>> = lines.take(needed).map(decimal).collect();
-    numbers.and_then(|numbers| pairs(&numbers)).map_or(MapText::Bad, MapText::Whole)
+
+    fn read_count(&self) -> Option<usize> {
+        let end = self.text.iter().position(|byte| *byte == b'\n')?;
+        usize::try_from(decimal(&self.text[..end])?).ok()?.checked_mul(2)?.checked_add(1)
+    }
 }
 
 fn pairs(numbers: &[u64]) -> Option<Vec<Extent>> {
@@ -177,9 +195,11 @@ mod tests {
     #[test]
     fn a_map_is_read_once_it_is_whole() {
         let extents = vec![Extent { offset: 0, length: 5 }, Extent { offset: 4096, length: 7 }];
-        assert_eq!(sparse_map_text(b"2\n0\n5\n4096\n7\n\0\0"), MapText::Whole(extents));
-        assert_eq!(sparse_map_text(b"2\n0\n5\n40"), MapText::Unfinished);
-        assert_eq!(sparse_map_text(b"2\nzero\n5\n1\n1\n"), MapText::Bad);
-        assert_eq!(sparse_map_text(&[b'1'; 64]), MapText::Bad);
+        let mut reader = MapReader::default();
+        assert_eq!(reader.push(b"2\n0\n5\n40"), MapText::Unfinished);
+        assert_eq!(reader.push(b"96\n7\n\0\0"), MapText::Whole(extents));
+        assert_eq!(MapReader::default().push(b"0\n"), MapText::Whole(vec![]));
+        assert_eq!(MapReader::default().push(b"2\nzero\n5\n1\n1\n"), MapText::Bad);
+        assert_eq!(MapReader::default().push(&[b'1'; 64]), MapText::Bad);
     }
 }

@@ -26,7 +26,8 @@ impl Unpacker {
         let made = rustix::fs::openat(&place.dir, place.name.as_slice(), flags, Mode::from_raw_mode(0o600));
         let file = std::fs::File::from(made.doing("make a file").map_err(|error| self.failed(error.into()))?);
         let mut end = 0;
-        for extent in &member.extents {
+        // The map of a file that ends in a hole ends in an empty extent, which writes nothing.
+        for extent in member.extents.iter().filter(|extent| extent.length > 0) {
             end = self.extent(&file, extent.offset, extent.length, members)?;
         }
         if end < member.size {

@@ -1,8 +1,7 @@
 //! What the tests of the store share: a store in a temporary directory, tars written by hand, errors as text.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -35,11 +34,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        // A transparent error repeats what it wraps.
-        if !text.ends_with(&cause.to_string()) {
-            text += ": ";
-            text += &cause.to_string();
-        }
+        text += ": ";
+        text += &cause.to_string();
         source = cause.source();
     }
     text
@@ -82,7 +78,7 @@ impl Tar {
         self
     }
 
-    /// Changes the last header before its data was written: for fields that `member` does not offer.
+    /// A member with any header, sealed by its checksum.
     pub fn raw(mut self, mut block: [u8; 512], data: &[u8]) -> Tar {
         seal(&mut block);
         self.0.extend_from_slice(&block);
