@@ -12,12 +12,32 @@ use consensus::{
 
 use super::{Disk, DiskFile, HostDisk, LogError, SavedSnapshot, SnapshotWriter};
 
-const SMALLEST_SEGMENT_BYTES: u64 = 256 << 10;
-const LARGEST_SEGMENT_BYTES: u64 = 16 << 20;
+/// How long segments are, in bytes. Each is twice as long as the one before it, within these bounds; only a group that
+/// is larger makes a larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSizes {
+    pub smallest_bytes: u64,
+    pub largest_bytes: u64,
+}
+
+impl Default for SegmentSizes {
+    fn default() -> SegmentSizes {
+        SegmentSizes { smallest_bytes: 256 << 10, largest_bytes: 16 << 20 }
+    }
+}
+
+impl SegmentSizes {
+    /// With room for the header, one group of that size and the seal; and no less than `wanted_bytes`, within bounds.
+    pub(super) fn length(&self, wanted_bytes: u64, room_bytes: u64) -> u64 {
+        let needed = HEADER_BYTES as u64 + room_bytes + SEAL_BYTES;
+        wanted_bytes.clamp(self.smallest_bytes, self.largest_bytes).max(needed)
+    }
+}
 
 /// The open log. One thread owns it; see [`super::LogWriter`].
 pub struct Log<D: Disk = HostDisk> {
     pub(super) disk: D,
+    pub(super) sizes: SegmentSizes,
     pub(super) member: MemberId,
     /// All segments, oldest first; the last is the active one.
     pub(super) segments: VecDeque<SegmentHeader>,
@@ -110,7 +130,7 @@ impl<D: Disk> Log<D> {
         let active = *self.active();
         let header = SegmentHeader {
             segment: active.segment + 1,
-            length_bytes: segment_length(active.length_bytes * 2, room_bytes),
+            length_bytes: self.sizes.length(active.length_bytes * 2, room_bytes),
             // The seal takes a number of its own.
             first_group: self.next_group + 1,
             hard_state: self.hard_state,
@@ -158,12 +178,6 @@ impl<D: Disk> Log<D> {
 }
 
 const SEAL_BYTES: u64 = SECTOR_BYTES as u64;
-
-/// Room for the header, one group of that size, and the seal; and no less than `wanted_bytes`.
-pub(super) fn segment_length(wanted_bytes: u64, room_bytes: u64) -> u64 {
-    let needed = HEADER_BYTES as u64 + room_bytes + SEAL_BYTES;
-    wanted_bytes.clamp(SMALLEST_SEGMENT_BYTES, LARGEST_SEGMENT_BYTES).max(needed)
-}
 
 /// Makes a zero-filled segment durable under its name.
 pub(super) fn create_segment<D: Disk>(disk: &D, header: &SegmentHeader) -> Result<D::File, LogError> {

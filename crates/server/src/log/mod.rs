@@ -39,7 +39,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use append::Log;
+pub use append::{Log, SegmentSizes};
 pub use disk::{Disk, DiskFile, HostDisk};
 pub use error::{LogError, OpenError};
 pub use open::{Opened, Report};

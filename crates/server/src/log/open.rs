@@ -12,7 +12,7 @@ use consensus::{
 
 use super::{
     Disk, DiskFile, HostDisk, Log, LogError, OpenError, SnapshotWriter,
-    append::{create_segment, segment_length},
+    append::{SegmentSizes, create_segment},
 };
 
 const CREATING: &str = "creating";
@@ -38,17 +38,21 @@ pub struct Report {
 impl Log<HostDisk> {
     /// Opens the log in `dir`, or makes one that begins with `new()`.
     pub fn open(dir: &Path, new: impl FnOnce() -> Recovered) -> Result<Opened, OpenError> {
-        Log::open_on(HostDisk::open(dir)?, new)
+        Log::open_on(HostDisk::open(dir)?, SegmentSizes::default(), new)
     }
 }
 
 impl<D: Disk> Log<D> {
-    pub fn open_on(disk: D, new: impl FnOnce() -> Recovered) -> Result<Opened<D>, OpenError> {
+    pub fn open_on(
+        disk: D,
+        sizes: SegmentSizes,
+        new: impl FnOnce() -> Recovered,
+    ) -> Result<Opened<D>, OpenError> {
         let names = Names::list(&disk)?;
         if names.creating || (names.segments.is_empty() && names.snapshots.is_empty()) {
-            return create(disk, &names, new());
+            return create(disk, sizes, &names, new());
         }
-        open_existing(disk, &names)
+        open_existing(disk, sizes, &names)
     }
 }
 
@@ -78,7 +82,12 @@ fn is_draft(name: &str) -> bool {
 }
 
 /// Makes a new log. While `creating` is there, everything beside it may be thrown away: nobody has used it yet.
-fn create<D: Disk>(disk: D, names: &Names, recovered: Recovered) -> Result<Opened<D>, OpenError> {
+fn create<D: Disk>(
+    disk: D,
+    sizes: SegmentSizes,
+    names: &Names,
+    recovered: Recovered,
+) -> Result<Opened<D>, OpenError> {
     assert!(recovered.entries.is_empty(), "a new log begins without entries");
     let io = |action| OpenError::io(CREATING, action);
     let sync = || disk.sync_names().map_err(OpenError::io("the directory", "synced"));
@@ -96,7 +105,7 @@ fn create<D: Disk>(disk: D, names: &Names, recovered: Recovered) -> Result<Opene
     let header = SegmentHeader {
         member: recovered.id,
         segment: 1,
-        length_bytes: segment_length(0, 0),
+        length_bytes: sizes.length(0, 0),
         first_group: 1,
         hard_state: recovered.hard_state,
         before: Position { index, term },
@@ -114,12 +123,13 @@ fn create<D: Disk>(disk: D, names: &Names, recovered: Recovered) -> Result<Opene
         last: header.before,
         poisoned: false,
         disk,
+        sizes,
     };
     let report = Report { created: true, torn: None, segments: 1, entries: 0 };
     Ok(Opened { log, recovered, report })
 }
 
-fn open_existing<D: Disk>(disk: D, names: &Names) -> Result<Opened<D>, OpenError> {
+fn open_existing<D: Disk>(disk: D, sizes: SegmentSizes, names: &Names) -> Result<Opened<D>, OpenError> {
     let snapshot = read_snapshot(&disk, names)?;
     let mut files = Vec::new();
     for &segment in &names.segments {
@@ -135,7 +145,7 @@ fn open_existing<D: Disk>(disk: D, names: &Names) -> Result<Opened<D>, OpenError
     }
     let last_bytes = segments.last().map_or(&[][..], |file| file.bytes);
     let file = repair(&disk, &recovery, last_bytes)?;
-    ready_log(disk, recovery, file)
+    ready_log(disk, sizes, recovery, file)
 }
 
 fn read_snapshot<D: Disk>(disk: &D, names: &Names) -> Result<Option<(MemberId, Snapshot)>, OpenError> {
@@ -174,11 +184,17 @@ fn repair<D: Disk>(disk: &D, recovery: &Recovery, last_bytes: &[u8]) -> Result<D
     Ok(file)
 }
 
-fn ready_log<D: Disk>(disk: D, recovery: Recovery, file: D::File) -> Result<Opened<D>, OpenError> {
+fn ready_log<D: Disk>(
+    disk: D,
+    sizes: SegmentSizes,
+    recovery: Recovery,
+    file: D::File,
+) -> Result<Opened<D>, OpenError> {
     let recovered = recovery.recovered;
     let (index, term) = recovered.last();
     let mut log = Log {
         disk,
+        sizes,
         member: recovered.id,
         segments: recovery.headers.into(),
         file,
