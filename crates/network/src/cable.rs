@@ -18,7 +18,7 @@ use crate::{
     namespace::Namespace,
     netlink::{
         Socket,
-        link::{self, Cable},
+        link::{self, Cable, Which},
         message::Batch,
     },
 };
@@ -63,8 +63,13 @@ impl Maker {
         self.host().execute(&mut outside)?;
         let mut inside = Batch::new();
         link::bring_up(&mut inside, link::LOOPBACK);
+        link::without_ipv6(&mut inside, link::SANDBOX_LINK);
         link::bring_up(&mut inside, link::SANDBOX_LINK);
+        link::await_carrier(&mut inside, Which::Index(link::SANDBOX_LINK));
         namespace.inside.execute(&mut inside)?;
+        let mut outside = Batch::new();
+        link::await_carrier(&mut outside, Which::Name(&port));
+        self.host().execute(&mut outside)?;
         Ok(Connected { namespace, port })
     }
 }

@@ -55,6 +55,7 @@ fn give_address(socket: &mut Socket, bridge: u32, subnet: Subnet) -> Result<(), 
         route::delete_address(&mut batch, outdated);
     }
     route::add_address(&mut batch, bridge, subnet.gateway(), subnet);
+    link::without_ipv6(&mut batch, bridge);
     link::bring_up(&mut batch, bridge);
     Ok(socket.execute(&mut batch)?)
 }

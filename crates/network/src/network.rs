@@ -102,8 +102,9 @@ impl Network {
         let pin = Pin { id: id.to_string(), address, port };
         self.balancer().firewall.admit(&pin.port, address)?;
         let mut batch = Batch::new();
-        link::set_ethernet_address(&mut batch, link::SANDBOX_LINK, link::ethernet_address(address));
         route::add_address(&mut batch, link::SANDBOX_LINK, address, self.config.subnet);
+        // With its IP address in place, the change of the Ethernet address is announced to all neighbours.
+        link::set_ethernet_address(&mut batch, link::SANDBOX_LINK, link::ethernet_address(address));
         route::add_default_route(&mut batch, link::SANDBOX_LINK, self.config.subnet.gateway());
         namespace.inside.execute(&mut batch)?;
         namespace.pin(&pin.path(&self.config.state_dir))?;

@@ -14,7 +14,7 @@ pub(crate) mod services;
 mod table;
 mod uapi;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
 
 use rustix::io::Errno;
 
@@ -26,7 +26,7 @@ use crate::{
         message::{Batch, find, read_text, read_u32},
     },
 };
-use services::Services;
+use services::{Held, Retired, Service, Services};
 use table::{Family, Table, header, kind};
 use uapi::{attr, msg};
 
@@ -45,7 +45,8 @@ pub(crate) struct Firewall {
     /// Someone else's transaction came in between.
     overtaken: bool,
     /// What the kernel holds; unknown before the first publish and after a failed one.
-    published: Option<Services>,
+    held: Option<Held>,
+    retired: Retired,
     publications: usize,
     /// Ports of the guard; none at all on a kernel without nf_tables for bridges.
     admitted: Option<BTreeMap<String, Ipv4Addr>>,
@@ -56,7 +57,7 @@ pub(crate) struct Firewall {
 pub(crate) enum Publication {
     Nothing,
     /// These services changed.
-    Changed(Vec<services::Service>),
+    Changed(Vec<Service>),
     /// Everything was written, over an unknown state.
     Rewritten,
 }
@@ -74,7 +75,8 @@ impl Firewall {
             subnet,
             generation: 0,
             overtaken: false,
-            published: None,
+            held: None,
+            retired: Retired::default(),
             publications: 0,
             admitted: Some(admitted),
         };
@@ -116,26 +118,20 @@ impl Firewall {
         }
     }
 
-    /// Makes exactly these services reachable, in one transaction.
+    /// Makes exactly these services reachable, at one moment.
     pub(crate) fn publish(&mut self, services: Services) -> Result<Publication, Error> {
         self.overtaken |= generation(&mut self.socket)? != self.generation;
-        if self.overtaken {
-            return self.publish_all(services);
-        }
-        let Some(published) = &self.published else { return self.publish_all(services) };
-        let changed = services::changed(published, &services);
+        let held = match self.held.take() {
+            Some(held) if !self.overtaken => held,
+            _ => return self.publish_all(services),
+        };
+        let changed = services::changed(&held.services, &services);
         if changed.is_empty() {
+            self.held = Some(held);
             return Ok(Publication::Nothing);
         }
-        let names = self.names.clone();
-        let mut table = Table::new(&names.table, Family::Ipv4);
-        services::write_changes(&mut table, published, &services, self.publications);
-        match self.commit(table.batch) {
-            Ok(()) => {
-                self.published = Some(services);
-                self.publications += 1;
-                Ok(Publication::Changed(changed))
-            }
+        match self.publish_changes(held, &services, &changed) {
+            Ok(()) => Ok(Publication::Changed(changed)),
             // Something was changed behind our back; the full set does not depend on what is there.
             Err(error) => {
                 tracing::warn!(%error, "the change of published ports was refused, writing all of them");
@@ -144,16 +140,43 @@ impl Firewall {
         }
     }
 
+    fn publish_changes(&mut self, held: Held, new: &Services, changed: &[Service]) -> Result<(), Error> {
+        let (names, now) = (self.names.clone(), Instant::now());
+        let mut first = Table::new(&names.table, Family::Ipv4);
+        let resting = self.retired.write_end(&mut first, now);
+        let made = services::write_chains(&mut first, changed, new, self.generation, self.publications);
+        let mut second = Table::new(&names.table, Family::Ipv4);
+        services::write_switch(&mut second, changed, &held, new, &made);
+        self.commit(first.batch)?;
+        self.retired = resting;
+        self.commit(second.batch)?;
+
+        let mut chains = held.chains;
+        let left = changed.iter().filter_map(|service| chains.remove(service)).collect::<Vec<_>>();
+        self.retired.add(now, left);
+        chains.extend(made);
+        self.held = Some(Held { services: new.clone(), chains });
+        self.publications += 1;
+        Ok(())
+    }
+
+    /// Writes everything, over an unknown state.
     fn publish_all(&mut self, services: Services) -> Result<Publication, Error> {
-        self.published = None;
+        self.held = None;
         self.generation = generation(&mut self.socket)?;
         let names = self.names.clone();
         let found = service_chains(&mut self.socket, &names.table)?;
-        let mut table = base::standing(&names, self.subnet);
-        services::rewrite(&mut table, &found, &services, self.publications);
-        self.commit(table.batch)?;
+        let all: Vec<_> = services.keys().copied().collect();
+        let mut first = base::standing(&names, self.subnet);
+        let chains = services::write_chains(&mut first, &all, &services, self.generation, self.publications);
+        let mut second = Table::new(&names.table, Family::Ipv4);
+        services::write_switch_from_unknown(&mut second, &services, &chains);
+        self.commit(first.batch)?;
+        self.commit(second.batch)?;
         self.write_guard()?;
-        self.published = Some(services);
+        self.retired = Retired::default();
+        self.retired.add(Instant::now(), found);
+        self.held = Some(Held { services, chains });
         self.publications += 1;
         self.overtaken = false;
         Ok(Publication::Rewritten)
@@ -195,7 +218,8 @@ impl Firewall {
                 other => absent_is_fine(other)?,
             }
         }
-        self.published = None;
+        self.held = None;
+        self.retired = Retired::default();
         self.admitted = Some(BTreeMap::new());
         Ok(())
     }

@@ -1,10 +1,21 @@
 //! Published services in the firewall: each has a chain with one rule that hands connections out in turn.
 //!
-//! `services : protocol . port -> goto <chain>`, and in the chain `dnat to numgen inc mod N map {...}`. A change
-//! replaces the rule of the services it touches, in the transaction that also changes the maps: a packet sees
-//! all of it or nothing. Existing connections follow conntrack and never come here again.
+//! `services : protocol . port -> goto <chain>`, and in the chain `dnat to numgen inc mod N map {...}`. A chain
+//! never changes. A change of backends makes new chains, which no packet reaches yet; then one transaction
+//! switches the maps to them; much later the old chains go ([`Retired`]).
+//!
+//! Why not replace the rule in its chain, which is one transaction too? A packet picks the generation of rules
+//! when it enters a base chain, but the generation of set elements at each lookup. One that is on its way
+//! through the old rule while the transaction commits would find the old rule's map empty, stay untranslated and
+//! be refused. That happens: a few times per hundred thousand connections under load. With chains that stand
+//! before and after the switch, either answer of the lookup leads to a whole rule.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use super::{
     base::{FIRST_FREE_SET_ID, REFUSED, SERVICES},
@@ -22,8 +33,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn chain(self) -> String {
-        format!("{}-{}", self.protocol, self.port)
+    /// A chain's name, unique by the firewall's generation it is made in.
+    fn chain(self, generation: u32) -> String {
+        format!("{}-{}.{generation}", self.protocol, self.port)
     }
 
     fn key(self) -> [u8; 8] {
@@ -40,22 +52,6 @@ impl fmt::Display for Service {
 /// Each published port and where it leads; backends are sorted and occur once.
 pub(crate) type Services = BTreeMap<Service, Vec<(Ipv4Addr, u16)>>;
 
-/// How a service stands in the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Absent,
-    Refused,
-    Served,
-}
-
-fn standing(services: &Services, service: Service) -> Standing {
-    match services.get(&service) {
-        None => Standing::Absent,
-        Some(backends) if backends.is_empty() => Standing::Refused,
-        Some(_) => Standing::Served,
-    }
-}
-
 /// The services that are not the same in both.
 pub(crate) fn changed(old: &Services, new: &Services) -> Vec<Service> {
     let gone_or_different = old.iter().filter(|(service, backends)| new.get(service) != Some(backends));
@@ -63,111 +59,135 @@ pub(crate) fn changed(old: &Services, new: &Services) -> Vec<Service> {
     gone_or_different.map(|(service, _)| *service).chain(added.copied()).collect()
 }
 
-/// Writes what turns `old` into `new`. `turn` rotates who comes first, so that frequent changes do not all
-/// begin with the same backend.
-pub(super) fn write_changes(table: &mut Table<'_>, old: &Services, new: &Services, turn: usize) {
-    let mut writer = Writer::new(table, turn);
-    for service in changed(old, new) {
-        leave(writer.table, service, standing(old, service), standing(new, service));
-        writer.enter(service, new, standing(old, service));
-    }
-    writer.finish();
+/// What the kernel holds: the services, and the chain of each that has backends.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) services: Services,
+    pub(super) chains: BTreeMap<Service, String>,
 }
 
-/// Writes `new` over whatever services an earlier process left; `found` are the chains it left.
-pub(super) fn rewrite(table: &mut Table<'_>, found: &[String], new: &Services, turn: usize) {
+/// Chains that nothing leads to any more, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Retired(Vec<(Instant, String)>);
+
+/// No packet is on its way through a chain for so long.
+const REST: Duration = Duration::from_millis(200);
+
+impl Retired {
+    pub(super) fn add(&mut self, now: Instant, chains: impl IntoIterator<Item = String>) {
+        self.0.extend(chains.into_iter().map(|chain| (now, chain)));
+    }
+
+    /// Writes the end of those that have rested, and returns who stays.
+    pub(super) fn write_end(&self, table: &mut Table<'_>, now: Instant) -> Retired {
+        let (rested, resting): (Vec<_>, Vec<_>) =
+            self.0.iter().cloned().partition(|(since, _)| now.duration_since(*since) > REST);
+        for (_, chain) in &rested {
+            table.delete_chain(chain);
+        }
+        Retired(resting)
+    }
+}
+
+/// Writes a chain for each of these services that has backends: the first transaction, which no packet notices.
+/// `turn` rotates who comes first, so that frequent changes do not all begin with the same backend.
+pub(super) fn write_chains(
+    table: &mut Table<'_>,
+    changed: &[Service],
+    new: &Services,
+    generation: u32,
+    turn: usize,
+) -> BTreeMap<Service, String> {
+    let mut chains = BTreeMap::new();
+    let backends = |service| new.get(service).filter(|backends| !backends.is_empty());
+    let served = changed.iter().filter_map(|service| Some((*service, backends(service)?)));
+    for ((service, backends), set_id) in served.zip(FIRST_FREE_SET_ID..) {
+        let chain = service.chain(generation);
+        table.chain(&chain);
+        write_turns(table, &chain, backends, set_id, turn);
+        chains.insert(service, chain);
+    }
+    chains
+}
+
+/// The one rule of a service's chain, with the map of its turns.
+fn write_turns(table: &mut Table<'_>, chain: &str, backends: &[(Ipv4Addr, u16)], set_id: u32, turn: usize) {
+    const MAP: &str = "__turns%d"; // The kernel fills in a number.
+    let count = backends.len() as u32;
+    table.set(&SetShape {
+        name: MAP,
+        key_type: INTEGER,
+        key_length: 4,
+        data: Some((pair(IPV4_ADDR, INET_SERVICE), 8)),
+        id: set_id,
+        anonymous: Some(count),
+    });
+    let rotated = backends.iter().cycle().skip(turn % backends.len());
+    let numbered: Vec<_> = (0..count)
+        .zip(rotated)
+        .map(|(number, (address, port))| (number.to_ne_bytes(), backend_value(*address, *port)))
+        .collect();
+    let elements: Vec<_> =
+        numbered.iter().map(|(key, value)| Element { key, value: Value::Bytes(value) }).collect();
+    table.add_elements(MAP, Some(set_id), &elements);
+    table.rule(chain, Rule::new().translate_in_turn(count, MAP, set_id));
+}
+
+/// Writes the switch of these services from where they are to where they shall be: the second transaction.
+pub(super) fn write_switch(
+    table: &mut Table<'_>,
+    changed: &[Service],
+    held: &Held,
+    new: &Services,
+    chains: &BTreeMap<Service, String>,
+) {
+    let (was_served, was_refused): (Vec<_>, Vec<_>) = changed
+        .iter()
+        .copied()
+        .filter(|service| held.services.contains_key(service))
+        .partition(|service| held.chains.contains_key(service));
+    delete(table, SERVICES, &was_served);
+    delete(table, REFUSED, &was_refused);
+    write_entries(table, changed, new, chains);
+}
+
+/// Writes the switch from whatever an earlier process, or a failure, left.
+pub(super) fn write_switch_from_unknown(
+    table: &mut Table<'_>,
+    new: &Services,
+    chains: &BTreeMap<Service, String>,
+) {
     table.flush_set(SERVICES);
     table.flush_set(REFUSED);
-    for chain in found {
-        table.delete_chain(chain);
-    }
-    let mut writer = Writer::new(table, turn);
-    for service in new.keys() {
-        writer.enter(*service, new, Standing::Absent);
-    }
-    writer.finish();
+    let all: Vec<_> = new.keys().copied().collect();
+    write_entries(table, &all, new, chains);
 }
 
-/// Takes a service out of where it is and will not be.
-fn leave(table: &mut Table<'_>, service: Service, was: Standing, will_be: Standing) {
-    if was == will_be {
-        return;
-    }
-    let key = service.key();
-    let element = [Element { key: &key, value: Value::None }];
-    match was {
-        Standing::Absent => {}
-        Standing::Refused => table.delete_elements(REFUSED, &element),
-        Standing::Served => {
-            table.delete_elements(SERVICES, &element);
-            table.delete_chain(&service.chain());
-        }
-    }
+fn write_entries(
+    table: &mut Table<'_>,
+    changed: &[Service],
+    new: &Services,
+    chains: &BTreeMap<Service, String>,
+) {
+    let keyed = |services: Vec<Service>| services.into_iter().map(|service| (service.key(), service));
+    let (served, refused): (Vec<_>, Vec<_>) = changed
+        .iter()
+        .copied()
+        .filter(|service| new.contains_key(service))
+        .partition(|service| chains.contains_key(service));
+    let served: Vec<_> = keyed(served).collect();
+    let elements: Vec<_> = served
+        .iter()
+        .filter_map(|(key, service)| Some(Element { key, value: Value::GoTo(chains.get(service)?) }))
+        .collect();
+    table.add_elements(SERVICES, None, &elements);
+    let refused: Vec<_> = keyed(refused).collect();
+    let elements: Vec<_> = refused.iter().map(|(key, _)| Element { key, value: Value::None }).collect();
+    table.add_elements(REFUSED, None, &elements);
 }
 
-/// Collects map elements, so that many services take few messages.
-struct Writer<'a, 'b> {
-    table: &'a mut Table<'b>,
-    turn: usize,
-    next_set_id: u32,
-    served: Vec<Service>,
-    refused: Vec<Service>,
-}
-
-impl<'a, 'b> Writer<'a, 'b> {
-    fn new(table: &'a mut Table<'b>, turn: usize) -> Writer<'a, 'b> {
-        Writer { table, turn, next_set_id: FIRST_FREE_SET_ID, served: Vec::new(), refused: Vec::new() }
-    }
-
-    fn enter(&mut self, service: Service, new: &Services, was: Standing) {
-        let will_be = standing(new, service);
-        match (was, will_be) {
-            (_, Standing::Absent) | (Standing::Refused, Standing::Refused) => return,
-            (_, Standing::Refused) => self.refused.push(service),
-            (Standing::Served, Standing::Served) => self.table.flush_chain(&service.chain()),
-            (Standing::Absent | Standing::Refused, Standing::Served) => {
-                self.table.chain(&service.chain());
-                self.served.push(service);
-            }
-        }
-        if let Some(backends) = new.get(&service)
-            && !backends.is_empty()
-        {
-            self.turns(&service.chain(), backends);
-        }
-    }
-
-    /// The one rule of a service's chain, with the map of its turns.
-    fn turns(&mut self, chain: &str, backends: &[(Ipv4Addr, u16)]) {
-        const MAP: &str = "__turns%d"; // The kernel fills in a number.
-        let id = self.next_set_id;
-        self.next_set_id += 1;
-        let count = backends.len() as u32;
-        self.table.set(&SetShape {
-            name: MAP,
-            key_type: INTEGER,
-            key_length: 4,
-            data: Some((pair(IPV4_ADDR, INET_SERVICE), 8)),
-            id,
-            anonymous: Some(count),
-        });
-        let numbered: Vec<_> = (0..count)
-            .zip(backends.iter().cycle().skip(self.turn % backends.len()))
-            .map(|(number, (address, port))| (number.to_ne_bytes(), backend_value(*address, *port)))
-            .collect();
-        let elements: Vec<_> =
-            numbered.iter().map(|(key, value)| Element { key, value: Value::Bytes(value) }).collect();
-        self.table.add_elements(MAP, Some(id), &elements);
-        self.table.rule(chain, Rule::new().translate_in_turn(count, MAP, id));
-    }
-
-    fn finish(self) {
-        let named: Vec<_> = self.served.iter().map(|service| (service.key(), service.chain())).collect();
-        let elements: Vec<_> =
-            named.iter().map(|(key, chain)| Element { key, value: Value::GoTo(chain) }).collect();
-        self.table.add_elements(SERVICES, None, &elements);
-        let keys: Vec<_> = self.refused.iter().map(|service| service.key()).collect();
-        let elements: Vec<_> = keys.iter().map(|key| Element { key, value: Value::None }).collect();
-        self.table.add_elements(REFUSED, None, &elements);
-    }
+fn delete(table: &mut Table<'_>, set: &str, services: &[Service]) {
+    let keys: Vec<_> = services.iter().map(|service| service.key()).collect();
+    let elements: Vec<_> = keys.iter().map(|key| Element { key, value: Value::None }).collect();
+    table.delete_elements(set, &elements);
 }

@@ -167,6 +167,9 @@ impl<'a> Table<'a> {
             m.be32(attr::SET_ID, shape.id);
             if let Some(size) = shape.anonymous {
                 m.nest(attr::SET_DESC, |desc| desc.be32(attr::SET_DESC_SIZE, size));
+                // A note for nft(8): the keys are numbers in this machine's byte order.
+                let [a, b, c, d] = 1u32.to_ne_bytes();
+                m.bytes(attr::SET_USERDATA, &[0, 4, a, b, c, d]);
             }
         });
     }

@@ -41,6 +41,7 @@ pub(super) mod attr {
     pub(crate) const SET_DATA_LEN: u16 = 7;
     pub(crate) const SET_DESC: u16 = 9;
     pub(crate) const SET_ID: u16 = 10;
+    pub(crate) const SET_USERDATA: u16 = 13;
     pub(crate) const SET_DESC_SIZE: u16 = 1;
 
     pub(crate) const ELEM_LIST_TABLE: u16 = 1;

@@ -28,6 +28,9 @@ mod uapi {
     pub(super) const INFO_DATA: u16 = 2;
     pub(super) const VETH_PEER: u16 = 1;
     pub(super) const BRIDGE_MCAST_SNOOPING: u16 = 23;
+    pub(super) const INFO_SLAVE_KIND: u16 = 4;
+    pub(super) const INFO_SLAVE_DATA: u16 = 5;
+    pub(super) const BRIDGE_PORT_HAIRPIN: u16 = 4;
     pub(super) const AF_INET6: u16 = 10;
     pub(super) const ADDR_GEN_MODE: u16 = 8;
     pub(super) const ADDR_GEN_MODE_NONE: u8 = 1;
@@ -103,13 +106,14 @@ pub(crate) fn add_bridge(batch: &mut Batch, name: &str, ethernet: [u8; 6], mtu: 
     });
 }
 
-/// Brings a link up, without IPv6 addresses of its own making: the sandboxes' network is IPv4.
 pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
-    batch.add("bring the link up", uapi::NEWLINK, 0, &header(index, uapi::UP, uapi::UP), |link| {
-        if index != LOOPBACK {
-            no_link_local(link);
-        }
-    });
+    batch.add("bring the link up", uapi::NEWLINK, 0, &header(index, uapi::UP, uapi::UP), |_| {});
+}
+
+/// Keeps a link, not up yet, from giving itself an IPv6 address: the sandboxes' network is IPv4.
+pub(crate) fn without_ipv6(batch: &mut Batch, index: u32) {
+    let step = "keep IPv6 addresses off the link";
+    batch.add(step, uapi::NEWLINK, 0, &header(index, 0, 0), no_link_local);
 }
 
 pub(crate) fn set_ethernet_address(batch: &mut Batch, index: u32, ethernet: [u8; 6]) {
@@ -136,11 +140,15 @@ pub(crate) struct Cable<'a> {
 }
 
 /// Makes a veth pair: the host's end up and on the bridge, the other end (still down) in the sandbox.
+///
+/// The host's end sends back to where a packet came from ("hairpin"): where br_netfilter is loaded, a replica
+/// that meets itself behind a published port is bridged, not routed. It has no IPv6 address, whose duplicate
+/// detection would hear its own question that way and give up.
 pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
     use std::os::fd::AsRawFd;
     let flags = flag::CREATE | flag::EXCLUSIVE;
-    let host_end = header(0, uapi::UP, uapi::UP);
-    batch.add("create the sandbox's link", uapi::NEWLINK, flags, &host_end, |link| {
+    let by_name = header(0, 0, 0);
+    batch.add("create the sandbox's link", uapi::NEWLINK, flags, &by_name, |link| {
         link.text(uapi::IFNAME, cable.port);
         link.u32(uapi::MASTER, cable.bridge);
         link.u32(uapi::GROUP, cable.group);
@@ -160,6 +168,43 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
                 });
             });
         });
+    });
+    batch.add("set up the sandbox's bridge port", uapi::NEWLINK, 0, &by_name, |link| {
+        link.text(uapi::IFNAME, cable.port);
+        no_link_local(link);
+        link.nest(uapi::LINKINFO, |info| {
+            info.text(uapi::INFO_SLAVE_KIND, "bridge");
+            info.nest(uapi::INFO_SLAVE_DATA, |port| port.u8(uapi::BRIDGE_PORT_HAIRPIN, 1));
+        });
+    });
+    batch.add(
+        "bring the sandbox's bridge port up",
+        uapi::NEWLINK,
+        0,
+        &header(0, uapi::UP, uapi::UP),
+        |link| {
+            link.text(uapi::IFNAME, cable.port);
+        },
+    );
+}
+
+/// Which link is meant.
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
+    Index(u32),
+    Name(&'a str),
+}
+
+/// Waits until a link that came up carries packets. The kernel tells the bridge and the queues of a new carrier
+/// some time later, and drops the first packets until then; a look at the link makes it tell them now.
+pub(crate) fn await_carrier(batch: &mut Batch, which: Which<'_>) {
+    let index = match which {
+        Which::Index(index) => index,
+        Which::Name(_) => 0,
+    };
+    batch.add("look at the link", uapi::GETLINK, 0, &header(index, 0, 0), |link| match which {
+        Which::Index(_) => {}
+        Which::Name(name) => link.text(uapi::IFNAME, name),
     });
 }
 

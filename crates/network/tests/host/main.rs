@@ -1,0 +1,14 @@
+//! The network on the real kernel, with real packets. Needs root, and `ip` of iproute2.
+//!
+//! Each test plays on a stage of its own (`stage.rs`): network and mount namespaces in which it is the whole
+//! host, with a neighbour outside. The real host stays untouched, and tests run in parallel.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests, also what they share")]
+
+mod stage;
+
+mod change;
+mod crash;
+mod reach;
+mod standing;
+mod walls;
