@@ -1,1 +1,30 @@
-//! Real processes on real hosts.
+//! Real processes on a real host: what the end-to-end tests share.
+//!
+//! [`Cluster`] is `wharf dev` as a user runs it. One at a time: it has the bridge, the firewall table and the ports of
+//! this host. When it is dropped it stops the cluster and checks that nothing of it is left.
+
+pub mod cluster;
+pub mod http;
+pub mod leftovers;
+pub mod load;
+
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+pub use cluster::Cluster;
+
+/// Waits until `look` gives something; fails with what was seen last.
+pub fn wait_for<T, E: Debug>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let until = Instant::now() + deadline;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => {
+                assert!(Instant::now() < until, "waited {deadline:?} for {what}; last seen: {seen:?}")
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,115 @@
+//! kill -9 of the daemons at random moments: nothing acknowledged is lost, nothing runs twice or is forgotten.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tests::{Cluster, leftovers, wait_for};
+
+use crate::{ONE, hello};
+
+#[test]
+fn an_agent_that_was_killed_adopts_every_container() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.apply("web", &hello(3, ONE, "", "")).code, 0);
+    let before = cluster.pids("web");
+    cluster.kill("agent");
+    wait_for("the agent to be back", Duration::from_secs(20), || {
+        let ready = cluster.service("web")["status"]["ready"].clone();
+        if ready == 3 && cluster.pids("web").len() == 3 { Ok(()) } else { Err(ready) }
+    });
+    assert_eq!(cluster.pids("web"), before, "containers were restarted");
+    cluster.end();
+}
+
+#[test]
+fn an_exit_while_the_agent_was_away_is_told_with_its_status() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.apply("web", &hello(1, ONE, "", "")).code, 0);
+    let pid = cluster.pids("web")[0];
+    cluster.kill("agent");
+    tests::cluster::kill_9(pid);
+    let description = wait_for("the exit to be told", Duration::from_secs(20), || {
+        let description = cluster.ok(&["describe", "web"]);
+        if description.contains("killed by SIGKILL") { Ok(description) } else { Err(description) }
+    });
+    assert!(description.contains("1 restarts"), "{description}");
+    cluster.end();
+}
+
+/// The seed is printed, so that a run that failed can be thought through.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn twenty_applies_survive_kills_at_random_moments() {
+    let cluster = Cluster::start();
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let path = cluster.folder().join("web.yaml");
+    let mut acknowledged = 0;
+    for round in 1..=20 {
+        let replicas = 1 + dice.roll(4) as u32;
+        let manifest = hello(replicas, ONE, &format!("HELLO_VERSION: 'v{round}'"), "");
+        std::fs::write(&path, manifest).expect("the manifest");
+        let mut apply = cluster.command(&["apply", "-f", path.to_str().expect("UTF-8")]);
+        let mut apply = apply
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the CLI");
+        std::thread::sleep(Duration::from_millis(dice.roll(150)));
+        match dice.roll(3) {
+            0 => cluster.kill("server"),
+            1 => cluster.kill("agent"),
+            _ => {
+                cluster.kill("server");
+                cluster.kill("agent");
+            }
+        }
+        if apply.wait().expect("the CLI ends").success() {
+            acknowledged = round;
+        }
+    }
+    // The last word is said when all is calm; whatever was acknowledged before must be in its past.
+    let last = wait_for("the control plane to be back", Duration::from_secs(60), || {
+        let service = cluster.wharf(&["get", "services", "web", "-o", "json"]);
+        serde_json::from_str::<serde_json::Value>(&service.stdout)
+            .map_err(|error| (error.to_string(), service))
+    });
+    let version = last["spec"]["env"]["HELLO_VERSION"].as_str().unwrap_or_default().to_owned();
+    let number: u32 = version.trim_start_matches('v').parse().unwrap_or_default();
+    assert!(number >= acknowledged, "apply {acknowledged} was acknowledged, the state says {version:?}");
+    wait_for("convergence", Duration::from_secs(120), || converged(&cluster));
+    cluster.end();
+}
+
+/// Exactly the wanted number of replicas of the wanted revision, and no container process beside them.
+fn converged(cluster: &Cluster) -> Result<(), String> {
+    let service = cluster.wharf(&["get", "services", "web", "-o", "json"]);
+    let service: serde_json::Value =
+        serde_json::from_str(&service.stdout).map_err(|error| error.to_string())?;
+    let wanted = service["spec"]["replicas"].as_u64().unwrap_or(1);
+    let status = &service["status"];
+    let replicas = status["replicas"].as_array().map_or(0, Vec::len) as u64;
+    if status["ready"] != wanted || status["upToDate"] != wanted || replicas != wanted {
+        return Err(format!("{status:#}"));
+    }
+    let told: BTreeSet<i32> = cluster.pids("web").into_iter().collect();
+    let hello = |process: &leftovers::Process| process.command.starts_with("/wharf hello");
+    let found: BTreeSet<i32> =
+        leftovers::processes().into_iter().filter(hello).map(|process| process.pid).collect();
+    if told.len() as u64 == wanted && found.len() as u64 == wanted {
+        Ok(())
+    } else {
+        Err(format!("told {told:?}, found {found:?}"))
+    }
+}
