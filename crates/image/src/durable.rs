@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// A system call on a file of the store, or of the caller, that failed.
@@ -153,16 +154,7 @@ fn empty(dir: &Path) -> Result<(), IoError> {
             if unlink(&inner, &child).at("remove", dir)? {
                 continue;
             }
-            // Letters first, so that it never meets a number given out by `discard`.
-            let up = [b"up-", name.as_slice(), b"-", moved.to_string().as_bytes()].concat();
-            let up =
-                if up.len() > 200 { format!("up-{}-{moved}", std::process::id()).into_bytes() } else { up };
-            moved += 1;
-            match rustix::fs::renameat(&inner, child.as_slice(), &top, up.as_slice()) {
-                Ok(()) => waiting.push(up),
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).at("remove", dir),
-            }
+            waiting.extend(move_up(&inner, &child, &top, &mut moved).at("remove", dir)?);
         }
         match rustix::fs::unlinkat(&top, name.as_slice(), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -170,6 +162,21 @@ fn empty(dir: &Path) -> Result<(), IoError> {
         }
     }
     Ok(())
+}
+
+/// Moves a directory out of `inner` into `top` and says what it is called there; `None` if it is gone.
+fn move_up(inner: &OwnedFd, child: &[u8], top: &OwnedFd, moved: &mut u64) -> Result<Option<Vec<u8>>, Errno> {
+    loop {
+        // Not a number, so that it never meets one given out by `discard`. It may meet what an interrupted deletion left.
+        let up = format!("up-{moved}").into_bytes();
+        *moved += 1;
+        match rustix::fs::renameat_with(inner, child, top, up.as_slice(), RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(Some(up)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Removes a non-directory or an empty directory; `false` for a directory with content.
@@ -211,6 +218,16 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_interrupted_deletion_is_taken_up() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["3/a/b", "3/c/d", "up-0/e/f", "up-1"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        empty(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     /// Deeper than a path may be long and than descriptors may be open: what a hostile container can make.
