@@ -180,9 +180,7 @@ fn last_words(seen: &Observed) -> String {
 fn exit_words(container: &ContainerObserved) -> String {
     let how = match container.last_exit.as_ref().map(|exit| &exit.cause) {
         Some(ExitCause::Code(code)) => format!("exited {code}"),
-        Some(ExitCause::Signal(_)) => {
-            container.last_exit.as_ref().map_or_else(String::new, |exit| format!("was {}", exit.cause))
-        }
+        Some(signal @ ExitCause::Signal(_)) => format!("was {signal}"),
         Some(ExitCause::OutOfMemory { limit, peak }) => {
             format!("was OOM killed (limit {limit}, peak {peak})")
         }
@@ -193,5 +191,40 @@ fn exit_words(container: &ContainerObserved) -> String {
     match container.name.as_str() {
         "main" => how,
         sidecar => format!("(container {sidecar}) {how}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Bytes, Exit, Name};
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        let probe =
+            |detail: &str| ExitCause::ProbeFailed { probe: "liveness".to_owned(), detail: detail.to_owned() };
+        let table = [
+            ("main", Some(ExitCause::Code(1)), "exited 1"),
+            ("main", Some(ExitCause::Signal(9)), "was killed by SIGKILL"),
+            (
+                "main",
+                Some(ExitCause::OutOfMemory { limit: Bytes(64 << 20), peak: Bytes(64 << 20) }),
+                "was OOM killed (limit 64Mi, peak 64Mi)",
+            ),
+            ("main", Some(probe("HTTP 500")), "failed its liveness probe (HTTP 500)"),
+            (
+                "main",
+                Some(ExitCause::NotStarted { reason: "no such file".to_owned() }),
+                "could not be started (no such file)",
+            ),
+            ("main", Some(ExitCause::Unknown), "ended for an unknown reason"),
+            ("main", None, "ended for an unknown reason"),
+            ("proxy", Some(ExitCause::Code(2)), "(container proxy) exited 2"),
+        ];
+        for (name, cause, words) in table {
+            let last_exit = cause.map(|cause| Exit { cause, at: Timestamp(0), ran_for: Millis::ZERO });
+            let (name, state) = (Name::new(name).unwrap(), ContainerState::Ended);
+            assert_eq!(exit_words(&ContainerObserved { name, state, restarts: 0, last_exit }), words);
+        }
     }
 }

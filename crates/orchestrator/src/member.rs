@@ -88,6 +88,14 @@ impl<'a> Member<'a> {
         self.observed.is_some_and(|seen| seen.phase == Phase::Failed)
     }
 
+    /// Still on its way to starting, as far as anyone knows.
+    pub(crate) fn is_being_prepared(&self) -> bool {
+        self.observed.is_none_or(|seen| match seen.phase {
+            Phase::Assigned | Phase::Preparing | Phase::Prepared => true,
+            Phase::Running | Phase::Stopping | Phase::Completed | Phase::Failed | Phase::Removed => false,
+        })
+    }
+
     /// Image and sandbox were made ready; it can start at once, or did.
     pub(crate) fn is_prepared(&self) -> bool {
         self.observed.is_some_and(|seen| match seen.phase {

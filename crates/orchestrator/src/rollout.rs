@@ -8,7 +8,7 @@
 //! A rollback is the same with another target, and so is a rollout that was superseded: whatever is not of the
 //! target is old.
 
-use model::{Desired, IdSource, Millis, Phase, RolloutPhase, Slot, StopReason, Timestamp, UpdateOrder};
+use model::{Desired, IdSource, Millis, RolloutPhase, Slot, StopReason, Timestamp, UpdateOrder};
 
 use crate::{draft::Draft, failure, member::Member};
 
@@ -168,12 +168,4 @@ pub(crate) fn finish(draft: &mut Draft<'_>) {
         RolloutPhase::Paused { reason, .. } => draft.rolled_back(reason),
         RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } => {}
     }
-}
-
-/// Whether a replica is still on its way to starting.
-pub(crate) fn is_being_prepared(member: &Member<'_>) -> bool {
-    member.observed.is_none_or(|seen| match seen.phase {
-        Phase::Assigned | Phase::Preparing | Phase::Prepared => true,
-        Phase::Running | Phase::Stopping | Phase::Completed | Phase::Failed | Phase::Removed => false,
-    })
 }

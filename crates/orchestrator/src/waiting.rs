@@ -6,7 +6,7 @@ use crate::{
     draft::Draft,
     failure,
     member::Member,
-    rollout::{all_olds, is_being_prepared, silent_too_long_from},
+    rollout::{all_olds, silent_too_long_from},
     scale::{REPLACE_FAILED_AFTER, replaced_from},
 };
 
@@ -45,7 +45,7 @@ fn on_successor(draft: &Draft<'_>, slot: Slot, new: &Member<'_>) -> Option<Waiti
         // Its turn comes when the old one has ended or may stop; both are listed as such.
         return None;
     }
-    if is_being_prepared(new) {
+    if new.is_being_prepared() {
         return Some(WaitingOn::Preparation { slot, node, message });
     }
     if new.has_failed() {
