@@ -22,6 +22,7 @@ mod node;
 mod outputs;
 mod ready;
 mod recovered;
+mod refusal;
 mod status;
 mod tail;
 mod translate;
@@ -29,10 +30,11 @@ mod translate;
 pub use config::Config;
 pub use entry::{Committed, CommittedEntry, Entry, Payload};
 pub use membership::{MemberChange, Membership};
-pub use message::{PeerMessage, PeerMessageKind, StepError};
-pub use node::{Consensus, ProposeError, Proposed, ReadError, StartError};
+pub use message::{Delivery, PeerMessage, PeerMessageKind, StepError};
+pub use node::Consensus;
 pub use ready::{Persist, Read, Ready};
 pub use recovered::{HardState, Recovered, Snapshot, SnapshotMeta};
+pub use refusal::{ProposeError, Proposed, ReadError, StartError};
 pub use status::{Role, Status};
 
 /// Names a member for ever. A new one is drawn for every data directory: a member that lost its disk must not come

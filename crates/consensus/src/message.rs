@@ -22,6 +22,13 @@ pub enum PeerMessageKind {
     Snapshot,
 }
 
+/// How the sending of a snapshot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Arrived,
+    Failed,
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
     #[error("a message from member {from} cannot be decoded; both servers must run compatible versions")]

@@ -13,8 +13,8 @@ use raft::{
 };
 
 use crate::{
-    Config, HardState, Index, MemberChange, MemberId, Membership, PeerMessage, Recovered, Role, Snapshot,
-    Status, StepError, Term, drain,
+    Config, Delivery, HardState, Index, MemberChange, MemberId, Membership, PeerMessage, ProposeError,
+    Proposed, ReadError, Recovered, Role, Snapshot, StartError, Status, StepError, drain,
     message::{self, needs_known_sender},
     outputs::InFlight,
     tail::Tail,
@@ -37,54 +37,6 @@ pub struct Consensus {
     pub(crate) hard_state_saved: HardState,
     pub(crate) role: Role,
     pub(crate) read_prefix: [u8; 8],
-}
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    #[error(
-        "the log belongs to member {recovered}, not to member {configured}; check which data directory is used"
-    )]
-    OtherMember { configured: MemberId, recovered: MemberId },
-    #[error("the log recovered from disk does not follow its snapshot: {0}")]
-    Inconsistent(String),
-    #[error("the settings of this member are wrong: {0}")]
-    Config(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// The proposal is lost when another term's entry is committed at `index`.
-    pub term: Term,
-    pub index: Index,
-}
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    #[error("this member does not lead{}", leader_hint(*leader))]
-    NotLeader { leader: Option<MemberId> },
-    #[error("too much waits to be committed; try again when the log has caught up")]
-    Overloaded,
-    #[error("leadership is being handed over; try again at the new leader")]
-    Transferring,
-    #[error("the command has {bytes} bytes, at most {max} are allowed")]
-    TooLarge { bytes: u64, max: u64 },
-    #[error("a command cannot be empty")]
-    Empty,
-    #[error("another membership change is not finished yet; try again when it is")]
-    ChangePending,
-    #[error("the membership change is not possible: {0}")]
-    Impossible(String),
-}
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// Asking anyway would be dropped in silence.
-    #[error("no leader is ready to serve reads yet{}", leader_hint(*leader))]
-    NotReady { leader: Option<MemberId> },
-}
-
-fn leader_hint(leader: Option<MemberId>) -> String {
-    leader.map(|id| format!("; member {id} does")).unwrap_or_default()
 }
 
 impl Consensus {
@@ -159,8 +111,11 @@ impl Consensus {
         if self.raw.raft.has_pending_conf() {
             return Err(ProposeError::ChangePending);
         }
-        if changes.is_empty() || self.membership.is_joint() {
+        if self.membership.is_joint() {
             return Err(ProposeError::ChangePending);
+        }
+        if changes.is_empty() {
+            return Err(ProposeError::Impossible("it changes nothing".to_owned()));
         }
         let change = translate::change_to_raft(changes);
         check_possible(self.raw.raft.prs(), &change).map_err(|e| ProposeError::Impossible(e.to_string()))?;
@@ -200,8 +155,11 @@ impl Consensus {
     }
 
     /// How a message of the kind `Snapshot` fared. Without this word the peer stays stuck.
-    pub fn report_snapshot(&mut self, peer: MemberId, delivered: Result<(), ()>) {
-        let status = if delivered.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+    pub fn report_snapshot(&mut self, peer: MemberId, delivery: Delivery) {
+        let status = match delivery {
+            Delivery::Arrived => SnapshotStatus::Finish,
+            Delivery::Failed => SnapshotStatus::Failure,
+        };
         self.raw.report_snapshot(peer, status);
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use consensus::{
-    CommittedEntry, Config, Consensus, MemberChange, MemberId, Membership, PeerMessage, PeerMessageKind,
-    Ready, Recovered, Role, Snapshot,
+    CommittedEntry, Config, Consensus, Delivery, MemberChange, MemberId, Membership, PeerMessage,
+    PeerMessageKind, Ready, Recovered, Role, Snapshot,
 };
 
 use crate::{disk::Disk, random::Random};
@@ -277,7 +277,7 @@ impl Cluster {
     fn send(&mut self, message: PeerMessage) {
         let lost = self.random.per_mille(self.faults.lose) || !self.members.contains_key(&message.to);
         if message.kind == PeerMessageKind::Snapshot {
-            let delivered = if lost { Err(()) } else { Ok(()) };
+            let delivered = if lost { Delivery::Failed } else { Delivery::Arrived };
             let to = message.to;
             self.member(message.from).consensus.report_snapshot(to, delivered);
         }
