@@ -5,6 +5,7 @@
 //! address, its route and its name come last and are cheap.
 
 use std::{
+    net::Ipv4Addr,
     os::fd::AsFd,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -13,13 +14,15 @@ use std::{
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
+    Subnet,
     config::Names,
     error::Error,
     namespace::Namespace,
     netlink::{
         Socket,
-        link::{self, Cable, Which},
+        link::{self, Cable},
         message::Batch,
+        route,
     },
 };
 
@@ -28,6 +31,7 @@ pub(crate) struct Connected {
     pub(crate) namespace: Namespace,
     /// The host's end of the cable.
     pub(crate) port: String,
+    index: u32,
 }
 
 /// Lays cables from the bridge into new namespaces.
@@ -65,12 +69,29 @@ impl Maker {
         link::bring_up(&mut inside, link::LOOPBACK);
         link::without_ipv6(&mut inside, link::SANDBOX_LINK);
         link::bring_up(&mut inside, link::SANDBOX_LINK);
-        link::await_carrier(&mut inside, Which::Index(link::SANDBOX_LINK));
         namespace.inside.execute(&mut inside)?;
+        link::await_carrier(&mut namespace.inside, link::SANDBOX_LINK_NAME)?;
+        let index = link::await_carrier(&mut self.host(), &port)?;
+        let index = index.ok_or_else(|| Error::LinkLost { name: port.clone() })?;
+        Ok(Connected { namespace, port, index })
+    }
+
+    /// Gives a connected namespace its address and its route.
+    pub(crate) fn settle(
+        &self,
+        connected: &mut Connected,
+        address: Ipv4Addr,
+        subnet: Subnet,
+    ) -> Result<(), Error> {
+        let ethernet = link::ethernet_address(address);
         let mut outside = Batch::new();
-        link::await_carrier(&mut outside, Which::Name(&port));
+        link::fix_port(&mut outside, connected.index, ethernet);
         self.host().execute(&mut outside)?;
-        Ok(Connected { namespace, port })
+        let mut inside = Batch::new();
+        link::set_ethernet_address(&mut inside, link::SANDBOX_LINK, ethernet);
+        route::add_address(&mut inside, link::SANDBOX_LINK, address, subnet);
+        route::add_default_route(&mut inside, link::SANDBOX_LINK, subnet.gateway());
+        Ok(connected.namespace.inside.execute(&mut inside)?)
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Error {
     NameTaken { name: String },
     #[error("the bridge {name} disappeared while it was set up")]
     BridgeLost { name: String },
+    #[error("the link {name} disappeared while it was set up: does another program remove links here?")]
+    LinkLost { name: String },
     #[error("could not set {path} to {value}: is /proc/sys writable?", path = .path.display())]
     Sysctl { path: PathBuf, value: &'static str, source: io::Error },
     #[error("could not use the directory of sandboxes, {path}", path = .path.display())]

@@ -37,10 +37,8 @@ pub enum NamespaceError {
 }
 
 /// Ports below 1024 and ping for programs without privileges: in a network namespace of their own, nobody else
-/// can lose by it. And neighbours are told when a sandbox gets its address, so that the bridge does not go on
-/// sending to the address's previous owner.
-const SETTINGS: [(&str, &str); 3] = [
-    ("/proc/sys/net/ipv4/conf/all/arp_notify", "1"),
+/// can lose by it.
+const COMFORTS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
 ];
@@ -54,7 +52,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     pub(crate) fn create() -> Result<Namespace, NamespaceError> {
         in_new_namespace("wharf-netns", || {
-            for (path, value) in SETTINGS {
+            for (path, value) in COMFORTS {
                 // Without them only programs that count on them fail, and say so themselves.
                 if let Err(error) = std::fs::write(path, value) {
                     tracing::debug!(path, %error, "a sandbox goes without this setting");

@@ -17,7 +17,7 @@ use crate::{
     firewall::{Firewall, Publication, services::Services},
     host,
     namespace::unpin,
-    netlink::{Protocol, Socket, link, message::Batch, route},
+    netlink::{Protocol, Socket, route},
     pin::{self, Pin},
     published,
 };
@@ -97,17 +97,11 @@ impl Network {
     }
 
     /// Gives a connected namespace its address, its route and its name.
-    fn settle_in(&self, connected: Connected, id: &str, address: Ipv4Addr) -> Result<Sandbox, Error> {
-        let Connected { mut namespace, port } = connected;
-        let pin = Pin { id: id.to_string(), address, port };
+    fn settle_in(&self, mut connected: Connected, id: &str, address: Ipv4Addr) -> Result<Sandbox, Error> {
+        let pin = Pin { id: id.to_string(), address, port: connected.port.clone() };
         self.balancer().firewall.admit(&pin.port, address)?;
-        let mut batch = Batch::new();
-        route::add_address(&mut batch, link::SANDBOX_LINK, address, self.config.subnet);
-        // With its IP address in place, the change of the Ethernet address is announced to all neighbours.
-        link::set_ethernet_address(&mut batch, link::SANDBOX_LINK, link::ethernet_address(address));
-        route::add_default_route(&mut batch, link::SANDBOX_LINK, self.config.subnet.gateway());
-        namespace.inside.execute(&mut batch)?;
-        namespace.pin(&pin.path(&self.config.state_dir))?;
+        self.maker.settle(&mut connected, address, self.config.subnet)?;
+        connected.namespace.pin(&pin.path(&self.config.state_dir))?;
         let sandbox = self.sandbox(&pin);
         self.pins().insert(pin.id.clone(), pin);
         Ok(sandbox)

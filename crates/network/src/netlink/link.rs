@@ -16,6 +16,8 @@ mod uapi {
     pub(super) const NEWLINK: u16 = 16;
     pub(super) const DELLINK: u16 = 17;
     pub(super) const GETLINK: u16 = 18;
+    pub(super) const NEWNEIGH: u16 = 28;
+    pub(super) const NEIGH_ETHERNET: u16 = 2;
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const IFNAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
@@ -188,23 +190,26 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
     );
 }
 
-/// Which link is meant.
-#[derive(Clone, Copy)]
-pub(crate) enum Which<'a> {
-    Index(u32),
-    Name(&'a str),
+/// Waits until a link that came up carries packets, and returns its index. The kernel tells the bridge and the
+/// queues of a new carrier some time later, and drops the first packets until then; a look at the link makes
+/// it tell them now.
+pub(crate) fn await_carrier(socket: &mut Socket, name: &str) -> Result<Option<u32>, Error> {
+    let mut batch = Batch::new();
+    batch.add("look at the link", uapi::GETLINK, 0, &header(0, 0, 0), |link| link.text(uapi::IFNAME, name));
+    let mut index = None;
+    socket.converse(&mut batch, |_, body| index = index.or(parse(body).map(|link| link.index)))?;
+    Ok(index)
 }
 
-/// Waits until a link that came up carries packets. The kernel tells the bridge and the queues of a new carrier
-/// some time later, and drops the first packets until then; a look at the link makes it tell them now.
-pub(crate) fn await_carrier(batch: &mut Batch, which: Which<'_>) {
-    let index = match which {
-        Which::Index(index) => index,
-        Which::Name(_) => 0,
-    };
-    batch.add("look at the link", uapi::GETLINK, 0, &header(index, 0, 0), |link| match which {
-        Which::Index(_) => {}
-        Which::Name(name) => link.text(uapi::IFNAME, name),
+/// Tells the bridge behind which port an Ethernet address lives, and to believe nobody else who claims it. So
+/// an address that passes on to a new sandbox is found there at once.
+pub(crate) fn fix_port(batch: &mut Batch, port: u32, ethernet: [u8; 6]) {
+    // struct ndmsg: AF_BRIDGE, padding, the port, NUD_NOARP (static), NTF_MASTER and NTF_STICKY, no type.
+    let mut header = [7, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0x04 | 0x40, 0];
+    header[4..8].copy_from_slice(&port.to_ne_bytes());
+    let flags = flag::CREATE | flag::REPLACE;
+    batch.add("tell the bridge the sandbox's Ethernet address", uapi::NEWNEIGH, flags, &header, |entry| {
+        entry.bytes(uapi::NEIGH_ETHERNET, &ethernet);
     });
 }
 

@@ -1,4 +1,5 @@
-//! The network on the real kernel, with real packets. Needs root, and `ip` of iproute2.
+//! The network on the real kernel, with real packets. Needs root, `ip` of iproute2 and
+//! `nft` of nftables (the network itself needs neither program).
 //!
 //! Each test plays on a stage of its own (`stage.rs`): network and mount namespaces in which it is the whole
 //! host, with a neighbour outside. The real host stays untouched, and tests run in parallel.

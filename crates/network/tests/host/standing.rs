@@ -6,10 +6,6 @@ use crate::stage::{on_stage, published, run};
 
 #[test]
 fn nft_reads_the_rules_as_they_are_meant() {
-    if std::process::Command::new("nft").arg("--version").output().is_err() {
-        eprintln!("skipped: nft is not installed, and only this test wants it");
-        return;
-    }
     on_stage(|stage| {
         let network = stage.open();
         let sandboxes = stage.troupe(&network, 3);
