@@ -76,6 +76,20 @@ impl HostDisk {
     }
 }
 
+/// A new directory is lost in a crash, with all that is in it, as long as its parent is not synced.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_durably(parent)?;
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
 fn lock_or_name_holder(mut lock: &File, dir: &str) -> Result<(), OpenError> {
     match flock(lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
