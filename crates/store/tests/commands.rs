@@ -207,6 +207,39 @@ fn after_a_rollback_the_ports_are_those_that_run() {
 }
 
 #[test]
+fn a_rollback_does_not_take_a_port_that_another_service_has_by_now() {
+    let mut state = State::default();
+    for (nonce, port) in [(1, 80), (2, 81)] {
+        state.apply_spec("web", spec(nonce, 1, &[port])).unwrap();
+        steps(&mut state, "web", vec![Step::Complete]);
+    }
+    state.apply_spec("web", spec(3, 1, &[81])).unwrap();
+    let seen = service(&state, "web").version;
+    state.apply_spec("api", spec(1, 1, &[80])).unwrap();
+    let back_to = |number| vec![Step::RollBack { back_to: revision(number), reason: String::new() }];
+    assert_eq!(state.based_on("web", seen, back_to(1)), Err(Rejected::Stale { service: key("web") }));
+    state.based_on("web", seen, back_to(2)).unwrap();
+}
+
+#[test]
+fn a_rollout_that_is_over_takes_no_more_steps() {
+    let mut state = State::default();
+    state.apply_spec("web", spec(1, 1, &[])).unwrap();
+    steps(&mut state, "web", vec![Step::Complete]);
+    let ended = service(&state, "web").rollout.clone();
+    let reason = || "late".to_owned();
+    let late = vec![
+        Step::Pause { reason: reason() },
+        Step::RollBack { back_to: revision(1), reason: reason() },
+        Step::RolledBack,
+        Step::Progressed { available: 7 },
+    ];
+    steps(&mut state, "web", late);
+    assert_eq!(service(&state, "web").rollout, ended);
+    assert_eq!(status(&state, "web", 1), RevisionStatus::Stable);
+}
+
+#[test]
 fn a_plan_that_is_out_of_date_changes_nothing() {
     let mut state = State::default();
     state.register(1);

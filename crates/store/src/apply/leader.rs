@@ -55,6 +55,15 @@ impl State {
         if current != Some(based_on) {
             return Err(Rejected::Stale { service: key });
         }
+        // Other services are no part of the version: one may have taken a port meanwhile that only an older
+        // revision of this one published.
+        let takes_ports_of_others = |step: &Step| match step {
+            Step::RollBack { back_to, .. } => !self.may_publish(&key, *back_to),
+            _ => false,
+        };
+        if steps.iter().any(takes_ports_of_others) {
+            return Err(Rejected::Stale { service: key });
+        }
         let mut changes = Changes::of_service(&key);
         for step in steps {
             self.step(&key, step, at, &mut changes);
@@ -139,6 +148,9 @@ impl State {
 
     fn step_rollout(&mut self, key: &ServiceKey, step: Step, at: Timestamp) {
         let Some(service) = self.services.get(key).cloned() else { return };
+        if !may_follow(&service.rollout.phase, &step) {
+            return;
+        }
         let mut next = Service::clone(&service);
         let to = service.rollout.to;
         match step {
@@ -215,5 +227,23 @@ impl State {
         if let Some(service) = self.services.get(key).cloned() {
             self.put_service(Service { version: self.version, ..Service::clone(&service) });
         }
+    }
+}
+
+/// The table of a rollout's transitions: which step may be taken in which phase. Users start rollouts anew, in
+/// whatever phase the last one is.
+fn may_follow(phase: &RolloutPhase, step: &Step) -> bool {
+    match phase {
+        RolloutPhase::Progressing => {
+            matches!(
+                step,
+                Step::Progressed { .. } | Step::Complete | Step::RollBack { .. } | Step::Pause { .. }
+            )
+        }
+        RolloutPhase::RollingBack { .. } => {
+            matches!(step, Step::Progressed { .. } | Step::RolledBack | Step::Pause { .. })
+        }
+        RolloutPhase::Paused { .. } => matches!(step, Step::Complete | Step::RolledBack),
+        RolloutPhase::Completed { .. } | RolloutPhase::RolledBack { .. } => false,
     }
 }
