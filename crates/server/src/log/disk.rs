@@ -53,11 +53,7 @@ impl HostDisk {
     /// Makes the directory where there is none (for this user alone: the log holds secrets), and locks it.
     pub fn open(path: &Path) -> Result<HostDisk, OpenError> {
         let shown = path.display().to_string();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(OpenError::io(&shown, "created"))?;
+        create_durably(path).map_err(OpenError::io(&shown, "created"))?;
         let directory = File::open(path).map_err(OpenError::io(&shown, "opened"))?;
         let lock = OpenOptions::new()
             .read(true)
