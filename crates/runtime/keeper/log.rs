@@ -111,15 +111,10 @@ impl Log {
         self.dropped_total
     }
 
-    /// `log` becomes `log.1`, `log.1` becomes `log.2`, and the last one goes.
+    /// `log` becomes `log.1`, `log.1` becomes `log.2`, and the last one goes. A file is never cut to be used again, so that
+    /// readers can tell files apart by inode.
     fn rotate(&mut self) {
         if self.fd < 0 {
-            return;
-        }
-        if self.max_files <= 1 {
-            if sys::truncate(self.fd, 0) == 0 {
-                self.size = 0;
-            }
             return;
         }
         sys::unlink_at(self.dir, file_name(self.name, self.max_files - 1).bytes());

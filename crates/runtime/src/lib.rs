@@ -34,12 +34,14 @@
 //! * The state file exists before the application does; the exit record exists before the keeper ends.
 
 mod cgroup;
+mod doctor;
 mod exec;
 mod failure;
 mod frame;
 mod id;
 mod keeper;
 mod launcher;
+pub mod logs;
 mod plan;
 mod record;
 mod request;
@@ -49,6 +51,7 @@ mod start;
 mod sys;
 
 pub use cgroup::Usage;
+pub use doctor::{Check, CheckStatus, doctor};
 pub use failure::{Failure, Step};
 pub use id::{ContainerId, InvalidId};
 pub use plan::PlanError;

@@ -1,6 +1,6 @@
 //! Resource limits and device rules of the plan.
 
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanError, refuse};
@@ -50,7 +50,7 @@ impl DeviceRule {
 
 impl Limits {
     pub(super) fn of(linux: &Linux) -> Result<Limits, PlanError> {
-        let mut limits = Limits { cpu_period_us: 100_000, ..Limits::default() };
+        let mut limits = Limits { cpu_period_us: 100_000, devices: nodes(linux), ..Limits::default() };
         let Some(resources) = linux.resources() else { return Ok(limits) };
         refuse(&[
             ("linux.resources.blockIO", resources.block_io().is_some()),
@@ -70,7 +70,7 @@ impl Limits {
             .as_ref()
             .and_then(|pids| u64::try_from(pids.limit()).ok())
             .filter(|count| *count > 0);
-        limits.devices = devices(resources.devices().as_deref().unwrap_or_default())?;
+        limits.devices.extend(devices(resources.devices().as_deref().unwrap_or_default())?);
         Ok(limits)
     }
 }
@@ -120,6 +120,19 @@ fn cpu(resources: &LinuxResources, limits: &mut Limits) -> Result<(), PlanError>
         limits.cpu_period_us = period;
     }
     Ok(())
+}
+
+/// Nodes that are listed can be made; using them takes a rule that says so.
+fn nodes(linux: &Linux) -> Vec<DeviceRule> {
+    let rule = |node: &LinuxDevice| DeviceRule {
+        block: matches!(node.typ(), LinuxDeviceType::B),
+        major: u32::try_from(node.major()).ok(),
+        minor: u32::try_from(node.minor()).ok(),
+        read: false,
+        write: false,
+        mknod: true,
+    };
+    linux.devices().iter().flatten().map(rule).collect()
 }
 
 /// Deny-all comes first in every sensible list and is the rule here anyway; only what is allowed is kept.

@@ -57,12 +57,11 @@ fn set_up(context: &Context, plan: &Plan, seccomp: &[u8], given: Given) -> Resul
         None => userns::await_completion(plan, &sync)?,
     };
     become_root()?;
-    let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::Device, "/dev/null")?;
 
     let root = prepared.root;
     attach_root(&root)?;
     mounts::attach_all(&root, plan, &groups, prepared.mounts)?;
+    let stdin = filesystems::open_stdin(&root)?;
     masks::make_read_only(&root, &plan.read_only)?;
     masks::mask(&root, &plan.masked)?;
     process::make_working_directory(root.as_fd(), &plan.process.cwd)?;

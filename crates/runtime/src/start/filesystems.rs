@@ -1,7 +1,7 @@
 //! New filesystems for a container: proc, sysfs, tmpfs, devpts, mqueue, its cgroups; and what `/dev` is filled with.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
@@ -110,19 +110,41 @@ fn borrow_node(dev: &OwnedFd, node: &DeviceNode) -> Result<(), Failure> {
 /// Opens a device of the host without using it, and makes sure that it is the one meant (CVE-2025-31133).
 fn open_device(path: &str, node: &DeviceNode) -> io::Result<OwnedFd> {
     let host = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = rustix::fs::fstat(&host)?;
+    if is_device(&host, node)? {
+        return Ok(host);
+    }
+    Err(io::Error::other(format!("is not the device {}:{}", node.major, node.minor)))
+}
+
+fn is_device(file: &OwnedFd, node: &DeviceNode) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(file)?;
     let kind = if node.block { FileType::BlockDevice } else { FileType::CharacterDevice };
     let number = rustix::fs::makedev(node.major, node.minor);
-    if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
-        return Err(io::Error::other(format!("is not the device {}:{}", node.major, node.minor)));
-    }
-    Ok(host)
+    Ok(FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number)
+}
+
+fn null_node() -> DeviceNode {
+    DeviceNode { name: "null".into(), block: false, major: 1, minor: 3, mode: 0, uid: 0, gid: 0 }
 }
 
 /// The host's /dev/null, verified.
 pub(super) fn open_null() -> Result<OwnedFd, Failure> {
-    let node = DeviceNode { name: "null".into(), block: false, major: 1, minor: 3, mode: 0, uid: 0, gid: 0 };
-    open_device("/dev/null", &node).at(Step::Device, "/dev/null of the host")
+    open_device("/dev/null", &null_node()).at(Step::Device, "/dev/null of the host")
+}
+
+/// The application's standard input: the container's own /dev/null if it is one, so that it has a name there.
+pub(super) fn open_stdin(root: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let open = || -> io::Result<OwnedFd> {
+        let own = sys::open_in_root(root.as_fd(), "/dev/null", OFlags::PATH | OFlags::NOFOLLOW);
+        let null = match own {
+            Ok(own) if is_device(&own, &null_node())? => own,
+            _ => open_device("/dev/null", &null_node())?,
+        };
+        // What was looked at is what is opened. This /proc is still the host's.
+        let path = format!("/proc/self/fd/{}", null.as_raw_fd());
+        Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    open().at(Step::Device, "/dev/null")
 }
 
 /// The container's own cgroups, always read-only: one filesystem on v2, one for each controller on v1. A v1 controller
