@@ -42,7 +42,7 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub(crate) enum CompileError {
     #[error(
         "container {container}: neither the image {image} nor the manifest says what to run; set `command` in the manifest"
     )]
@@ -55,7 +55,7 @@ pub enum CompileError {
 
 /// All that a spec is made from.
 #[derive(Debug)]
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     pub assignment: &'a Assignment,
     pub container: &'a ContainerSpec,
     pub image: &'a ImageConfig,
@@ -69,13 +69,13 @@ pub struct Source<'a> {
 
 /// The replica's own files, on the host; mounted read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcFiles {
+pub(crate) struct EtcFiles {
     pub hosts: PathBuf,
     pub hostname: PathBuf,
     pub resolv_conf: PathBuf,
 }
 
-pub fn compile(source: &Source<'_>) -> Result<Spec, CompileError> {
+pub(crate) fn compile(source: &Source<'_>) -> Result<Spec, CompileError> {
     let argv = argv(source)?;
     let capabilities = capabilities(source)?;
     let written =

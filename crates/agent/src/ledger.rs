@@ -18,7 +18,7 @@ const REPLICAS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("replicas
 const NODE: TableDefinition<'_, &str, u64> = TableDefinition::new("node");
 
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     database: Database,
     path: PathBuf,
 }
@@ -35,7 +35,7 @@ pub enum LedgerError {
 }
 
 impl Ledger {
-    pub fn open(path: &Path) -> Result<Ledger, LedgerError> {
+    pub(crate) fn open(path: &Path) -> Result<Ledger, LedgerError> {
         let failed = |source| LedgerError::Database { path: path.to_owned(), source: Box::new(source) };
         let database = Database::create(path).map_err(|error| failed(error.into()))?;
         let ledger = Ledger { database, path: path.to_owned() };
@@ -45,7 +45,7 @@ impl Ledger {
     }
 
     /// The node that this ledger belongs to; `drawn` at its first start.
-    pub fn node(&self, drawn: NodeId) -> Result<NodeId, LedgerError> {
+    pub(crate) fn node(&self, drawn: NodeId) -> Result<NodeId, LedgerError> {
         let known = self.attempt(|| {
             let table = self.database.begin_read()?.open_table(NODE)?;
             Ok(table.get("id")?.map(|id| NodeId(id.value())))
@@ -62,7 +62,7 @@ impl Ledger {
         }
     }
 
-    pub fn records(&self) -> Result<Vec<Record>, LedgerError> {
+    pub(crate) fn records(&self) -> Result<Vec<Record>, LedgerError> {
         let entries = self.attempt(|| {
             let table = self.database.begin_read()?.open_table(REPLICAS)?;
             let mut entries = Vec::new();
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// Durable when it returns.
-    pub fn save(&self, changes: &[Change]) -> Result<(), LedgerError> {
+    pub(crate) fn save(&self, changes: &[Change]) -> Result<(), LedgerError> {
         self.write(|transaction| {
             let mut table = transaction.open_table(REPLICAS)?;
             for change in changes {

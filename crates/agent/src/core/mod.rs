@@ -31,7 +31,7 @@ mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Observed, Phase, ReplicaId, Timestamp};
+use model::{Digest, Observed, Phase, ReplicaId, Timestamp};
 
 pub use action::{Action, Change, ContainerExit, ProbeTarget, Published, StopSignal};
 pub use event::{Event, Found, FoundState, PrepareError, ProbeKind};
@@ -48,7 +48,6 @@ pub struct Core {
     replicas: BTreeMap<ReplicaId, Replica>,
     intruders: Intruders,
     balancer: Balancer,
-    /// Of the last dispatch; none while increments cannot be followed.
     sequence: Option<u64>,
 }
 
@@ -93,6 +92,21 @@ impl Core {
     /// All that is known, for a session that has just been opened.
     pub fn observed(&self) -> Vec<Observed> {
         self.replicas.values().map(Replica::observed).collect()
+    }
+
+    pub fn observed_of(&self, replica: ReplicaId) -> Option<Observed> {
+        self.replicas.get(&replica).map(Replica::observed)
+    }
+
+    /// Of the last dispatch that was taken; none while increments cannot be followed.
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// What the containers of all replicas are made from.
+    pub fn images(&self) -> BTreeSet<Digest> {
+        let templates = self.replicas.values().map(|replica| &replica.record.assignment.template);
+        templates.flat_map(|t| t.containers().filter_map(|c| c.image.digest.clone())).collect()
     }
 
     /// Whether, after [`Event::Shutdown`], nothing is left on the host that could be cleaned up.

@@ -1,0 +1,63 @@
+//! What an agent is told when it starts.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+
+use model::{Bytes, MilliCpu, Name};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What must survive a restart of the host: ledger, images, snapshots, logs.
+    pub data_dir: PathBuf,
+    /// What need not: network namespaces and the replicas' own files. Best on a tmpfs. The runtime's own state directory is
+    /// given to [`runtime::Runtime::fork`], and must be another one or a folder of its own in here.
+    pub run_dir: PathBuf,
+    /// What the node is called.
+    pub name: Name,
+    pub labels: BTreeMap<String, String>,
+    pub server: ServerAddress,
+    /// Marks bridge, firewall tables and links: at most eight letters, different for each agent on one host.
+    pub network: String,
+    pub subnet: network::Subnet,
+    /// Network namespaces kept ready, so that a start need not wait for one; about 200 KiB of kernel memory each.
+    pub warm_sandboxes: usize,
+    /// Where published ports are reached, for people to be told.
+    pub address: Ipv4Addr,
+    /// Kept for the system: replicas may use the rest.
+    pub reserved_cpu: MilliCpu,
+    pub reserved_memory: Bytes,
+    /// At the end, stop what runs and leave nothing behind. Otherwise containers go on, and the next agent adopts them.
+    pub stop_on_exit: bool,
+    /// Of the program, as the node tells it.
+    pub version: String,
+}
+
+/// How a server is reached. One way for now; what is dialled through is in one place, `session/dial.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// Its socket. The file's permissions are the authentication.
+    Unix(PathBuf),
+}
+
+impl Config {
+    pub(crate) fn ledger_path(&self) -> PathBuf {
+        self.data_dir.join("ledger.redb")
+    }
+
+    /// The image store. Whoever wants an image to be there from the start puts it in before the agent runs: the store takes
+    /// one process at a time.
+    pub fn images_dir(&self) -> PathBuf {
+        self.data_dir.join("images")
+    }
+
+    pub(crate) fn logs_dir(&self) -> PathBuf {
+        self.data_dir.join("logs")
+    }
+
+    pub(crate) fn netns_dir(&self) -> PathBuf {
+        self.run_dir.join("netns")
+    }
+
+    pub(crate) fn replicas_dir(&self) -> PathBuf {
+        self.run_dir.join("replicas")
+    }
+}

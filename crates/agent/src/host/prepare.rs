@@ -1,0 +1,150 @@
+//! Making a replica startable: images unpacked, specs compiled, a sandbox with an address, its files.
+
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+
+use image::Prepared;
+use model::{Assignment, ContainerSpec, ReplicaId};
+
+use super::{Host, HostError, Sandbox, Startable, chain, make_dir};
+use crate::{
+    compile::{self, CompileError, EtcFiles},
+    core::PrepareError,
+};
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("container {container}: the image {reference} has no digest; apply the service again")]
+    NoDigest { container: String, reference: String },
+    #[error("the image {reference} ({digest}) is not on this node; load it with `wharf image load`")]
+    NotHere { reference: String, digest: String },
+    #[error("container {container}: the image {reference} cannot be used")]
+    Image { container: String, reference: String, source: Box<image::Error> },
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("no address")]
+    Address(#[from] network::AddressError),
+    #[error("no network namespace")]
+    Network(#[from] network::Error),
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Failure {
+    /// Whether trying again in a while can help.
+    fn is_permanent(&self) -> bool {
+        match self {
+            Failure::NoDigest { .. } | Failure::NotHere { .. } | Failure::Compile(_) => true,
+            Failure::Image { source, .. } => match source.cause() {
+                // A full disk gets room again.
+                image::Error::Io(_) | image::Error::Unpack { .. } | image::Error::Panicked { .. } => false,
+                _ => true,
+            },
+            Failure::Address(_) | Failure::Network(_) | Failure::Host(_) => false,
+        }
+    }
+}
+
+impl Host {
+    /// Idempotent. `address` is the one that the replica had before, if it had one.
+    pub(crate) fn prepare(
+        &self,
+        assignment: &Assignment,
+        address: Option<Ipv4Addr>,
+    ) -> Result<Ipv4Addr, PrepareError> {
+        let failed =
+            |failure: Failure| PrepareError { permanent: failure.is_permanent(), reason: chain(&failure) };
+        self.make_sandbox(assignment, address).map(|sandbox| sandbox.address).map_err(failed)
+    }
+
+    /// What it takes to start the replica's containers; made again if this agent does not have it yet.
+    pub(super) fn startable(
+        &self,
+        assignment: &Assignment,
+        address: Ipv4Addr,
+    ) -> Result<Arc<Sandbox>, String> {
+        match self.sandbox(assignment.replica) {
+            Some(sandbox) => Ok(sandbox),
+            None => self.make_sandbox(assignment, Some(address)).map_err(|failure| chain(&failure)),
+        }
+    }
+
+    fn make_sandbox(
+        &self,
+        assignment: &Assignment,
+        address: Option<Ipv4Addr>,
+    ) -> Result<Arc<Sandbox>, Failure> {
+        let replica = assignment.replica;
+        let mut images = HashMap::new();
+        for container in assignment.template.containers() {
+            images.insert(container.name.clone(), self.prepare_image(container)?);
+        }
+        let address = self.hold_address(replica, address)?;
+        let sandbox = self.network.create_sandbox(&replica.to_string(), address)?;
+        // Also for whoever follows the logs of a replica that has not started yet.
+        make_dir(&self.log_dir(&assignment.service, replica))?;
+        let files = self.write_etc(assignment, address)?;
+        let mut containers = HashMap::new();
+        for container in assignment.template.containers() {
+            let Some(image) = images.remove(&container.name) else { continue };
+            let startable = self.compile(assignment, container, image, &files, &sandbox.netns)?;
+            containers.insert(container.name.clone(), startable);
+        }
+        let sandbox = Arc::new(Sandbox { slot: assignment.slot, address, containers });
+        let mut known = self.known();
+        known.live.insert(replica);
+        known.sandboxes.insert(replica, Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    fn hold_address(&self, replica: ReplicaId, address: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
+        let id = replica.to_string();
+        let addresses = &mut self.known().addresses;
+        // An address of before that is not free any more, or outside of a changed subnet, is no reason to fail.
+        match address.filter(|address| addresses.reserve(&id, *address).is_ok()) {
+            Some(address) => Ok(address),
+            None => Ok(addresses.allocate(&id)?),
+        }
+    }
+
+    fn prepare_image(&self, container: &ContainerSpec) -> Result<Prepared, Failure> {
+        let reference = || container.image.reference.clone();
+        let name = || container.name.to_string();
+        let digest = container.image.digest.as_ref();
+        let digest = digest.ok_or_else(|| Failure::NoDigest { container: name(), reference: reference() })?;
+        let not_here = || Failure::NotHere { reference: reference(), digest: digest.to_string() };
+        let parsed: image::Digest = digest.as_str().parse().map_err(|_| not_here())?;
+        self.images.prepare(&parsed).map_err(|source| match source.cause() {
+            image::Error::NoSuchImage { .. } => not_here(),
+            _ => Failure::Image { container: name(), reference: reference(), source: Box::new(source) },
+        })
+    }
+
+    fn compile(
+        &self,
+        assignment: &Assignment,
+        container: &ContainerSpec,
+        image: Prepared,
+        files: &EtcFiles,
+        netns: &std::path::Path,
+    ) -> Result<Startable, Failure> {
+        let config = image.config.clone();
+        let user = container.user.as_deref().unwrap_or(&config.user);
+        let user = self.images.user(&image, user).map_err(|source| Failure::Image {
+            container: container.name.to_string(),
+            reference: container.image.reference.clone(),
+            source: Box::new(source),
+        })?;
+        let capabilities: Vec<&str> = container.capabilities.effective().into_iter().collect();
+        let spec = compile::compile(&compile::Source {
+            assignment,
+            container,
+            image: &config,
+            user: &user,
+            node: &self.config.name,
+            files,
+            network_namespace: netns,
+            seccomp: runtime::seccomp::default_profile(&capabilities),
+        })?;
+        Ok(Startable { spec, init: container.init, config, image })
+    }
+}

@@ -1,0 +1,111 @@
+//! Starting, signalling and ending containers.
+
+use std::net::Ipv4Addr;
+
+use model::{Assignment, Name, ReplicaId};
+use runtime::{LogTarget, Rootfs, StartError, StartRequest, Status};
+
+use super::{Host, chain, make_dir, runtime_id};
+use crate::core::{ContainerId, StopSignal};
+
+const SIGTERM: u8 = 15;
+
+/// Per container. Enough for a look back, little enough that a chatty one does not fill the disk.
+const LOG_BYTES: u64 = 10 << 20;
+const LOG_FILES: u32 = 3;
+
+impl Host {
+    /// The process' id on the host, or in words why there is none.
+    pub(crate) fn start(
+        &self,
+        id: &ContainerId,
+        assignment: &Assignment,
+        address: Ipv4Addr,
+    ) -> Result<u32, String> {
+        let sandbox = self.startable(assignment, address)?;
+        let startable = sandbox.containers.get(&id.container);
+        let startable =
+            startable.ok_or_else(|| format!("replica {} has no container {}", id.replica, id.container))?;
+        let rid = runtime_id(id).map_err(|error| chain(&error))?;
+        let log_dir = self.log_dir(&assignment.service, id.replica);
+        make_dir(&log_dir).map_err(|error| chain(&error))?;
+        let name = rid.as_str();
+        // One may be left of a start of this attempt that never came to be.
+        self.images.remove_snapshot(name).map_err(|error| chain(&error))?;
+        let snapshot = self.images.create_snapshot(name).map_err(|error| chain(&error))?;
+        let lowers = startable.image.layers.clone();
+        let request = StartRequest {
+            id: rid.clone(),
+            spec: startable.spec.clone(),
+            rootfs: Rootfs::Overlay { lowers, upper: snapshot.upper, work: snapshot.work },
+            log: LogTarget {
+                path: log_dir.join(format!("{}.log", id.container)),
+                max_bytes: LOG_BYTES,
+                max_files: LOG_FILES,
+            },
+            init: startable.init,
+        };
+        match self.runtime.start(&request) {
+            Ok(started) => Ok(u32::try_from(started.pid).unwrap_or_default()),
+            Err(StartError::Exists(_)) => self.take_over(&rid),
+            Err(error) => {
+                let reason = chain(&error);
+                if let Err(error) = self.images.remove_snapshot(name) {
+                    tracing::warn!(%id, error = chain(&error), "the snapshot of a container that did not start is left");
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// An agent that died while it ordered this very start was obeyed all the same.
+    fn take_over(&self, id: &runtime::ContainerId) -> Result<u32, String> {
+        match self.runtime.find(id).map_err(|error| chain(&error))?.map(|found| found.status) {
+            Some(Status::Running { pid }) => Ok(u32::try_from(pid).unwrap_or_default()),
+            // Its exit will be seen as soon as it is watched.
+            Some(Status::Exited(_) | Status::Broken) => Ok(0),
+            None => Err("a start of it was just being undone".to_owned()),
+        }
+    }
+
+    /// The attempt of a container that runs now.
+    pub(crate) fn running(&self, replica: ReplicaId, container: &Name) -> Result<ContainerId, String> {
+        let all = self.runtime.list().map_err(|error| chain(&error))?;
+        let running = all.iter().filter(|found| matches!(found.status, Status::Running { .. }));
+        let mut ids = running.filter_map(|found| found.id.as_str().parse::<ContainerId>().ok());
+        ids.find(|id| id.replica == replica && id.container == *container)
+            .ok_or_else(|| format!("container {container} of replica {replica} is not running"))
+    }
+
+    pub(crate) fn signal(&self, id: &ContainerId, signal: &StopSignal) -> Result<(), runtime::Error> {
+        let number = match signal {
+            StopSignal::Number(number) => *number,
+            StopSignal::OfImage(_) => self.image_signal(id),
+        };
+        let Ok(rid) = runtime_id(id) else { return Ok(()) };
+        self.runtime.signal(&rid, i32::from(number))
+    }
+
+    fn image_signal(&self, id: &ContainerId) -> u8 {
+        let sandbox = self.sandbox(id.replica);
+        let startable = sandbox.as_ref().and_then(|sandbox| sandbox.containers.get(&id.container));
+        let named = startable.and_then(|startable| startable.config.stop_signal.as_deref());
+        named.and_then(model::observed::signal_number).unwrap_or(SIGTERM)
+    }
+
+    pub(crate) fn kill(&self, id: &ContainerId) -> Result<(), runtime::Error> {
+        let Ok(rid) = runtime_id(id) else { return Ok(()) };
+        match self.runtime.kill(&rid) {
+            Err(runtime::Error::Unknown(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What an attempt that ended leaves behind, except its log.
+    pub(crate) fn discard(&self, id: &ContainerId) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let rid = runtime_id(id)?;
+        self.runtime.delete(&rid)?;
+        self.images.remove_snapshot(rid.as_str())?;
+        Ok(())
+    }
+}

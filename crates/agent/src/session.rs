@@ -1,0 +1,242 @@
+//! The session with a server: one at a time, opened again whenever it ends, for as long as the agent runs.
+//!
+//! It begins with all that is known, then tells what changes, gathered for a moment so that a rollout of many replicas is
+//! few messages. A server that is not there is no trouble: what is desired is in the ledger, what changes is told with the
+//! next hello; only exits are kept, since a later report would not show them.
+
+mod dial;
+mod pending;
+
+use std::{sync::Arc, time::Duration};
+
+use model::{Dispatch, IdSource, NodeInfo, Observed};
+use proto::{
+    PROTOCOL_VERSION,
+    session::{AgentSays, ContainerExit, Hello},
+    v1::{self, agents_client::AgentsClient, server_message::Message},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use crate::{
+    agent::{Happened, Sender},
+    core::Event,
+    host::{Host, chain},
+    relay,
+};
+use pending::Pending;
+
+/// How long changes are gathered. Short against what a person or a rollout notices, long against a burst of events.
+const GATHER: Duration = Duration::from_millis(5);
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// Pauses between attempts to open a session, doubled each time and then scattered over their upper half.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How many messages may wait for a slow server before the session waits for it.
+const QUEUE: usize = 64;
+
+/// What the loop has for the server, in order.
+#[derive(Debug)]
+pub(crate) enum ToServer {
+    /// The answer to [`Happened::SessionOpened`]; everything before it is part of it.
+    Hello(Vec<Observed>),
+    Report(Vec<Observed>),
+    Exits(Vec<ContainerExit>),
+    Acknowledged(u64),
+    /// All images, again.
+    Images,
+    /// This session cannot go on.
+    Reopen,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("cannot reach the server")]
+    Dial(#[source] tonic::transport::Error),
+    #[error("the server ended the session: {}", .0.message())]
+    Status(tonic::Status),
+    #[error("the server ended the session")]
+    Closed,
+    #[error("an increment of the assignments is missing")]
+    Gap,
+    #[error("the server sent what cannot be understood")]
+    Nonsense(#[from] proto::DecodeError),
+    #[error("cannot list the images")]
+    Images(#[from] image::Error),
+    #[error("the agent ends")]
+    AgentEnds,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    host: Host,
+    node: NodeInfo,
+    happened: Sender,
+    inbox: mpsc::UnboundedReceiver<ToServer>,
+    pending: Pending,
+    random: IdSource,
+}
+
+impl Session {
+    /// Runs until the loop drops its end of the inbox.
+    pub(crate) fn spawn(
+        host: Host,
+        node: NodeInfo,
+        happened: Sender,
+        seed: u64,
+    ) -> mpsc::UnboundedSender<ToServer> {
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let (pending, random) = (Pending::default(), IdSource::new(seed));
+        tokio::spawn(Session { host, node, happened, inbox, pending, random }.run());
+        outbox
+    }
+
+    async fn run(mut self) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let opened = Instant::now();
+            let ended = match self.serve().await {
+                Ended::AgentEnds => return,
+                ended => ended,
+            };
+            if opened.elapsed() > RETRY_MAX {
+                pause = RETRY_FIRST;
+            }
+            // Once when it is lost; repeating it every few seconds helps nobody.
+            if pause <= RETRY_FIRST {
+                tracing::warn!(
+                    error = chain(&ended),
+                    "no session with the server; what runs goes on running"
+                );
+            }
+            let half = pause.as_millis() as u64 / 2;
+            sleep(Duration::from_millis(half + self.random.next_u64() % (half + 1))).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// One session, from dialling to its end.
+    async fn serve(&mut self) -> Ended {
+        match self.open().await {
+            Ok((channel, outbound, inbound)) => self.converse(channel, outbound, inbound).await,
+            Err(ended) => ended,
+        }
+    }
+
+    async fn open(
+        &mut self,
+    ) -> Result<(Channel, mpsc::Sender<v1::AgentMessage>, Streaming<v1::ServerMessage>), Ended> {
+        let channel = dial::dial(&self.host.config.server).await.map_err(Ended::Dial)?;
+        let observed = self.everything().await?;
+        let hello = Hello {
+            protocol_version: PROTOCOL_VERSION,
+            node: self.node.clone(),
+            observed,
+            images: relay::images::named(&self.host.images)?,
+        };
+        let (outbound, messages) = mpsc::channel(QUEUE);
+        // There is room for it: nothing else was sent.
+        let _ = outbound.try_send((&AgentSays::Hello(hello)).into());
+        let answer = AgentsClient::new(channel.clone()).session(ReceiverStream::new(messages)).await;
+        let inbound = answer.map_err(Ended::Status)?.into_inner();
+        tracing::info!("a session with the server is open");
+        Ok((channel, outbound, inbound))
+    }
+
+    /// Asks the loop for all that is known; reports from before are part of the answer.
+    async fn everything(&mut self) -> Result<Vec<Observed>, Ended> {
+        self.happened.send(Happened::SessionOpened).map_err(|_| Ended::AgentEnds)?;
+        loop {
+            match self.inbox.recv().await.ok_or(Ended::AgentEnds)? {
+                ToServer::Hello(observed) => {
+                    self.pending.forget_reports();
+                    return Ok(observed);
+                }
+                ToServer::Exits(exits) => self.pending.add_exits(exits),
+                ToServer::Report(_) | ToServer::Acknowledged(_) | ToServer::Images | ToServer::Reopen => {}
+            }
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        channel: Channel,
+        outbound: mpsc::Sender<v1::AgentMessage>,
+        mut inbound: Streaming<v1::ServerMessage>,
+    ) -> Ended {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let channel = Arc::new(channel);
+        let mut flush_at = None;
+        if !self.pending.is_empty() {
+            flush_at = Some(Instant::now());
+        }
+        loop {
+            let says = tokio::select! {
+                message = inbound.message() => {
+                    match message {
+                        Ok(Some(message)) => match self.hear(message, &channel) {
+                            Ok(()) => continue,
+                            Err(ended) => return ended,
+                        },
+                        Ok(None) => return Ended::Closed,
+                        Err(status) => return Ended::Status(status),
+                    }
+                }
+                told = self.inbox.recv() => match told.ok_or(Ended::AgentEnds).and_then(|told| self.gather(told)) {
+                    Ok(None) => {
+                        flush_at = flush_at.or_else(|| Some(Instant::now() + GATHER));
+                        continue;
+                    }
+                    Ok(Some(says)) => says,
+                    Err(ended) => return ended,
+                },
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
+                    flush_at = None;
+                    AgentSays::Report(self.pending.take())
+                }
+                _ = heartbeat.tick() => AgentSays::Heartbeat,
+            };
+            if outbound.send((&says).into()).await.is_err() {
+                return Ended::Closed;
+            }
+        }
+    }
+
+    /// What is said at once; none if it was put to what is gathered.
+    fn gather(&mut self, told: ToServer) -> Result<Option<AgentSays>, Ended> {
+        match told {
+            ToServer::Report(observed) => self.pending.add_reports(observed),
+            ToServer::Exits(exits) => self.pending.add_exits(exits),
+            ToServer::Acknowledged(sequence) => return Ok(Some(AgentSays::Acknowledged { sequence })),
+            ToServer::Images => {
+                return Ok(Some(AgentSays::Images(relay::images::named(&self.host.images)?)));
+            }
+            ToServer::Reopen => return Err(Ended::Gap),
+            // Of a session that never came to be.
+            ToServer::Hello(observed) => self.pending.add_reports(observed),
+        }
+        Ok(None)
+    }
+
+    fn hear(&self, message: v1::ServerMessage, channel: &Arc<Channel>) -> Result<(), Ended> {
+        match message.message {
+            Some(Message::Dispatch(dispatch)) => {
+                let dispatch = Dispatch::try_from(dispatch)?;
+                self.happened.send(Happened::Core(Event::Assigned(dispatch))).map_err(|_| Ended::AgentEnds)
+            }
+            Some(Message::Open(open)) => {
+                relay::serve(self.host.clone(), Channel::clone(channel), open, self.happened.clone());
+                Ok(())
+            }
+            // A kind of message that this version does not know asks for nothing that it could do.
+            Some(Message::Heartbeat(_)) | None => Ok(()),
+        }
+    }
+}
