@@ -10,7 +10,7 @@
 //! | `HELLO_START_DELAY` | does not listen before this long, such as `5s` |
 //! | `HELLO_FAIL_HEALTH` | with `1`, `/healthz` answers 500 |
 //! | `HELLO_HANG` | with `1`, accepts connections and never answers |
-//! | `HELLO_EXIT_AFTER` | exits after this long with `HELLO_EXIT_CODE` (1) |
+//! | `HELLO_EXIT_AFTER` | exits after this long with `HELLO_EXIT_CODE` (0) |
 //! | `HELLO_EAT_MEMORY` | takes this much memory after it started, such as `200Mi` |
 //!
 //! On SIGTERM it answers what it was asked, closes its connections, and exits with 0.
@@ -102,7 +102,7 @@ async fn serve() -> Result<ExitCode, String> {
     let port = setting("PORT", |text| text.parse::<u16>().ok(), "8080")?.unwrap_or(8080);
     let start_delay = setting("HELLO_START_DELAY", read_duration, "5s")?;
     let exit_after = setting("HELLO_EXIT_AFTER", read_duration, "5s")?;
-    let exit_code = setting("HELLO_EXIT_CODE", |text| text.parse::<u8>().ok(), "1")?.unwrap_or(1);
+    let exit_code = setting("HELLO_EXIT_CODE", |text| text.parse::<u8>().ok(), "1")?.unwrap_or(0);
     let eat = setting("HELLO_EAT_MEMORY", read_mebibytes, "200Mi")?;
     let hello = Arc::new(Hello {
         version: variable("HELLO_VERSION").unwrap_or_else(|| "1".to_owned()),

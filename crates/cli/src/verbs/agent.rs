@@ -1,10 +1,95 @@
 //! `wharf agent`: the agent of this host, until it is told to stop.
 
-use std::process::ExitCode;
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    process::ExitCode,
+};
 
-use crate::{args, exit::Failure};
+use agent::{Config, ServerAddress};
+use model::{Bytes, MilliCpu, Name};
+
+use super::server::{end_with_parent, stop_signal};
+use crate::{
+    args, demo_image,
+    exit::{Code, Failure},
+};
+
+/// What is left to the system and to wharf itself.
+const RESERVED_CPU: MilliCpu = MilliCpu(100);
+const RESERVED_MEMORY: Bytes = Bytes(256 << 20);
+/// Network namespaces made ahead: as many as start at once in a small deploy.
+const WARM_SANDBOXES: usize = 8;
 
 pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
-    let _ = (args, crate::demo_image::import);
-    Err(Failure::new("later"))
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new("containers, networks and mounts need root").help("use sudo"));
+    }
+    if args.supervised {
+        end_with_parent()?;
+    }
+    // First of all, because it forks: afterwards this process gets threads.
+    let containers = runtime::Config { state_dir: args.run.join("containers"), cgroup_parent: args.prefix.clone() };
+    let runtime = runtime::Runtime::fork(containers);
+    let runtime = runtime.map_err(|error| Failure::new("the launcher cannot be started").caused_by(error))?;
+    crate::output::logging::start();
+    import_demo_images(&args)?;
+    let config = config(args)?;
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let tokio = tokio.map_err(|error| Failure::new("the agent cannot start").caused_by(error))?;
+    let result = tokio.block_on(async { agent::run(config, runtime, stop_signal()).await });
+    tokio.shutdown_background();
+    result.map_err(|error| Failure::new("the agent ended").caused_by(error))?;
+    Ok(Code::Done.into())
+}
+
+/// Before the agent opens the store: then the images are in the first list that it sends.
+fn import_demo_images(args: &args::Agent) -> Result<(), Failure> {
+    let failed = |error: demo_image::Error| Failure::new("the demo image cannot be made").caused_by(error);
+    let store = image::Store::open(&args.data.join("images")).map_err(|error| failed(error.into()))?;
+    demo_image::import(&store, &args.data.join("demo-image")).map_err(failed)
+}
+
+fn config(args: args::Agent) -> Result<Config, Failure> {
+    let subnet = args.subnet.parse();
+    let subnet = subnet.map_err(|error| Failure::new(format!("--subnet {:?}", args.subnet)).caused_by(error))?;
+    let name = args.name.unwrap_or_else(host_name);
+    let bad_name = |error| Failure::new(format!("--name {name:?} cannot be a node's name")).caused_by(error);
+    Ok(Config {
+        name: Name::new(&name).map_err(bad_name)?,
+        labels: Default::default(),
+        server: ServerAddress::Unix(args.server),
+        network: args.prefix,
+        subnet,
+        warm_sandboxes: WARM_SANDBOXES,
+        address: host_address(),
+        reserved_cpu: RESERVED_CPU,
+        reserved_memory: RESERVED_MEMORY,
+        stop_on_exit: args.stop_on_exit,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir: args.data,
+        run_dir: args.run,
+    })
+}
+
+/// The host's name up to its first dot, with what a DNS label cannot hold left out.
+fn host_name() -> String {
+    let full = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let label = full.split('.').next().unwrap_or_default();
+    let kept: String = label.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(Name::MAX_LEN).collect();
+    let kept = kept.trim_matches('-');
+    if kept.is_empty() { "node".to_owned() } else { kept.to_owned() }
+}
+
+/// The address from which this host would talk to others. Nothing is sent: connecting a UDP socket only looks up the
+/// route. The destination is of a range that is never in use (RFC 5737).
+fn host_address() -> Ipv4Addr {
+    let look_up = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        socket.local_addr().ok()
+    };
+    match look_up().map(|address| address.ip()) {
+        Some(IpAddr::V4(address)) => address,
+        Some(IpAddr::V6(_)) | None => Ipv4Addr::LOCALHOST,
+    }
 }
