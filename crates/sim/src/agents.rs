@@ -1,0 +1,295 @@
+//! An agent's shell: the real core, the ledger that its actions wait for, and the orders it carries out on its host.
+//!
+//! Lists of actions are worked off in their order, each after its save. Orders for one replica are carried out one after
+//! the other, those of different replicas beside each other; a probe holds nobody up.
+
+mod orders;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use agent::core::{Action, Change, Core, Event, Published, Record};
+use manager::{Report, SessionId};
+use model::{EventKind, Millis, Name, NodeId, NodeInfo, ReplicaId, Timestamp};
+
+use crate::{
+    bug::Bug,
+    host::Host,
+    ledger::Ledger,
+    plan::{NodePlan, name},
+    world::{Happening, World},
+};
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) info: NodeInfo,
+    /// Counts the starts of its agent.
+    pub(crate) life: u32,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) ledger: Ledger,
+    pub(crate) host: Host,
+    /// The agent dies before the action that comes after so many more.
+    pub(crate) crash_after: Option<u32>,
+    pub(crate) unreachable_until: Timestamp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) core: Core,
+    pub(crate) session: Option<SessionId>,
+    /// From then on it is told of exits.
+    pub(crate) has_adopted: bool,
+    wakes_at: Option<Timestamp>,
+    /// What the core returned and is not carried out yet, oldest first.
+    lists: VecDeque<VecDeque<Action>>,
+    /// How many of the lists wait for the save that is under way.
+    saving: usize,
+    lanes: BTreeMap<ReplicaId, Lane>,
+    balancing: Option<(u64, Vec<Published>)>,
+    balances_next: Option<(u64, Vec<Published>)>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    orders: VecDeque<Action>,
+    is_busy: bool,
+}
+
+impl Node {
+    pub(crate) fn new(index: usize, plan: &NodePlan) -> Node {
+        let node_name: Name = name(&format!("node-{index}"));
+        let info = NodeInfo {
+            id: NodeId(index as u64 + 1),
+            name: node_name,
+            labels: BTreeMap::new(),
+            cpu: plan.cpu,
+            memory: plan.memory,
+            address: std::net::Ipv4Addr::new(192, 0, 2, index as u8 + 1),
+            agent_version: "simulated".to_owned(),
+        };
+        Node {
+            info,
+            life: 0,
+            agent: None,
+            ledger: Ledger::default(),
+            host: Host::new(index, plan.cpu, plan.memory),
+            crash_after: None,
+            unreachable_until: Timestamp(0),
+        }
+    }
+
+    pub(crate) fn agent_of(&mut self, life: u32) -> Option<&mut Agent> {
+        self.agent.as_mut().filter(|_| self.life == life)
+    }
+
+    fn spends_action(&mut self) -> bool {
+        match &mut self.crash_after {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn agent_starts(&mut self, node: usize) {
+        if self.nodes[node].agent.is_some() {
+            return;
+        }
+        self.nodes[node].life += 1;
+        let life = self.nodes[node].life;
+        self.cx.say(format_args!("node {node}: agent starts, life {life}"));
+        self.nodes[node].agent = Some(Agent {
+            core: Core::new(),
+            session: None,
+            has_adopted: false,
+            wakes_at: None,
+            lists: VecDeque::new(),
+            saving: 0,
+            lanes: BTreeMap::new(),
+            balancing: None,
+            balances_next: None,
+        });
+        let records: Vec<Record> = self.nodes[node].ledger.records().cloned().collect();
+        self.agent_hears(node, life, Event::Restored(records));
+        self.cx.soon(0, 200, Happening::AgentAdopts { node, life });
+        self.cx.soon(0, 300, Happening::AgentConnects { node, life });
+    }
+
+    pub(crate) fn agent_adopts(&mut self, node: usize, life: u32) {
+        let mut found = self.nodes[node].host.found();
+        if self.cx.has(Bug::FindNothing) {
+            found.containers.clear();
+        }
+        if let Some(agent) = self.nodes[node].agent_of(life) {
+            agent.has_adopted = true;
+            self.agent_hears(node, life, Event::Adopted(found));
+        }
+    }
+
+    pub(crate) fn agent_wakes(&mut self, node: usize, life: u32) {
+        let now = self.cx.now;
+        let Some(agent) = self.nodes[node].agent_of(life).filter(|agent| agent.wakes_at == Some(now)) else {
+            return;
+        };
+        agent.wakes_at = None;
+        if agent.core.next_wake().is_some_and(|at| at <= now) {
+            self.agent_hears(node, life, Event::Wake);
+        } else {
+            self.plan_wake(node, life);
+        }
+    }
+
+    pub(crate) fn agent_hears(&mut self, node: usize, life: u32, event: Event) {
+        let now = self.cx.now;
+        let Some(agent) = self.nodes[node].agent_of(life) else { return };
+        let actions = agent.core.handle(now, event);
+        if !actions.is_empty() {
+            agent.lists.push_back(actions.into());
+            self.work_off(node);
+        }
+        self.plan_wake(node, life);
+    }
+
+    fn plan_wake(&mut self, node: usize, life: u32) {
+        let now = self.cx.now;
+        let Some(agent) = self.nodes[node].agent_of(life) else { return };
+        let Some(at) = agent.core.next_wake().map(|at| at.max(now + Millis(1))) else { return };
+        if agent.wakes_at.is_none_or(|planned| at < planned || planned <= now) {
+            agent.wakes_at = Some(at);
+            self.cx.at(at, Happening::AgentWakes { node, life });
+        }
+    }
+
+    /// Carries out what may be carried out, until a save has to be waited for.
+    fn work_off(&mut self, node: usize) {
+        let careless = self.cx.has(Bug::ActBeforeSave);
+        loop {
+            let Some(agent) = self.nodes[node].agent.as_mut() else { return };
+            let is_save = match agent.lists.front().map(VecDeque::front) {
+                _ if agent.saving > 0 => return,
+                None => return,
+                Some(None) => {
+                    agent.lists.pop_front();
+                    continue;
+                }
+                Some(Some(first)) => matches!(first, Action::Save(_)),
+            };
+            if !self.nodes[node].spends_action() {
+                return self.agent_crashes(node);
+            }
+            if is_save && !careless {
+                return self.save(node);
+            }
+            let Some(agent) = self.nodes[node].agent.as_mut() else { return };
+            match agent.lists.front_mut().and_then(VecDeque::pop_front) {
+                Some(Action::Save(changes)) => self.begin_save(node, changes),
+                Some(action) => self.carry_out(node, action),
+                None => {}
+            }
+        }
+    }
+
+    /// Saves of all waiting lists go together: each is the newest word on its replicas.
+    fn save(&mut self, node: usize) {
+        let Some(agent) = self.nodes[node].agent.as_mut() else { return };
+        agent.saving = agent.lists.len();
+        let saves = agent.lists.iter().filter_map(|list| match list.front() {
+            Some(Action::Save(changes)) => Some(changes.clone()),
+            Some(_) | None => None,
+        });
+        let changes: Vec<Change> = saves.flatten().collect();
+        self.begin_save(node, changes);
+    }
+
+    fn begin_save(&mut self, node: usize, changes: Vec<Change>) {
+        let life = self.nodes[node].life;
+        self.nodes[node].ledger.begin(changes);
+        self.cx.soon(1, 20, Happening::LedgerSaved { node, life });
+    }
+
+    pub(crate) fn ledger_saved(&mut self, node: usize, life: u32) {
+        if self.nodes[node].agent_of(life).is_none() {
+            return;
+        }
+        self.nodes[node].ledger.commit();
+        let Some(agent) = self.nodes[node].agent_of(life) else { return };
+        let saved = std::mem::take(&mut agent.saving);
+        for list in agent.lists.iter_mut().take(saved) {
+            if matches!(list.front(), Some(Action::Save(_))) {
+                list.pop_front();
+            }
+        }
+        self.work_off(node);
+    }
+
+    fn carry_out(&mut self, node: usize, action: Action) {
+        // Of probes only the failures are worth a line.
+        if !matches!(action, Action::Probe { .. }) {
+            self.cx.say(format_args!("node {node}: {action}"));
+        }
+        match action {
+            Action::Save(changes) => self.begin_save(node, changes),
+            Action::Balance { serial, ports } => self.balance(node, serial, ports),
+            Action::Report(observed) => self.report(node, Report { observed, ..Report::default() }),
+            Action::Exits(exits) => {
+                let told = exits.into_iter().map(|exit| model::Event {
+                    at: exit.exit.at,
+                    service: Some(exit.service),
+                    kind: EventKind::ContainerExited {
+                        replica: exit.replica,
+                        slot: exit.slot,
+                        container: exit.container,
+                        exit: exit.exit,
+                        restarts: exit.restarts,
+                    },
+                });
+                self.report(node, Report { exits: told.collect(), ..Report::default() });
+            }
+            Action::ReopenSession => self.reopen(node),
+            Action::Prepare { .. }
+            | Action::StartContainer { .. }
+            | Action::Signal { .. }
+            | Action::Kill { .. }
+            | Action::Probe { .. }
+            | Action::Discard { .. }
+            | Action::Clean { .. } => self.order(node, action),
+        }
+    }
+
+    /// What was under way on the host may have come about, or not.
+    pub(crate) fn agent_crashes(&mut self, node: usize) {
+        self.nodes[node].crash_after = None;
+        let Some(agent) = self.nodes[node].agent.take() else { return };
+        self.cx.say(format_args!("node {node}: agent crashes"));
+        if self.cx.has(Bug::LoseLastSave) {
+            self.nodes[node].ledger.lose_last();
+        }
+        if self.cx.random.one_in(2) && !self.cx.has(Bug::ActBeforeSave) {
+            self.nodes[node].ledger.commit();
+        } else {
+            self.nodes[node].ledger.abandon();
+        }
+        for lane in agent.lanes.into_values().filter(|lane| lane.is_busy) {
+            if let Some(order) = lane.orders.into_iter().next().filter(|_| self.cx.random.one_in(2)) {
+                self.cx.say(format_args!("node {node}: it came about: {order}"));
+                self.take_effect(node, order);
+            }
+        }
+        if let Some((_, ports)) = agent.balancing.filter(|_| self.cx.random.one_in(2)) {
+            self.nodes[node].host.in_force = ports;
+        }
+        if let Some(session) = agent.session {
+            self.cut(session);
+        }
+        self.cx.soon(20, 5_000, Happening::AgentStarts { node });
+    }
+
+    pub(crate) fn reboot(&mut self, node: usize) {
+        self.agent_crashes(node);
+        self.nodes[node].host.reboot();
+        self.cx.say(format_args!("node {node}: reboots"));
+    }
+}

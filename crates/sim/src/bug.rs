@@ -1,0 +1,47 @@
+//! Deliberate bugs of the simulated shells, to see that the checkers notice them.
+
+/// What a shell does wrong. Each breaks a promise that the cores count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The server's log says that a write is durable before it is.
+    AcknowledgeBeforeSync,
+    /// The log forgets its last group in a crash, though it was synced.
+    LoseLastGroup,
+    /// A snapshot is written with a state that is older than it says.
+    StaleSnapshot,
+    /// Replica ids are drawn from the same seed at every start of the server.
+    SameIdsAgain,
+    /// An agent's ledger does not hold the last save before a crash, though it said so.
+    LoseLastSave,
+    /// Actions are executed while what they depend on is still being saved.
+    ActBeforeSave,
+    /// An increment is lost, and the next one is made to follow what came before it.
+    LoseIncrement,
+    /// A session that opens says nothing of what the agent observes.
+    SilentHello,
+    /// What was reported while a session was just being opened is dropped.
+    DropReports,
+    /// The agent is told that a balancer's set is in force before it is.
+    BalancedTooEarly,
+    /// A container's exit is not told.
+    SwallowExit,
+    /// After its restart an agent is told that no containers are there.
+    FindNothing,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 12] = [
+        Bug::AcknowledgeBeforeSync,
+        Bug::LoseLastGroup,
+        Bug::StaleSnapshot,
+        Bug::SameIdsAgain,
+        Bug::LoseLastSave,
+        Bug::ActBeforeSave,
+        Bug::LoseIncrement,
+        Bug::SilentHello,
+        Bug::DropReports,
+        Bug::BalancedTooEarly,
+        Bug::SwallowExit,
+        Bug::FindNothing,
+    ];
+}

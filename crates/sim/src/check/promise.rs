@@ -1,0 +1,117 @@
+//! The promise of a rollout: a replica that serves is stopped only where enough others serve.
+//!
+//! It is checked against the processes themselves, at the moment of the decision, and only in worlds where replicas have
+//! no faults of their own: there, every loss is the cluster's doing.
+
+use std::collections::BTreeSet;
+
+use consensus::Entry;
+use model::{Desired, Replica, ReplicaId, StopReason};
+use orchestrator::Limits;
+use store::{Command, State, Step};
+
+use crate::world::World;
+
+impl World {
+    /// The server hands entries to its log: what was decided is known from here on.
+    pub(crate) fn note_entries(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let (command, before) = self.history.append(entry);
+            if let Some(Command::Progress { service, steps, .. }) = &command {
+                self.cx.say(format_args!(
+                    "server: decides at {} for {service}: {}",
+                    entry.index,
+                    Steps(steps)
+                ));
+                if self.plan.gentle {
+                    self.check_promise(&before, service, steps);
+                }
+            } else if let Some(command) = &command {
+                self.cx.say(format_args!("server: writes at {}: {}", entry.index, kind(command)));
+            }
+        }
+    }
+
+    fn check_promise(&mut self, before: &State, key: &model::ServiceKey, steps: &[Step]) {
+        let Some(service) = before.service(key).filter(|service| service.deleting_since.is_none()) else {
+            return;
+        };
+        let limits = Limits::of(service);
+        let is_counted = |replica: &Replica| replica.slot.get() <= limits.wanted && self.serves(replica);
+        let stopped: BTreeSet<ReplicaId> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Stop { id, reason: StopReason::Replaced { .. } | StopReason::Failed { .. } } => {
+                    Some(*id)
+                }
+                _ => None,
+            })
+            .collect();
+        // One that the server could not know to be ready is no loss.
+        let known = |replica: &Replica| self.server.heard_ready.get(&replica.id).copied().unwrap_or(true);
+        let lost: Vec<ReplicaId> = stopped
+            .iter()
+            .filter_map(|id| before.replica(*id))
+            .filter(|replica| is_counted(replica) && known(replica))
+            .map(|replica| replica.id)
+            .collect();
+        let left = before
+            .replicas_of(key)
+            .filter(|replica| replica.desired == Desired::Running && !stopped.contains(&replica.id))
+            .filter(|replica| is_counted(replica))
+            .count();
+        let must = limits.must_be_available() as usize;
+        if !lost.is_empty() && left < must {
+            let detail = format!("{key}: {lost:?} served and are stopped, {left} are left, {must} must be");
+            self.cx.violate("never more unavailable than promised", detail);
+        }
+    }
+
+    /// Whether its program is there for its users, whoever knows.
+    pub(crate) fn serves(&self, replica: &Replica) -> bool {
+        let node = self.nodes.iter().find(|node| Some(node.info.id) == replica.node);
+        let main = node.and_then(|node| node.host.main_of(replica.id));
+        main.is_some_and(|main| !main.is_ending && main.fate.is_ready(self.cx.calm, self.cx.now))
+    }
+}
+
+fn kind(command: &Command) -> String {
+    match command {
+        Command::Apply(apply) => format!("apply {} x{}", apply.service, apply.spec.replicas),
+        Command::Delete { service, .. } => format!("delete {service}"),
+        Command::Scale { service, replicas, .. } => format!("scale {service} to {replicas}"),
+        Command::Undo { service, to, .. } => format!("undo {service} to {to}"),
+        Command::Register { info, .. } => format!("register {}", info.name),
+        Command::Place { placements, .. } => {
+            let one = |p: &store::Placement| format!("{} on {}", p.replica, p.node.0);
+            format!("place {}", placements.iter().map(one).collect::<Vec<_>>().join(", "))
+        }
+        Command::Progress { service, .. } => format!("progress {service}"),
+        Command::Record { events } => format!("{} exit(s)", events.len()),
+    }
+}
+
+struct Steps<'a>(&'a [Step]);
+
+impl std::fmt::Display for Steps<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { "; " })?;
+            match step {
+                Step::Create { id, slot, revision, desired } => {
+                    write!(f, "create {id} slot {slot}@{revision} {}", desired.as_str())?;
+                }
+                Step::Start { id } => write!(f, "start {id}")?,
+                Step::Stop { id, reason } => write!(f, "stop {id} ({reason})")?,
+                Step::Forget { id } => write!(f, "forget {id}")?,
+                Step::Progressed { available } => write!(f, "progressed to {available}")?,
+                Step::Complete => f.write_str("complete")?,
+                Step::RollBack { back_to, reason } => write!(f, "roll back to {back_to} ({reason})")?,
+                Step::RolledBack => f.write_str("rolled back")?,
+                Step::Pause { reason } => write!(f, "pause ({reason})")?,
+                Step::Remove => f.write_str("remove")?,
+            }
+        }
+        Ok(())
+    }
+}

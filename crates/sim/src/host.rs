@@ -1,0 +1,167 @@
+//! A host: processes that live on when their agent dies, sandboxes, a balancer, and the images that all hosts have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
+
+use agent::core::{ContainerId, Found, FoundState, Published};
+use model::{Bytes, Exit, ExitCause, MilliCpu, ReplicaId, ReplicaTemplate, Timestamp};
+
+use crate::behaviour::{Behaviour, Fate};
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) processes: BTreeMap<ContainerId, Process>,
+    pub(crate) sandboxes: BTreeMap<ReplicaId, Ipv4Addr>,
+    /// What the balancer does now.
+    pub(crate) in_force: Vec<Published>,
+    /// Backends that have not served for a while, and since when.
+    pub(crate) not_serving: BTreeMap<SocketAddrV4, Timestamp>,
+    ever_started: BTreeSet<ContainerId>,
+    number: u8,
+    next_address: u16,
+    next_pid: u32,
+    cpu: MilliCpu,
+    memory: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) state: FoundState,
+    pub(crate) fate: Fate,
+    pub(crate) template: Arc<ReplicaTemplate>,
+    /// A signal was sent that it will heed.
+    pub(crate) is_ending: bool,
+}
+
+impl Process {
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.state, FoundState::Running { .. })
+    }
+
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        Behaviour::of(&self.template.main)
+    }
+}
+
+impl Host {
+    pub(crate) fn new(index: usize, cpu: MilliCpu, memory: Bytes) -> Host {
+        Host {
+            processes: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            in_force: Vec::new(),
+            not_serving: BTreeMap::new(),
+            ever_started: BTreeSet::new(),
+            number: index as u8 + 1,
+            next_address: 1,
+            next_pid: 100,
+            cpu,
+            memory,
+        }
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = (&ContainerId, &Process)> {
+        self.processes.iter().filter(|(_, process)| process.runs())
+    }
+
+    /// The main process of a replica, if it runs.
+    pub(crate) fn main_of(&self, replica: ReplicaId) -> Option<&Process> {
+        self.running()
+            .find(|(id, _)| id.replica == replica && id.container.as_str() == "main")
+            .map(|(_, process)| process)
+    }
+
+    pub(crate) fn prepare(&mut self, replica: ReplicaId, before: Option<Ipv4Addr>) -> Ipv4Addr {
+        let known = self.sandboxes.get(&replica).copied().or(before);
+        let address = known.unwrap_or_else(|| {
+            self.next_address += 1;
+            let [high, low] = self.next_address.to_be_bytes();
+            Ipv4Addr::new(10, self.number, high, low)
+        });
+        self.sandboxes.insert(replica, address);
+        address
+    }
+
+    /// What must hold before a process may be started; in words what does not.
+    pub(crate) fn may_start(&self, id: &ContainerId, template: &ReplicaTemplate) -> Result<(), String> {
+        if !self.sandboxes.contains_key(&id.replica) {
+            return Err(format!("{id} starts without a sandbox"));
+        }
+        let twin =
+            self.running().find(|(other, _)| other.replica == id.replica && other.container == id.container);
+        if let Some((twin, _)) = twin {
+            return Err(format!("{id} starts while {twin} runs"));
+        }
+        if self.ever_started.contains(id) {
+            return Err(format!("{id} was started before"));
+        }
+        self.has_room(id, template)
+    }
+
+    fn has_room(&self, id: &ContainerId, template: &ReplicaTemplate) -> Result<(), String> {
+        let mut replicas: BTreeMap<ReplicaId, &ReplicaTemplate> =
+            self.running().map(|(other, process)| (other.replica, &*process.template)).collect();
+        replicas.insert(id.replica, template);
+        let used = replicas
+            .values()
+            .map(|template| scheduler::demand(template))
+            .fold(scheduler::Amount::NOTHING, scheduler::Amount::plus);
+        if used.cpu > self.cpu || used.memory > self.memory {
+            let (cpu, memory) = (self.cpu, self.memory);
+            let running: Vec<String> = self.running().map(|(other, _)| other.to_string()).collect();
+            return Err(format!(
+                "{id} would use cpu {} of {cpu}, memory {} of {memory} beside {running:?}",
+                used.cpu, used.memory
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        now: Timestamp,
+        id: &ContainerId,
+        template: Arc<ReplicaTemplate>,
+        fate: Fate,
+    ) -> u32 {
+        self.next_pid += 1;
+        self.ever_started.insert(id.clone());
+        let state = FoundState::Running { pid: self.next_pid, since: now };
+        self.processes.insert(id.clone(), Process { state, fate, template, is_ending: false });
+        self.next_pid
+    }
+
+    /// Its exit, if it ran.
+    pub(crate) fn end(&mut self, now: Timestamp, id: &ContainerId, cause: ExitCause) -> Option<Exit> {
+        let process = self.processes.get_mut(id)?;
+        let FoundState::Running { since, .. } = process.state else { return None };
+        let exit = Exit { cause, at: now, ran_for: now.since(since) };
+        process.state = FoundState::Exited(exit.clone());
+        Some(exit)
+    }
+
+    /// Of what runs nothing is left, and nothing in memory; what was written down is.
+    pub(crate) fn reboot(&mut self) {
+        self.processes.retain(|_, process| !process.runs());
+        self.sandboxes.clear();
+        self.in_force.clear();
+    }
+
+    pub(crate) fn found(&self) -> Found {
+        Found {
+            containers: self
+                .processes
+                .iter()
+                .map(|(id, process)| (id.clone(), process.state.clone()))
+                .collect(),
+            sandboxes: self.sandboxes.keys().copied().collect(),
+        }
+    }
+
+    pub(crate) fn balances(&self, replica: ReplicaId) -> bool {
+        let Some(address) = self.sandboxes.get(&replica) else { return false };
+        self.in_force.iter().flat_map(|port| &port.backends).any(|backend| backend.ip() == address)
+    }
+}

@@ -1,0 +1,244 @@
+//! The world: one server, its agents and their hosts, the users, and the loop that lets things happen one by one.
+//!
+//! Each part of the world is a file with its state and the methods of [`World`] that let it act. Nothing acts directly on
+//! anything far away: what takes time is planned as a [`Happening`], and what belongs to a life of a server or an agent
+//! that is over is dropped when it comes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use agent::core::{ContainerId, Event as AgentEvent, ProbeKind};
+use manager::{Hello, Report, SessionId};
+use model::{Dispatch, ExitCause, Millis, ReplicaId, Timestamp};
+
+use crate::{
+    agents::Node,
+    bug::Bug,
+    check::{history::History, rest::Rest},
+    outcome::Violation,
+    plan::{Fault, Plan},
+    queue::Queue,
+    random::Random,
+    server::Server,
+    trace::{BEGINNING, Trace},
+    users::Users,
+    wire::Wire,
+};
+
+/// How often the checkers look at the whole.
+const LOOK_EVERY: Millis = Millis(1_000);
+
+#[derive(Debug)]
+pub(crate) enum Happening {
+    UserAsks { ask: usize, attempt: u32 },
+    ServerStarts,
+    ServerTick { life: u32 },
+    ServerSteps { life: u32 },
+    ServerWakes { life: u32 },
+    GroupWritten { life: u32 },
+    SnapshotWritten { life: u32 },
+    ToServer { session: SessionId, says: Box<AgentSays> },
+    ToAgent { session: SessionId, dispatch: Dispatch },
+    ServerNotices { session: SessionId },
+    AgentNotices { session: SessionId },
+    AgentConnects { node: usize, life: u32 },
+    AgentStarts { node: usize },
+    AgentAdopts { node: usize, life: u32 },
+    AgentWakes { node: usize, life: u32 },
+    LedgerSaved { node: usize, life: u32 },
+    OrderDone { node: usize, life: u32, replica: ReplicaId },
+    Probed { node: usize, life: u32, id: ContainerId, kind: ProbeKind },
+    Balanced { node: usize, life: u32 },
+    ExitTold { node: usize, life: u32, event: Box<AgentEvent> },
+    ProcessEnds { node: usize, id: ContainerId, cause: ExitCause, by_itself: bool },
+    Fault(usize),
+    Calm,
+    Look,
+}
+
+#[derive(Debug)]
+pub(crate) enum AgentSays {
+    Hello(Hello),
+    Report(Report),
+}
+
+/// What every part of the world needs: the time, the plan of what comes, chance, and where to tell what happens.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) now: Timestamp,
+    pub(crate) random: Random,
+    /// No more faults, from here on.
+    pub(crate) calm: bool,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) at_rest: bool,
+    queue: Queue<Happening>,
+    trace: Trace,
+}
+
+impl Context {
+    pub(crate) fn after(&mut self, span: Millis, what: Happening) {
+        self.queue.add(self.now + span, what);
+    }
+
+    pub(crate) fn at(&mut self, at: Timestamp, what: Happening) {
+        self.queue.add(at.max(self.now), what);
+    }
+
+    /// Something between `low` and `high` milliseconds from now.
+    pub(crate) fn soon(&mut self, low: u64, high: u64, what: Happening) {
+        let span = self.random.millis(low, high);
+        self.after(span, what);
+    }
+
+    pub(crate) fn say(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.say(self.now, what);
+    }
+
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Only the first counts: what comes after may follow from it.
+    pub(crate) fn violate(&mut self, rule: &'static str, detail: String) {
+        self.say(format_args!("VIOLATION {rule}: {detail}"));
+        self.violation.get_or_insert(Violation { rule, detail });
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) cx: Context,
+    pub(crate) plan: Plan,
+    pub(crate) server: Server,
+    pub(crate) wire: Wire,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) users: Users,
+    pub(crate) history: History,
+    pub(crate) rest: Rest,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, bug: Option<Bug>, keeps_lines: bool) -> World {
+        let mut random = Random::new(plan.seed ^ 0x5eed);
+        let server = Server::new(random.fork(), bug == Some(Bug::LoseLastGroup));
+        let nodes = plan.nodes.iter().enumerate().map(|(index, node)| Node::new(index, node)).collect();
+        let mut cx = Context {
+            now: BEGINNING,
+            random,
+            calm: false,
+            bug,
+            violation: None,
+            at_rest: false,
+            queue: Queue::new(),
+            trace: Trace::new(keeps_lines),
+        };
+        cx.after(Millis::ZERO, Happening::ServerStarts);
+        for node in 0..plan.nodes.len() {
+            cx.soon(0, 2_000, Happening::AgentStarts { node });
+        }
+        for (ask, (at, _)) in plan.asks.iter().enumerate() {
+            cx.at(*at, Happening::UserAsks { ask, attempt: 1 });
+        }
+        for (fault, (at, _)) in plan.faults.iter().enumerate() {
+            cx.at(*at, Happening::Fault(fault));
+        }
+        cx.at(plan.calm_at, Happening::Calm);
+        cx.after(LOOK_EVERY, Happening::Look);
+        World {
+            cx,
+            server,
+            nodes,
+            wire: Wire::default(),
+            users: Users::default(),
+            history: History::default(),
+            rest: Rest::default(),
+            plan,
+        }
+    }
+
+    /// Until everything is at rest, or something is wrong.
+    pub(crate) fn run(mut self) -> (Option<Violation>, Timestamp, Trace) {
+        while let Some((at, happening)) = self.cx.queue.pop() {
+            self.cx.now = at;
+            let happened = catch_unwind(AssertUnwindSafe(|| self.happen(happening)));
+            if let Err(panic) = happened {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                self.cx.violate("a core panicked", text.unwrap_or_default());
+            }
+            if self.cx.violation.is_some() || self.cx.at_rest {
+                break;
+            }
+        }
+        (self.cx.violation, self.cx.now, self.cx.trace)
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::UserAsks { ask, attempt } => self.user_asks(ask, attempt),
+            Happening::ServerStarts => self.server_starts(),
+            Happening::ServerTick { life } => self.server_ticks(life),
+            Happening::ServerSteps { life } => self.server_steps(life),
+            Happening::ServerWakes { life } => self.server_wakes(life),
+            Happening::GroupWritten { life } => self.group_written(life),
+            Happening::SnapshotWritten { life } => self.snapshot_written(life),
+            Happening::ToServer { session, says } => self.arrive_at_server(session, *says),
+            Happening::ToAgent { session, dispatch } => self.arrive_at_agent(session, dispatch),
+            Happening::ServerNotices { session } => self.server_notices(session),
+            Happening::AgentNotices { session } => self.agent_notices(session),
+            Happening::AgentConnects { node, life } => self.agent_connects(node, life),
+            Happening::AgentStarts { node } => self.agent_starts(node),
+            Happening::AgentAdopts { node, life } => self.agent_adopts(node, life),
+            Happening::AgentWakes { node, life } => self.agent_wakes(node, life),
+            Happening::LedgerSaved { node, life } => self.ledger_saved(node, life),
+            Happening::OrderDone { node, life, replica } => self.order_done(node, life, replica),
+            Happening::Probed { node, life, id, kind } => self.probed(node, life, id, kind),
+            Happening::Balanced { node, life } => self.balanced(node, life),
+            Happening::ExitTold { node, life, event } => self.agent_hears(node, life, *event),
+            Happening::ProcessEnds { node, id, cause, by_itself } => {
+                self.process_ends(node, &id, cause, by_itself)
+            }
+            Happening::Fault(fault) => self.strike(self.plan.faults[fault].1),
+            Happening::Calm => self.calm_down(),
+            Happening::Look => {
+                self.look();
+                self.cx.after(LOOK_EVERY, Happening::Look);
+            }
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        if self.cx.calm {
+            return;
+        }
+        self.cx.say(format_args!("fault: {fault:?}"));
+        match fault {
+            Fault::ServerCrash { effects } => self.server.crash_after = Some(effects),
+            Fault::PowerLoss { operations } => self.server.disk.set_fuse(operations),
+            Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
+            Fault::NodeReboot { node } => self.reboot(node),
+            Fault::SessionCut { node } => self.cut_session(node),
+            Fault::Partition { node, lasts } => {
+                self.nodes[node].unreachable_until = self.cx.now + lasts;
+                self.cut_session(node);
+            }
+            Fault::SlowDisk { lasts } => self.server.slow_until = self.cx.now + lasts,
+            Fault::BothCrash { node } => {
+                self.server_crashes();
+                self.agent_crashes(node);
+            }
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.cx.say(format_args!("calm from here on"));
+        self.cx.calm = true;
+        self.server.crash_after = None;
+        self.server.slow_until = self.cx.now;
+        self.server.disk.clear_fuse();
+        for node in &mut self.nodes {
+            node.crash_after = None;
+            node.unreachable_until = self.cx.now;
+        }
+    }
+}
