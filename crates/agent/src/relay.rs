@@ -14,6 +14,9 @@ use crate::{agent::Sender, host::Host};
 /// Frames that may wait for a slow server before the stream waits for it.
 const QUEUE: usize = 64;
 
+/// How long a server may take to close a stream that has come to its end.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// The server's end of a stream.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -74,12 +77,22 @@ async fn dial_back(
         Err(Broken::Failed(message)) => peer.say(Frame::Error(v1::relay_frame::RelayError { message })).await,
         Err(Broken::Gone) => Ok(()),
     };
+    peer.close().await;
     Ok(())
 }
 
 impl Peer {
     pub(crate) async fn say(&self, frame: Frame) -> Result<(), Gone> {
         self.outbound.send(v1::RelayFrame { frame: Some(frame) }).await.map_err(|_| Gone)
+    }
+
+    /// Lets the last frames arrive: giving up the call would reset it and lose them. The server closes its side when it
+    /// has heard the end.
+    async fn close(self) {
+        let Peer { outbound, mut inbound } = self;
+        drop(outbound);
+        let heard = async { while let Ok(Some(_)) = inbound.message().await {} };
+        let _ = tokio::time::timeout(CLOSING, heard).await;
     }
 
     /// To speak from another task or thread.

@@ -56,6 +56,17 @@ pub fn run(args: args::Doctor) -> Result<Code, Failure> {
 }
 
 fn findings() -> Vec<Finding> {
+    let runtime = runtime::doctor().into_iter().map(|check| Finding {
+        part: "runtime",
+        name: check.name.to_string(),
+        status: match check.status {
+            runtime::CheckStatus::Ok => Status::Ok,
+            runtime::CheckStatus::Warning => Status::Warning,
+            runtime::CheckStatus::Missing => Status::Missing,
+        },
+        detail: check.detail.to_string(),
+        cost: Some(check.cost.to_string()).filter(|cost| !cost.is_empty()),
+    });
     let network = network::doctor().into_iter().map(|check| Finding {
         part: "network",
         name: check.name.to_owned(),
@@ -67,7 +78,7 @@ fn findings() -> Vec<Finding> {
         detail: check.detail,
         cost: Some(check.cost.to_owned()).filter(|cost| !cost.is_empty()),
     });
-    network.collect()
+    runtime.chain(network).collect()
 }
 
 fn print(finding: &Finding) {
