@@ -85,8 +85,16 @@ impl Log {
         if self.fd < 0 {
             self.open_file();
         }
-        if self.tell_dropped() && write_whole(self.fd, &self.out[..len], &mut self.size) {
-            return;
+        let (size, dropped) = (self.size, self.dropped);
+        if self.tell_dropped() {
+            if write_whole(self.fd, &self.out[..len], &mut self.size) {
+                return;
+            }
+            // The notice alone would say what the next one says again, and use up the last room for it.
+            if self.size != size {
+                sys::truncate(self.fd, size);
+                (self.size, self.dropped) = (size, dropped);
+            }
         }
         self.dropped += entries;
         self.dropped_total += entries;

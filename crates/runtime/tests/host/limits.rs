@@ -30,7 +30,7 @@ fn too_much_memory(host: &Host) {
 }
 
 fn a_fork_bomb_stays_inside(host: &Host) {
-    let mut spec = spec(&["/bin/sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 1000"]);
+    let mut spec = spec(&["/bin/sh", "-c", "(while :; do sleep 1000 & done); exec sleep 1000"]);
     spec["linux"]["resources"]["pids"]["limit"] = json!(30);
     let request = host.request_for(spec);
     host.start(&request);
