@@ -4,8 +4,10 @@ pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod logs;
 
+use std::time::Duration;
+
 use proto::v1::{self, agents_client::AgentsClient, open::Request, relay_frame::Frame};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
@@ -15,7 +17,7 @@ use crate::{agent::Sender, host::Host};
 const QUEUE: usize = 64;
 
 /// How long a server may take to close a stream that has come to its end.
-const CLOSING: std::time::Duration = std::time::Duration::from_secs(10);
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// The server's end of a stream.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Peer {
         let Peer { outbound, mut inbound } = self;
         drop(outbound);
         let heard = async { while let Ok(Some(_)) = inbound.message().await {} };
-        let _ = tokio::time::timeout(CLOSING, heard).await;
+        let _ = timeout(CLOSING, heard).await;
     }
 
     /// To speak from another task or thread.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | starting or running | it running | it goes on, its probes begin again, ready stays ready |
 //! | starting or running | its exit | the exit is processed as if it happened now, but with its own time |
-//! | starting | nothing | the start never happened: it is ordered again |
+//! | starting | nothing | the start never happened, or left nothing: another attempt is made |
 //! | running | nothing | it ended for an unknown reason (the host restarted) |
 //! | anything else | it running | an intruder: killed |
 //! | anything else | its exit | already known: discarded |
@@ -126,8 +126,8 @@ impl Replica {
     fn miss(&mut self, now: Timestamp, index: usize, out: &mut Effects) {
         match self.record.containers[index].stage {
             Stage::Starting => {
-                // `start` counts the attempt again; it gets the number that no process ever had.
-                self.record.containers[index].attempt -= 1;
+                // Its number is not used again: it may have run until the host restarted, and left something behind.
+                out.actions.push(Action::Discard { id: self.container_id(index) });
                 self.record.containers[index].stage = Stage::Waiting;
             }
             Stage::Running { since, .. } => {

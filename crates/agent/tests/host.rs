@@ -1,0 +1,217 @@
+//! The whole agent on the real host: real namespaces, real packets, a server that is only played.
+//!
+//! Needs root, and busybox as a static program. Not under the usual test harness, because the runtime's launcher has to be
+//! forked before the process has a second thread.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Clippy's exemption of tests does not know a test that is a main.
+
+mod host_support;
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use host_support::{Stage, http_get, matches_now, running_pid};
+use model::{Desired, Observed, Phase, ReplicaId};
+use proto::v1::{self, open::Request, relay_frame::Frame};
+
+/// `cargo test` asks every test program for its list of tests, and may ask for some only.
+fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--list") {
+        println!("the_agent_on_this_host: test");
+        return ExitCode::SUCCESS;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    let stage = Stage::build();
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        from_assignment_to_traffic(&stage);
+        logs_and_commands(&stage);
+        a_killed_container_is_started_again(&stage);
+        a_new_agent_adopts_what_runs(&stage);
+        stopping_leaves_the_balancer_first(&stage);
+        many_at_once(&stage);
+        images_come_and_go(&stage);
+        nothing_is_left_behind(&stage);
+    }));
+    drop(stage);
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+const WEB: ReplicaId = ReplicaId(1);
+
+fn is_ready(observed: &Observed) -> bool {
+    observed.phase == Phase::Running && observed.ready_since.is_some()
+}
+
+fn from_assignment_to_traffic(stage: &Stage) {
+    stage.start_agent(false);
+    let hello = stage.server.hello();
+    assert_eq!(hello.node.name.as_str(), "alpha");
+    assert!(hello.node.cpu.0 >= 1_000 && hello.node.memory.0 > 64 << 20, "{:?}", hello.node);
+    assert_eq!(hello.observed, []);
+    assert_eq!(hello.images.len(), 1);
+    let began = Instant::now();
+    stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running)]);
+    let ready = stage.server.wait_for("the replica is ready", WEB, is_ready);
+    println!("from assignment to ready: {:?}", began.elapsed());
+    assert!(
+        ready.timeline.image_ready <= ready.timeline.started
+            && ready.timeline.started <= ready.timeline.ready
+    );
+    // The balancer may be a moment behind the report.
+    let answer = matches_now("the published port answers", || http_get(stage.port, "/etc/hostname").ok());
+    assert_eq!(answer, "web-1\n");
+    assert_eq!(http_get(stage.port, "/env").unwrap().trim(), "shop/web/1");
+}
+
+fn logs_and_commands(stage: &Stage) {
+    let logs = v1::open::NodeLogs {
+        replica: WEB.0,
+        request: Some(v1::LogsRequest {
+            namespace: "shop".into(),
+            service: "web".into(),
+            ..Default::default()
+        }),
+    };
+    // The keeper writes what it reads a moment after the program has written it.
+    let line = matches_now("the first line is logged", || {
+        let frames = stage.server.relay(Request::Logs(logs.clone()), &[]);
+        assert!(matches!(frames.last(), Some(Frame::End(_))), "{frames:?}");
+        frames.into_iter().find_map(|frame| match frame {
+            Frame::LogLine(line) => Some(line),
+            _ => None,
+        })
+    });
+    assert_eq!((&line.text[..], line.slot, &*line.container), (&b"web begins"[..], 1, "main"));
+
+    let said = stage.server.exec(WEB, "tr a-z A-Z; echo gone >&2; exit 3", b"quiet words");
+    assert_eq!(said.stdout, "QUIET WORDS");
+    assert_eq!(said.stderr, "gone\n");
+    assert_eq!(said.how, Some(v1::exec_output::exited::How::Code(3)));
+
+    let refused = stage.server.relay(Request::Exec(stage.server.exec_request(ReplicaId(99), "true")), &[]);
+    assert!(
+        matches!(&refused[..], [Frame::Error(error)] if error.message.contains("not running")),
+        "{refused:?}"
+    );
+}
+
+fn a_killed_container_is_started_again(stage: &Stage) {
+    let before = stage.server.seen(WEB);
+    let (pid, restarts) = (running_pid(&before), before.containers[0].restarts);
+    let began = Instant::now();
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    let runs_again = |seen: &Observed| {
+        matches!(seen.containers[0].state, model::ContainerState::Running { .. })
+            && seen.containers[0].restarts == restarts + 1
+    };
+    stage.server.wait_for("it runs again", WEB, runs_again);
+    println!("from kill to running: {:?}", began.elapsed());
+    let exit = stage.server.wait_for_exit(WEB);
+    assert_eq!(exit.exit.cause, model::ExitCause::Signal(9));
+    stage.server.wait_for("it is ready again", WEB, is_ready);
+}
+
+fn a_new_agent_adopts_what_runs(stage: &Stage) {
+    let before = stage.server.seen(WEB);
+    stage.crash_agent();
+    assert_eq!(http_get(stage.port, "/etc/hostname").unwrap(), "web-1\n", "nothing needs the agent");
+    stage.start_agent(false);
+    let hello = stage.server.hello();
+    let after = hello.observed.iter().find(|seen| seen.replica == WEB).expect("the replica is known");
+    assert_eq!(running_pid(after), running_pid(&before));
+    assert_eq!(after.containers[0].restarts, before.containers[0].restarts);
+    assert!(is_ready(after), "what was ready stays ready: {after:?}");
+
+    // An exit while no agent runs is told by the next one, with how it was.
+    stage.crash_agent();
+    let pid = rustix::process::Pid::from_raw(running_pid(after) as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    stage.start_agent(false);
+    stage.server.hello();
+    stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running)]);
+    assert_eq!(stage.server.wait_for_exit(WEB).exit.cause, model::ExitCause::Signal(9));
+    stage.server.wait_for("it is ready again", WEB, is_ready);
+}
+
+fn stopping_leaves_the_balancer_first(stage: &Stage) {
+    let second = ReplicaId(2);
+    stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running), stage.web(second, Desired::Running)]);
+    stage.server.wait_for("the second is ready", second, is_ready);
+    let steady = stage.steady_requests();
+    stage.server.dispatch_full(vec![stage.web(WEB, Desired::Stopped), stage.web(second, Desired::Running)]);
+    let removed = stage.server.wait_for("the first is removed", WEB, |seen| seen.phase == Phase::Removed);
+    let (answered, failed) = steady.end();
+    println!("requests while one of two replicas stopped: {answered} answered, {} failed", failed.len());
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(answered > 20, "a load was meant to be there");
+    assert_eq!(removed.containers[0].last_exit.as_ref().map(|exit| exit.cause.is_success()), Some(false));
+    stage.server.dispatch_full(vec![]);
+    stage.server.wait_for("the second is removed", second, |seen| seen.phase == Phase::Removed);
+}
+
+fn many_at_once(stage: &Stage) {
+    const MANY: u64 = 50;
+    let all: Vec<_> = (100..100 + MANY).map(|id| stage.sleeper(ReplicaId(id), Desired::Running)).collect();
+    let began = Instant::now();
+    stage.server.dispatch_full(all);
+    for id in 100..100 + MANY {
+        stage.server.wait_for("it runs", ReplicaId(id), is_ready);
+    }
+    println!("{MANY} replicas, from assignment to ready: {:?}", began.elapsed());
+    let began = Instant::now();
+    stage.server.dispatch_full(vec![]);
+    for id in 100..100 + MANY {
+        stage.server.wait_for("it is removed", ReplicaId(id), |seen| seen.phase == Phase::Removed);
+    }
+    println!("{MANY} replicas, from dropped to removed: {:?}", began.elapsed());
+}
+
+fn images_come_and_go(stage: &Stage) {
+    let listed = stage.server.relay(Request::ListImages(v1::open::ListImages {}), &[]);
+    assert!(
+        matches!(&listed[..], [Frame::Images(list), Frame::End(_)] if list.images.len() == 1),
+        "{listed:?}"
+    );
+    let load = Request::LoadImage(v1::open::LoadImage { name: None });
+    let garbage = [
+        Frame::LoadChunk(bytes::Bytes::from_static(b"this is no archive")),
+        Frame::LoadEnd(v1::relay_frame::LoadEnd {}),
+    ];
+    let refused = stage.server.relay(load, &garbage);
+    assert!(matches!(&refused[..], [Frame::Error(_)]), "{refused:?}");
+    let reference = host_support::IMAGE.to_owned();
+    let removed = stage.server.relay(Request::RemoveImage(v1::open::RemoveImage { reference }), &[]);
+    assert!(
+        matches!(&removed[..], [Frame::Images(list), Frame::End(_)] if list.images.len() == 1),
+        "{removed:?}"
+    );
+}
+
+fn nothing_is_left_behind(stage: &Stage) {
+    // Of an image that has no name any more, and is gone with its last replica: what is not here cannot be prepared.
+    stage.server.dispatch_full(vec![stage.sleeper(ReplicaId(200), Desired::Running)]);
+    let failed = stage.server.wait_for("it fails", ReplicaId(200), |seen| seen.phase == Phase::Failed);
+    assert!(
+        failed.message.as_deref().unwrap_or_default().contains("not on this node"),
+        "{:?}",
+        failed.message
+    );
+    stage.stop_agent();
+    stage.import_image();
+    stage.start_agent(true);
+    stage.server.hello();
+    stage.server.dispatch_full(vec![stage.web(ReplicaId(201), Desired::Running)]);
+    stage.server.wait_for("it is ready", ReplicaId(201), is_ready);
+    let began = Instant::now();
+    stage.stop_agent();
+    println!("stop on exit: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "it does not wait for what is not there");
+    assert_eq!(stage.leftovers(), Vec::<String>::new());
+}
