@@ -133,7 +133,7 @@ fn take_request(context: &Arc<Context>, socket: &OwnedFd) -> io::Result<bool> {
 
 /// In the fork: does what is asked and never comes back.
 fn answer(context: &Arc<Context>, body: OwnedFd, reply: &OwnedFd, stdio: Vec<OwnedFd>) -> ! {
-    sys::reset_signals();
+    sys::unblock_signals();
     let bytes = frame::read_memory_file(body).unwrap_or_default();
     match Body::<Request>::decode(&bytes) {
         Ok(Body { request: Request::Start(plan), seccomp }) => {

@@ -161,12 +161,17 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Sets every signal to its default action and blocks none: both survive exec, and an application expects neither.
+/// Sets every signal to its default action, which forks and, through exec, applications inherit.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no code. It fails for SIGKILL, SIGSTOP and the two of libc, which have no other action.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// What is blocked stays so through exec, and no application expects that.
+pub(crate) fn unblock_signals() {
     // SAFETY: the set is initialised by sigemptyset before it is used.
     unsafe {
         let mut none = std::mem::zeroed::<libc::sigset_t>();

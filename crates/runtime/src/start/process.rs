@@ -48,7 +48,6 @@ pub(crate) fn become_application(
     let path = resolve(&plan.argv[0], &plan.env)?;
     let (argv, envp) = arguments(plan, &path, &entry, channel)?;
     move_stdio(stdio).at(Step::Exec, "stdio")?;
-    sys::reset_signals();
     sys::close_all_on_exec().at(Step::Exec, "close descriptors")?;
     keep_open(channel).at(Step::Exec, "setup channel")?;
     if let Entry::Init { report } = &entry {

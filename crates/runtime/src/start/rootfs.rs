@@ -13,7 +13,12 @@ use crate::Rootfs;
 use crate::failure::{At, Failure, Step};
 use crate::sys::MountAttr;
 
-pub(super) fn mount(rootfs: &Rootfs, userns: Option<&OwnedFd>) -> Result<OwnedFd, Failure> {
+/// `owner` is what root of the user namespace is on the host, if there is such a namespace.
+pub(super) fn mount(
+    rootfs: &Rootfs,
+    userns: Option<&OwnedFd>,
+    owner: (u32, u32),
+) -> Result<OwnedFd, Failure> {
     match rootfs {
         Rootfs::Dir(path) => {
             detached(path, false, MountAttr::default(), userns).at(Step::Rootfs, path.display())
@@ -27,7 +32,10 @@ pub(super) fn mount(rootfs: &Rootfs, userns: Option<&OwnedFd>) -> Result<OwnedFd
                 ));
             }
             let layers = Layers::find(lowers, upper, work, userns)?;
-            overlay(&layers, work)
+            match userns {
+                None => overlay(&layers, work),
+                Some(_) => acting_as(owner, || overlay(&layers, work)),
+            }
         }
     }
 }
@@ -110,6 +118,26 @@ fn overlay(layers: &Layers, work: &Path) -> Result<OwnedFd, Failure> {
         Step::Rootfs,
         format_args!("overlay of {} layers with work {}", layers.lowers.len(), work.display()),
     )
+}
+
+/// Whoever mounts an overlay is the one in whose name it writes to its upper directory, for ever. Our own root has no
+/// name in an id-mapped mount, so this is done in the name of the container's root, with all our rights.
+fn acting_as<T>(owner: (u32, u32), act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let change = |(uid, gid): (u32, u32)| -> io::Result<()> {
+        // SAFETY: changes only this process, which has a single thread. Both calls return the previous id, never an error.
+        unsafe {
+            libc::setfsgid(gid);
+            libc::setfsuid(uid);
+        }
+        // Becoming somebody else has taken the rights over files away; they are still permitted.
+        let held = rustix::thread::capabilities(None)?;
+        let all = rustix::thread::CapabilitySets { effective: held.permitted, ..held };
+        Ok(rustix::thread::set_capabilities(None, all)?)
+    };
+    change(owner).at(Step::Rootfs, "act as the container's root")?;
+    let outcome = act();
+    change((0, 0)).at(Step::Rootfs, "act as root again")?;
+    outcome
 }
 
 fn add(fs: rustix::fd::BorrowedFd<'_>, option: &str, layer: &Layer) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ mod hostile;
 mod isolation;
 mod limits;
 mod logs;
+mod userns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let host = Host::new();
-    let suites: [&[Test]; 8] = [
+    let suites: [&[Test]; 9] = [
         isolation::TESTS,
         limits::TESTS,
         exits::TESTS,
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         adopt::TESTS,
         hostile::TESTS,
         errors::TESTS,
+        userns::TESTS,
     ];
     let mut failed = Vec::new();
     for (name, test) in suites.into_iter().flatten().filter(|(name, _)| name.contains(&filter)) {
