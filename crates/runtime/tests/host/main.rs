@@ -13,6 +13,7 @@ mod hostile;
 mod isolation;
 mod limits;
 mod logs;
+mod unified;
 mod userns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,12 +28,15 @@ fn main() -> ExitCode {
     if let Some(order) = adopt::owner_order() {
         return adopt::run_owner(&order);
     }
+    if let Some(order) = unified::order() {
+        return unified::run(&order);
+    }
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
     let host = Host::new();
-    let suites: [&[Test]; 9] = [
+    let suites: [&[Test]; 10] = [
         isolation::TESTS,
         limits::TESTS,
         exits::TESTS,
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         hostile::TESTS,
         errors::TESTS,
         userns::TESTS,
+        unified::TESTS,
     ];
     let mut failed = Vec::new();
     for (name, test) in suites.into_iter().flatten().filter(|(name, _)| name.contains(&filter)) {
