@@ -72,6 +72,8 @@ impl Maker {
         namespace.inside.execute(&mut inside)?;
         link::await_carrier(&mut namespace.inside, link::SANDBOX_LINK_NAME)?;
         let index = link::await_carrier(&mut self.host(), &port)?;
+        // The first port that comes up gives the bridge itself a carrier.
+        link::await_carrier(&mut self.host(), &self.names.bridge)?;
         let index = index.ok_or_else(|| Error::LinkLost { name: port.clone() })?;
         Ok(Connected { namespace, port, index })
     }

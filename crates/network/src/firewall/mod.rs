@@ -8,6 +8,7 @@
 //! foreign one is noticed, and the next [`Firewall::publish`] then writes everything again, in one transaction.
 
 mod base;
+mod chains;
 mod guard;
 mod rule;
 pub(crate) mod services;
@@ -23,9 +24,10 @@ use crate::{
     config::Names,
     netlink::{
         Error, Protocol as Netlink, Socket,
-        message::{Batch, find, read_text, read_u32},
+        message::{Batch, find, read_u32},
     },
 };
+pub(crate) use chains::dropping_forward_chains;
 use services::{Held, Retired, Service, Services};
 use table::{Family, Table, header, kind};
 use uapi::{attr, msg};
@@ -165,7 +167,7 @@ impl Firewall {
         self.held = None;
         self.generation = generation(&mut self.socket)?;
         let names = self.names.clone();
-        let found = service_chains(&mut self.socket, &names.table)?;
+        let found = chains::of_services(&mut self.socket, &names.table)?;
         let all: Vec<_> = services.keys().copied().collect();
         let mut first = base::standing(&names, self.subnet);
         let chains = services::write_chains(&mut first, &all, &services, self.generation, self.publications);
@@ -267,61 +269,6 @@ fn generation(socket: &mut Socket) -> Result<u32, Error> {
         }
     })?;
     Ok(generation)
-}
-
-/// A chain of any table, as far as we care.
-struct Chain {
-    family: u8,
-    table: String,
-    name: String,
-    /// Hook number and policy of a base chain.
-    base: Option<(u32, u32)>,
-}
-
-fn chains(socket: &mut Socket, family: Family) -> Result<Vec<Chain>, Error> {
-    let step = "list the firewall's chains";
-    socket.dump(
-        step,
-        kind(msg::GETCHAIN),
-        &header(family),
-        |_| {},
-        |chains: &mut Vec<Chain>, _, body| {
-            chains.extend(parse_chain(body));
-        },
-    )
-}
-
-fn parse_chain(body: &[u8]) -> Option<Chain> {
-    let attributes = body.get(4..)?;
-    let number = |path: &[u16]| find(attributes, path).and_then(read_u32).map(u32::from_be_bytes);
-    Some(Chain {
-        family: *body.first()?,
-        table: read_text(find(attributes, &[attr::CHAIN_TABLE])?),
-        name: read_text(find(attributes, &[attr::CHAIN_NAME])?),
-        base: number(&[attr::CHAIN_HOOK, attr::HOOK_HOOKNUM])
-            .map(|hook| (hook, number(&[attr::CHAIN_POLICY]).unwrap_or(1))),
-    })
-}
-
-fn service_chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, Error> {
-    let chains = chains(socket, Family::Ipv4)?;
-    Ok(chains
-        .into_iter()
-        .filter(|chain| chain.family == Family::Ipv4 as u8 && chain.table == table && chain.base.is_none())
-        .map(|chain| chain.name)
-        .collect())
-}
-
-/// Chains of other programs that drop forwarded packets unless a rule of theirs accepts: `table chain`.
-pub(crate) fn dropping_forward_chains(socket: &mut Socket) -> Result<Vec<String>, Error> {
-    const DROP: u32 = 0;
-    let routed = [Family::Ipv4 as u8, Family::Inet as u8];
-    let chains = chains(socket, Family::Unspecified)?;
-    Ok(chains
-        .into_iter()
-        .filter(|chain| routed.contains(&chain.family) && chain.base == Some((table::FORWARD, DROP)))
-        .map(|chain| format!("{} {}", chain.table, chain.name))
-        .collect())
 }
 
 /// ERESTART: the transaction was made for an older count.

@@ -21,7 +21,7 @@ use std::{
 
 use network::{Config, Network, Protocol, Published, Sandbox};
 use rustix::{
-    mount::{MountPropagationFlags, mount_change},
+    mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
@@ -59,6 +59,15 @@ pub(crate) fn on_stage<T: Send>(play: impl FnOnce(&Stage) -> T + Send) -> T {
         });
         host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+impl Drop for Stage {
+    /// A directory with mounts in it could not be removed.
+    fn drop(&mut self) {
+        for point in mounts(&self.config.state_dir) {
+            let _ = unmount(&point, UnmountFlags::DETACH);
+        }
+    }
 }
 
 impl Stage {
@@ -110,7 +119,10 @@ impl Outside {
             ip("link set lo up");
             ip(&format!("address add {OUTSIDE}/24 dev eth0"));
             ip("link set eth0 up");
+            // The kernel drops first packets until it has noticed the carrier; a look makes it notice.
+            ip("link show eth0");
         });
+        ip("link show out0");
         outside
     }
 
