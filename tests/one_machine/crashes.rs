@@ -32,9 +32,10 @@ fn an_exit_while_the_agent_was_away_is_told_with_its_status() {
     tests::cluster::kill_9(pid);
     let description = wait_for("the exit to be told", Duration::from_secs(20), || {
         let description = cluster.ok(&["describe", "web"]);
-        if description.contains("killed by SIGKILL") { Ok(description) } else { Err(description) }
+        let told = description.contains("last exit") && description.contains("1 restarts");
+        if told { Ok(description) } else { Err(description) }
     });
-    assert!(description.contains("1 restarts"), "{description}");
+    assert!(description.contains("killed by SIGKILL"), "{description}");
     cluster.end();
 }
 
