@@ -44,12 +44,18 @@ impl<'a> Views<'a> {
     ///
     /// One that is only prepared waits for those of its slot that run to end, and takes over their room on its node.
     /// So a stop-first rollout needs no room for both on a node that is full.
+    ///
+    /// One that is stopped before it ever started may itself have been promised the room of another, so it has none to
+    /// leave: who comes after it waits until it is gone.
     fn add_slot(&mut self, slot: &[(&'a Replica, Amount)]) {
-        let runs =
-            |replica: &Replica| replica.desired != Desired::Prepared && !has_ended(replica, self.observed);
+        let leaves_room = |replica: &Replica| match replica.desired {
+            Desired::Prepared => false,
+            Desired::Running => !has_ended(replica, self.observed),
+            Desired::Stopped => has_started(replica, self.observed) && !has_ended(replica, self.observed),
+        };
         let held: Vec<(NodeId, Amount)> = slot
             .iter()
-            .filter(|(replica, _)| runs(replica))
+            .filter(|(replica, _)| leaves_room(replica))
             .filter_map(|(replica, wants)| Some((replica.node?, *wants)))
             .collect();
         for (replica, wants) in slot {
@@ -104,6 +110,11 @@ fn empty(node: &Node, observed: &Observations) -> NodeView {
         replicas_of: BTreeMap::new(),
         replicas: 0,
     }
+}
+
+/// Known to have had its turn. What was not seen yet may have had none.
+fn has_started(replica: &Replica, observed: &Observations) -> bool {
+    observed.replica(replica.id).is_some_and(|seen| seen.timeline.started.is_some())
 }
 
 fn has_ended(replica: &Replica, observed: &Observations) -> bool {

@@ -190,6 +190,20 @@ fn a_prepared_successor_takes_over_the_room_of_what_it_waits_for() {
 }
 
 #[test]
+fn one_that_was_stopped_before_it_started_leaves_no_room() {
+    let mut cluster = Cluster::new();
+    cluster.create(1, 1, 1, Desired::Running);
+    cluster.put_on_node(1);
+    cluster.create(2, 1, 2, Desired::Prepared);
+    cluster.put_on_node(2);
+    // Superseded in its turn: the 700 MiB that it was promised are those of the first.
+    cluster.step(Step::Stop { id: ReplicaId(2), reason: StopReason::Replaced { by: RevisionNumber(3) } });
+    cluster.see(2, Phase::Stopping);
+    cluster.create(3, 1, 2, Desired::Prepared);
+    assert_eq!(cluster.views().0[0].frees, [(NODE, amount(0, 600))]);
+}
+
+#[test]
 fn a_node_that_was_not_heard_takes_nothing() {
     let mut cluster = Cluster::new();
     assert!(cluster.views().1.ready);
