@@ -108,10 +108,14 @@ impl<'a> Draft<'a> {
     pub(crate) fn may_run_in(&self, slot: Slot) -> bool {
         match self.limits.order {
             UpdateOrder::StartFirst => true,
-            UpdateOrder::StopFirst => {
-                self.slot(slot).iter().all(|member| member.has_ended() || member.desired == Desired::Prepared)
-            }
+            UpdateOrder::StopFirst => self.is_vacated(slot),
         }
+    }
+
+    /// None of the slot's replicas runs. Only then may one start that was held prepared, whatever the order is by now:
+    /// it was placed into the room of the one before it.
+    pub(crate) fn is_vacated(&self, slot: Slot) -> bool {
+        self.slot(slot).iter().all(|member| member.has_ended() || member.desired == Desired::Prepared)
     }
 
     // What the plan does.

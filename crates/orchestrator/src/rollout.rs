@@ -125,7 +125,12 @@ fn surge(draft: &mut Draft<'_>, ids: &mut IdSource) {
         .collect();
     for slot in next {
         match draft.successor(slot) {
-            Some(held) => draft.start(&held),
+            Some(held) if draft.is_vacated(slot) => draft.start(&held),
+            Some(held) => {
+                // Held for stop-first, and now it is start-first: it has no room of its own beside the old one.
+                draft.stop(&held, StopReason::Replaced { by: draft.target });
+                draft.create(slot, draft.target, Desired::Running, ids);
+            }
             None => draft.create(slot, draft.target, Desired::Running, ids),
         }
     }

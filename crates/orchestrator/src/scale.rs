@@ -27,13 +27,12 @@ pub(crate) fn fill(draft: &mut Draft<'_>, ids: &mut IdSource) {
         if draft.olds(slot).next().is_some() {
             continue;
         }
-        let may_run = draft.may_run_in(slot);
         match draft.successor(slot) {
             None => {
-                let desired = if may_run { Desired::Running } else { Desired::Prepared };
+                let desired = if draft.may_run_in(slot) { Desired::Running } else { Desired::Prepared };
                 draft.create(slot, draft.target, desired, ids);
             }
-            Some(held) if held.desired == Desired::Prepared && may_run => draft.start(&held),
+            Some(held) if held.desired == Desired::Prepared && draft.is_vacated(slot) => draft.start(&held),
             Some(_) => {}
         }
     }
