@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Assignment, Desired, Dispatch, Event, EventKind, NodeId, ReplicaId, ServiceKey, Timestamp};
+use model::{
+    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Phase, ReplicaId, ServiceKey, Timestamp,
+};
 use store::{Command, NodeStatus};
 
 use crate::{Codec, Effect, Hello, Manager, Report, SessionId, log::Origin};
@@ -91,6 +93,11 @@ impl<C: Codec> Manager<C> {
             let Some(service) = self.state.replica(one.replica).map(|replica| replica.service.clone()) else {
                 continue;
             };
+            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| has_ended(seen.phase));
+            if has_ended(one.phase) && !had_ended {
+                // Its room on the node is free: another may fit now.
+                self.place_again();
+            }
             self.observed.observe(one);
             self.leader.dirty.insert(service);
         }
@@ -152,6 +159,14 @@ impl Session {
         self.sequence = sequence;
         self.told = Some(wanted);
         Some(dispatch)
+    }
+}
+
+/// Whether nothing of a replica runs any more.
+fn has_ended(phase: Phase) -> bool {
+    match phase {
+        Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
+        Phase::Completed | Phase::Failed | Phase::Removed => true,
     }
 }
 
