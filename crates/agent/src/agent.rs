@@ -3,14 +3,18 @@
 //! One task owns the core. Everything else, executors, watches, the session, tells it what happened through one channel
 //! ([`Happened`]) and never touches it.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use model::{Dispatch, NodeId, NodeInfo, Observed, ReplicaId};
 use proto::session::ContainerExit;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinError, spawn_blocking},
-    time::sleep_until,
+    time::{sleep, sleep_until},
 };
 
 use crate::{
@@ -19,7 +23,7 @@ use crate::{
     config::Config,
     core::{self, Action, ContainerId, Core, Event, Found, FoundState, Record},
     host::{self, Host, HostError},
-    journal::{Held, Journal},
+    journal::{Held, Journal, Urgency},
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
     session::{Session, ToServer},
@@ -27,6 +31,9 @@ use crate::{
 
 /// Events that are handled before the next commit is begun, so that a flood of them cannot put it off for ever.
 const AT_ONCE: usize = 256;
+
+/// How long a save that nothing waits for may be put off while nothing else happens.
+const LAZY: Duration = Duration::from_millis(20);
 
 /// All that the loop hears of.
 #[derive(Debug)]
@@ -169,7 +176,8 @@ impl Agent {
 
     /// What was ordered is not cut off in the middle of its commit.
     async fn rest(mut self) -> Result<(), Error> {
-        while self.journal.is_writing() {
+        self.commit(Urgency::Everything);
+        while !self.journal.is_empty() {
             self.turn().await?;
         }
         Ok(())
@@ -178,13 +186,11 @@ impl Agent {
     /// Waits for something to happen, and does all that follows from it and from what else happened meanwhile.
     async fn turn(&mut self) -> Result<(), Error> {
         let wake = self.core.next_wake().map(|at| self.clock.instant(at));
-        let first = tokio::select! {
-            happened = self.happened.recv() => happened,
-            () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => None,
-        };
-        match first {
-            Some(happened) => self.take(happened)?,
-            None => self.tell(Event::Wake),
+        tokio::select! {
+            // The loop holds a sender itself: this never ends.
+            Some(happened) = self.happened.recv() => self.take(happened)?,
+            () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => self.tell(Event::Wake),
+            () = sleep(LAZY), if self.journal.has_lazy() => self.commit(Urgency::Everything),
         }
         // One commit for all that came at once.
         for _ in 0..AT_ONCE {
@@ -247,7 +253,11 @@ impl Agent {
         for held in self.journal.take_ready() {
             self.release(held);
         }
-        if let Some(changes) = self.journal.begin_commit() {
+        self.commit(Urgency::WhatIsWaitedFor);
+    }
+
+    fn commit(&mut self, urgency: Urgency) {
+        if let Some(changes) = self.journal.begin_commit(urgency) {
             let (ledger, sender) = (Arc::clone(&self.ledger), self.sender.clone());
             spawn_blocking(move || {
                 // Nobody listens any more only when the agent ends without waiting for it.

@@ -1,8 +1,8 @@
 //! All that the core asks the shell to do.
 //!
 //! The order is part of the meaning. A list returned by [`super::Core::handle`] holds at most one [`Action::Save`],
-//! and it comes first: it must be durable before anything after it is executed. The rest of a list may run in
-//! parallel, except that the actions of one replica are executed in the order in which they were returned, over all lists.
+//! and it comes first: it must be durable before anything after it is executed that [`Action::waits_for_save`], and before
+//! any save of a later list. The rest of a list may run in parallel, except that the actions of one replica are executed in the order in which they were returned, over all lists.
 
 use std::{
     fmt,
@@ -39,6 +39,26 @@ pub enum Action {
     Exits(Vec<ContainerExit>),
     /// An increment is missing: open the session again, to be told everything.
     ReopenSession,
+}
+
+impl Action {
+    /// Whether it must not be done before the save of its list is durable, because doing it cannot be found out afterwards, or
+    /// must not be done twice. What an agent that dies in between would just say or order again may go ahead.
+    pub fn waits_for_save(&self) -> bool {
+        match self {
+            Action::Probe { .. } | Action::Report(_) | Action::ReopenSession => false,
+            // So that whoever is in the balancer is still there after a restart of the agent.
+            Action::Balance { .. }
+            | Action::Save(_)
+            | Action::Prepare { .. }
+            | Action::StartContainer { .. }
+            | Action::Signal { .. }
+            | Action::Kill { .. }
+            | Action::Discard { .. }
+            | Action::Clean { .. }
+            | Action::Exits(_) => true,
+        }
+    }
 }
 
 /// One change of the ledger.

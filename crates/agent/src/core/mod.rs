@@ -5,7 +5,7 @@
 //! simulator drive the same code.
 //!
 //! What always holds:
-//! - What an action depends on is saved before it: a list's `Save` comes first and must be durable before the rest.
+//! - What an action depends on is saved before it: see [`action`] for which order binds the shell.
 //! - Before both `Restored` and `Adopted` were handled, nothing is started, stopped or removed.
 //! - A container is started only after the exit of its attempt before was processed: two never run at once.
 //! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.

@@ -47,6 +47,8 @@ pub(crate) struct World {
     names: [ReplicaId; 4],
     sequence: u64,
     ledger: BTreeMap<ReplicaId, Record>,
+    /// Saves that nothing waited for, and that are not durable yet.
+    lazy: Vec<Change>,
     containers: BTreeMap<ContainerId, FoundState>,
     sandboxes: BTreeSet<ReplicaId>,
     in_force: Vec<Published>,
@@ -66,6 +68,7 @@ impl World {
             names: [1, 2, 3, 4].map(ReplicaId),
             sequence: 1,
             ledger: BTreeMap::new(),
+            lazy: vec![],
             containers: BTreeMap::new(),
             sandboxes: BTreeSet::new(),
             in_force: vec![],
@@ -123,6 +126,7 @@ impl World {
 
     fn start_agent(&mut self) {
         self.core = Core::new();
+        self.lazy.clear();
         self.send(Event::Restored(self.ledger.values().cloned().collect()));
         let containers = self.containers.iter().map(|(id, state)| (id.clone(), state.clone())).collect();
         self.send(Event::Adopted(Found { containers, sandboxes: self.sandboxes.clone() }));
@@ -163,14 +167,15 @@ impl World {
     }
 
     fn send(&mut self, event: Event) {
-        for action in self.core.handle(self.now, event) {
+        let actions = self.core.handle(self.now, event);
+        let waited_for =
+            actions.iter().any(|action| !matches!(action, Action::Save(_)) && action.waits_for_save());
+        for action in actions {
             match &action {
                 Action::Save(changes) => {
-                    for change in changes {
-                        match change {
-                            Change::Put(record) => self.ledger.insert(record.id(), (**record).clone()),
-                            Change::Forget(id) => self.ledger.remove(id),
-                        };
+                    self.lazy.extend(changes.iter().cloned());
+                    if waited_for {
+                        self.commit();
                     }
                 }
                 Action::Report(_) | Action::Exits(_) | Action::ReopenSession => {}
@@ -183,6 +188,15 @@ impl World {
                 | Action::Discard { id } => self.order(id.replica, action),
                 Action::Clean { replica, .. } => self.order(*replica, action),
             }
+        }
+    }
+
+    fn commit(&mut self) {
+        for change in std::mem::take(&mut self.lazy) {
+            match change {
+                Change::Put(record) => self.ledger.insert(record.id(), *record),
+                Change::Forget(id) => self.ledger.remove(&id),
+            };
         }
     }
 
@@ -296,6 +310,8 @@ impl World {
             self.in_force = ports;
             self.send(Event::Balanced { serial });
         }
+        // Time that passes is time in which a save that nothing waited for is done all the same.
+        self.commit();
         let end = self.now + span;
         while let Some(at) = self.core.next_wake().filter(|at| *at <= end) {
             self.now = self.now.max(at);
@@ -318,6 +334,7 @@ impl World {
             }
             self.pass(Millis(100));
         }
+        self.commit();
     }
 
     pub(crate) fn assert_converged(&self) {
