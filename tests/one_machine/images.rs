@@ -4,14 +4,14 @@ use std::{path::Path, process::Command};
 
 use tests::Cluster;
 
-fn run(program: &str, args: &[&str]) {
+pub fn run(program: &str, args: &[&str]) {
     let output =
         Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An OCI layout with busybox, made with umoci.
-fn busybox_layout(folder: &Path) -> String {
+pub fn busybox_layout(folder: &Path) -> String {
     let layout = folder.join("layout");
     let layout = layout.to_str().expect("UTF-8");
     let rootfs = folder.join("busybox");

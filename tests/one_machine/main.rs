@@ -7,6 +7,7 @@ mod images;
 mod isolation;
 mod restarts;
 mod rollouts;
+mod settings;
 
 /// A service of the demo image. `changes` is YAML for the end of `spec`, `env` for its environment.
 fn hello(replicas: u32, image: &str, env: &str, changes: &str) -> String {

@@ -29,7 +29,8 @@ fn a_killed_container_runs_again_at_once_and_its_end_is_told() {
 #[test]
 fn a_service_that_crashes_backs_off() {
     let cluster = Cluster::start();
-    let manifest = hello(1, ONE, "HELLO_EXIT_AFTER: 50ms, HELLO_EXIT_CODE: '1'", "  update: {onFailure: continue}\n");
+    let manifest =
+        hello(1, ONE, "HELLO_EXIT_AFTER: 50ms, HELLO_EXIT_CODE: '1'", "  update: {onFailure: continue}\n");
     let path = cluster.folder().join("crash.yaml");
     std::fs::write(&path, manifest).expect("the manifest");
     cluster.ok(&["apply", "-f", path.to_str().expect("UTF-8")]);
