@@ -29,7 +29,8 @@ impl Replica {
     /// there is nothing to protect.
     pub(super) fn must_leave(&self) -> Leaving {
         let publishes = self.record.assignment.template.ports.iter().any(|port| port.publish.is_some());
-        let runs = self.record.containers.iter().any(|c| matches!(c.stage, Stage::Running { .. }));
+        let runs = |stage| matches!(stage, Stage::Starting | Stage::Running { .. });
+        let runs = self.record.containers.iter().any(|container| runs(container.stage));
         if publishes && runs && self.address().is_some() { Leaving::Asked } else { Leaving::Out }
     }
 
