@@ -25,8 +25,8 @@ impl Replica {
         self.record.ready_since = None;
     }
 
-    /// Also one that is not ready now: the change that took it out may not be in force yet. But where nothing runs,
-    /// there is nothing to protect.
+    /// Also one that is not ready now: the change that took it out may not be in force yet. But where nothing runs, nor
+    /// is about to, there is nothing to protect.
     pub(super) fn must_leave(&self) -> Leaving {
         let publishes = self.record.assignment.template.ports.iter().any(|port| port.publish.is_some());
         let runs = |stage| matches!(stage, Stage::Starting | Stage::Running { .. });
