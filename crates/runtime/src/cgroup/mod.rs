@@ -83,7 +83,7 @@ impl Layout {
             make(&mount.join(parent))?;
         }
         if let Some(devices) = self.v1.get("devices") {
-            v1::write_devices(&make(&devices.join(parent).join(v1::STANDARD_DEVICES))?, &[])?;
+            v1::prepare_standard_devices(&make(&devices.join(parent).join(v1::STANDARD_DEVICES))?)?;
         }
         if let Some(unified) = &self.unified {
             v2::prepare(unified, parent, |controller| self.in_unified(controller))?;

@@ -1,5 +1,6 @@
 //! The files of v1 controllers.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -43,6 +44,17 @@ fn write_cpu(dir: &Path, limits: &Limits) -> io::Result<()> {
         write(dir, "cpu.cfs_quota_us", quota)?;
     }
     Ok(())
+}
+
+/// Sets the shared group up, once: containers of an earlier caller may be in it, and must not lose their devices even
+/// for a moment.
+pub(super) fn prepare_standard_devices(dir: &Path) -> io::Result<()> {
+    // A new group allows all, which reads `a *:* rwm`.
+    if fs::read_to_string(dir.join("devices.list"))?.starts_with('a') {
+        write_devices(dir, &[])
+    } else {
+        Ok(())
+    }
 }
 
 /// Denies everything, then allows the standard devices and `extra`.

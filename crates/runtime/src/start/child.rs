@@ -14,9 +14,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::thread::{Gid, Uid};
 
-use super::prepare::Prepared;
 use super::process::{self, Entry};
-use super::{Pipes, filesystems, masks, mounts, sync, userns};
+use super::{Pipes, filesystems, handout, masks, mounts, sync};
 use crate::cgroup::Groups;
 use crate::failure::{At, Failure, Step};
 use crate::launcher::Context;
@@ -30,9 +29,10 @@ pub(super) struct Given {
     /// `tasks` files of its v1 groups.
     pub(super) entrances: Vec<OwnedFd>,
     pub(super) pipes: Pipes,
-    /// Missing with a user namespace; then it comes through `sync` when the namespace is complete.
-    pub(super) prepared: Option<Prepared>,
 }
+
+/// Namespaces that the child makes itself. A network namespace takes long, and the parent has other things to do.
+pub(super) const MADE_INSIDE: u64 = LinuxNamespaceType::Network as u64;
 
 /// Becomes the application, or tells the parent why not and ends.
 pub(super) fn run(context: &Context, plan: &Plan, seccomp: &[u8], given: Given) -> ! {
@@ -45,16 +45,21 @@ pub(super) fn run(context: &Context, plan: &Plan, seccomp: &[u8], given: Given) 
 }
 
 fn set_up(context: &Context, plan: &Plan, seccomp: &[u8], given: Given) -> Result<Infallible, Failure> {
-    let Given { sync, groups, entrances, pipes, prepared } = given;
+    let Given { sync, groups, entrances, pipes } = given;
     // Nothing in the container may look into a process that still is the agent's image.
     sys::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::Namespaces, "dumpable")?;
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).at(Step::Namespaces, "parent death signal")?;
     rustix::process::setsid().at(Step::Namespaces, "session")?;
     rustix::process::umask(Mode::empty());
     enter_groups(plan, entrances)?;
-    let prepared = match prepared {
-        Some(prepared) => prepared,
-        None => userns::await_completion(plan, &sync)?,
+    let prepared = if plan.namespaces.makes(LinuxNamespaceType::User) {
+        // Only a complete user namespace can own what is made in it.
+        let prepared = handout::receive(plan, &sync)?;
+        unshare(plan.namespaces.new & MADE_INSIDE)?;
+        prepared
+    } else {
+        unshare(plan.namespaces.new & MADE_INSIDE)?;
+        handout::receive(plan, &sync)?
     };
     become_root()?;
 
@@ -90,9 +95,16 @@ fn enter_groups(plan: &Plan, entrances: Vec<OwnedFd>) -> Result<(), Failure> {
         File::from(tasks).write_all(b"0").at(Step::Cgroup, "enter a v1 group")?;
     }
     if plan.namespaces.new_cgroup {
-        // SAFETY: changes only this process's view of cgroups.
-        sys::check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }))
-            .at(Step::Namespaces, "cgroup")?;
+        unshare(LinuxNamespaceType::Cgroup as u64)?;
+    }
+    Ok(())
+}
+
+fn unshare(flags: u64) -> Result<(), Failure> {
+    if flags != 0 {
+        // SAFETY: changes only this process, which has a single thread.
+        sys::check(libc::c_long::from(unsafe { libc::unshare(flags as i32) }))
+            .at(Step::Namespaces, format_args!("unshare with flags {flags:#x}"))?;
     }
     Ok(())
 }

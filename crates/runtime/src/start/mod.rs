@@ -3,8 +3,9 @@
 //! The order, and where to read on:
 //!
 //! 1. run directory, log, cgroups (here)
-//! 2. `prepare.rs`: the root filesystem and host paths as mounts that are attached nowhere yet
-//! 3. clone3 into new namespaces; the child goes on in `child.rs`
+//! 2. clone3 into new namespaces; the child goes on in `child.rs`
+//! 3. `prepare.rs`, while the child is busy with its own: the root filesystem and host paths as mounts that are attached
+//!    nowhere yet, which `handout.rs` hands to the child
 //! 4. the state file, so that whatever happens from here on somebody can find and end the container
 //! 5. the child says that it is about to execute, then its channel closes: it runs (`sync.rs`)
 //! 6. the caller is told, and this process becomes the keeper (`handover.rs`)
@@ -13,6 +14,7 @@
 
 pub(crate) mod child;
 mod filesystems;
+mod handout;
 mod handover;
 mod masks;
 mod mounts;
@@ -20,7 +22,6 @@ mod prepare;
 pub(crate) mod process;
 mod rootfs;
 pub(crate) mod sync;
-mod userns;
 
 use std::fs;
 use std::io;
@@ -98,34 +99,23 @@ impl<'a> Start<'a> {
         let pipes = Pipes::new(plan)?;
         let (ours, theirs) = frame::packet_pair().at(Step::Namespaces, "socket pair")?;
 
-        let early = if plan.namespaces.makes(LinuxNamespaceType::User) {
-            None
-        } else {
-            Some(prepare::all(plan, None)?)
-        };
         let home = enter_joined(plan)?;
-        let cloned = sys::clone3(plan.namespaces.new, group.as_ref().map(AsFd::as_fd))
-            .at(Step::Namespaces, format_args!("clone with flags {:#x}", plan.namespaces.new))?;
+        let flags = plan.namespaces.new & !child::MADE_INSIDE;
+        let cloned = sys::clone3(flags, group.as_ref().map(AsFd::as_fd))
+            .at(Step::Namespaces, format_args!("clone with flags {flags:#x}"))?;
         let Some(cloned) = cloned else {
             drop(ours);
             let groups = self.groups.clone();
-            child::run(
-                self.context,
-                plan,
-                seccomp,
-                child::Given { sync: theirs, groups, entrances, pipes, prepared: early },
-            )
+            child::run(self.context, plan, seccomp, child::Given { sync: theirs, groups, entrances, pipes })
         };
         leave_joined(&home)?;
-        drop((theirs, early, entrances, group));
+        drop((theirs, entrances, group));
         let child = self.child.insert(cloned);
         let pid = child.pid.as_raw_nonzero().get();
+        handout::send(plan, pid, &ours)?;
         state.first = Some(ProcessId::of(pid).at(Step::Namespaces, "first process")?);
         state.write(&self.run_dir).at(Step::RunDirectory, self.run_dir.display())?;
         set_oom_score(self.context, plan, pid)?;
-        if plan.namespaces.makes(LinuxNamespaceType::User) {
-            userns::complete(plan, pid, &ours)?;
-        }
         sync::await_exec(&ours, &plan.process.argv[0])?;
         drop(ours);
 
@@ -185,7 +175,7 @@ impl Pipes {
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).at(Step::Log, "pipe");
         let pipes =
             Pipes { stdout: pipe()?, stderr: pipe()?, report: if plan.init { Some(pipe()?) } else { None } };
-        let (uid, gid) = userns::on_host(plan, plan.process.uid, plan.process.gid);
+        let (uid, gid) = handout::on_host(plan, plan.process.uid, plan.process.gid);
         for (read, write) in [&pipes.stdout, &pipes.stderr] {
             rustix::fs::fcntl_setfl(read, OFlags::NONBLOCK).at(Step::Log, "pipe")?;
             // The user may open /dev/stdout anew, which checks the owner of the pipe.

@@ -36,7 +36,7 @@ fn joins_network(plan: &Plan) -> bool {
 
 /// Makes them all. With `userns`, files of root in them show as the files of that namespace's root.
 pub(super) fn all(plan: &Plan, userns: Option<&OwnedFd>) -> Result<Prepared, Failure> {
-    let root = super::rootfs::mount(&plan.rootfs, userns, super::userns::on_host(plan, 0, 0))?;
+    let root = super::rootfs::mount(&plan.rootfs, userns, super::handout::on_host(plan, 0, 0))?;
     let mut mounts = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| comes_prepared(plan, mount)) {
         mounts.push(match &mount.kind {

@@ -1,4 +1,7 @@
-//! Completing a user namespace from outside: its id maps, and the mounts that its root may not make itself.
+//! What the child gets from outside after it was cloned: the id maps of its user namespace, and the mounts that it
+//! could not make itself.
+//!
+//! Made while the child is busy with its own namespaces, so that both processors of a small host have something to do.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,29 +26,38 @@ fn translate(ranges: &[IdRange], id: u32) -> u32 {
     ranges.iter().find(inside).map_or(NOBODY, |range| range.host + (id - range.container))
 }
 
-/// In the parent: writes the maps and hands over the mounts.
-pub(super) fn complete(plan: &Plan, pid: i32, channel: &OwnedFd) -> Result<(), Failure> {
+/// In the parent: completes the user namespace, if there is one, and hands the mounts over.
+pub(super) fn send(plan: &Plan, pid: i32, channel: &OwnedFd) -> Result<(), Failure> {
+    let userns = if plan.namespaces.uids.is_empty() { None } else { Some(complete_userns(plan, pid)?) };
+    let Prepared { root, mounts } = prepare::all(plan, userns.as_ref())?;
+    let fds: Vec<_> = [&root].into_iter().chain(&mounts).map(AsFd::as_fd).collect();
+    match frame::send(channel.as_fd(), b"m", &fds) {
+        // It has ended already, and has left its reason in the channel.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+        other => other.at(Step::Namespaces, "hand over mounts"),
+    }
+}
+
+fn complete_userns(plan: &Plan, pid: i32) -> Result<OwnedFd, Failure> {
     for (file, ranges) in [("uid_map", &plan.namespaces.uids), ("gid_map", &plan.namespaces.gids)] {
         let line = |range: &IdRange| format!("{} {} {}\n", range.container, range.host, range.size);
         let text: String = ranges.iter().map(line).collect();
         fs::write(format!("/proc/{pid}/{file}"), text).at(Step::Namespaces, file)?;
     }
-    let userns: OwnedFd = File::open(format!("/proc/{pid}/ns/user")).at(Step::Namespaces, "user")?.into();
-    let Prepared { root, mounts } = prepare::all(plan, Some(&userns))?;
-    let fds: Vec<_> = [&root].into_iter().chain(&mounts).map(AsFd::as_fd).collect();
-    frame::send(channel.as_fd(), b"u", &fds).at(Step::Namespaces, "hand over mounts")
+    Ok(File::open(format!("/proc/{pid}/ns/user")).at(Step::Namespaces, "user")?.into())
 }
 
-/// In the child: waits until it is root of its namespace and receives the mounts.
-pub(super) fn await_completion(plan: &Plan, channel: &OwnedFd) -> Result<Prepared, Failure> {
-    let (packet, fds) = frame::receive(channel.as_fd(), 16).at(Step::Namespaces, "user")?;
+/// In the child: waits for the mounts, which come when the user namespace is complete. When the parent
+/// had to give up it tells its caller itself, and kills us.
+pub(super) fn receive(plan: &Plan, channel: &OwnedFd) -> Result<Prepared, Failure> {
+    let (packet, fds) = frame::receive(channel.as_fd(), 16).at(Step::Namespaces, "setup channel")?;
     let wanted = 1 + plan.mounts.iter().filter(|mount| comes_prepared(plan, mount)).count();
     let mut fds = fds.into_iter();
     match fds.next() {
-        Some(root) if packet == b"u" && fds.len() + 1 == wanted => {
+        Some(root) if packet == b"m" && fds.len() + 1 == wanted => {
             Ok(Prepared { root, mounts: fds.collect() })
         }
-        _ => Err(Failure::new(Step::Namespaces, "user", "the launcher did not complete it")),
+        _ => Err(Failure::new(Step::Namespaces, "setup channel", "the mounts did not arrive")),
     }
 }
 
