@@ -1,11 +1,11 @@
-//! The containers of a replica that should run: which starts next, what an exit means, and what probes decide.
+//! The containers of a replica that should run: which starts next, and what an exit means.
 
-use model::{Exit, ExitCause, Health, Millis, Phase, ProbeAction, RestartWhen, Timestamp, probe::ProbePort};
+use model::{Exit, ExitCause, Health, Millis, Phase, RestartWhen, Timestamp};
 
 use super::{
-    Action, ProbeKind, ProbeTarget, Stage, StopSignal,
+    Action, ProbeKind, Stage, StopSignal,
     action::ContainerExit,
-    probes::{Prober, Verdict},
+    probes::Prober,
     replica::{Effects, Replica},
 };
 
@@ -141,115 +141,6 @@ impl Replica {
         }
     }
 
-    /// After the startup probe, if there is one.
-    fn begin_steady_probes(&mut self, index: usize, now: Timestamp) {
-        let health = &self.spec(index).health;
-        let readiness = health.readiness.as_ref().map(|_| Prober::eager(now));
-        let liveness = health.liveness.as_ref().map(|probe| Prober::steady(now + probe.interval));
-        self.live[index].readiness = readiness;
-        self.live[index].liveness = liveness;
-    }
-
-    /// Of a container that runs: the kill that is due, the probes that are due, the health that has lasted.
-    fn watch(&mut self, index: usize, now: Timestamp, out: &mut Effects) {
-        if self.live[index].ending.is_some() {
-            self.kill_if_due(index, now, out);
-            return;
-        }
-        for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
-            if self.prober(index, kind).is_some_and(|prober| prober.begin(now)) {
-                self.probe(index, kind, now, out);
-            }
-        }
-        if self.streak_ends_at(index).is_some_and(|at| at <= now) {
-            self.record.containers[index].streak = 0;
-        }
-    }
-
-    fn prober(&mut self, index: usize, kind: ProbeKind) -> Option<&mut Prober> {
-        let live = &mut self.live[index];
-        match kind {
-            ProbeKind::Startup => live.startup.as_mut(),
-            ProbeKind::Readiness => live.readiness.as_mut(),
-            ProbeKind::Liveness => live.liveness.as_mut(),
-        }
-    }
-
-    fn probe(&mut self, index: usize, kind: ProbeKind, now: Timestamp, out: &mut Effects) {
-        let Some(spec) = probe_spec(&self.spec(index).health, kind) else { return };
-        let timeout = spec.timeout;
-        match self.probe_target(&spec.action) {
-            Ok(target) => {
-                out.actions.push(Action::Probe { id: self.container_id(index), kind, target, timeout });
-            }
-            Err(reason) => self.probed(now, index, kind, Err(reason), out),
-        }
-    }
-
-    fn probe_target(&self, action: &ProbeAction) -> Result<ProbeTarget, String> {
-        let address = |port: &ProbePort| {
-            let ports = &self.record.assignment.template.ports;
-            let number = match port {
-                ProbePort::Number(number) => Some(*number),
-                ProbePort::Named(name) => ports.iter().find(|port| port.name == *name).map(|port| port.port),
-            };
-            let number = number.ok_or_else(|| format!("the replica has no port of the name in {port:?}"))?;
-            let host = self.address().ok_or("the replica has no address")?;
-            Ok::<_, String>(std::net::SocketAddrV4::new(host, number))
-        };
-        Ok(match action {
-            ProbeAction::Http { port, path } => {
-                ProbeTarget::Http { address: address(port)?, path: path.clone() }
-            }
-            ProbeAction::Tcp { port } => ProbeTarget::Tcp { address: address(port)? },
-            ProbeAction::Exec { command } => ProbeTarget::Exec { command: command.clone() },
-        })
-    }
-
-    pub(super) fn probed(
-        &mut self,
-        now: Timestamp,
-        index: usize,
-        kind: ProbeKind,
-        result: Result<(), String>,
-        out: &mut Effects,
-    ) {
-        let Some(spec) = probe_spec(&self.spec(index).health, kind).cloned() else { return };
-        let Some(prober) = self.prober(index, kind) else { return };
-        let verdict = prober.answer(now, &spec, result);
-        if self.live[index].ending.is_some() {
-            return;
-        }
-        match (kind, verdict) {
-            (_, Verdict::Undecided) | (ProbeKind::Liveness, Verdict::Succeeds) => {}
-            (ProbeKind::Startup, Verdict::Succeeds) => self.warmed_up(index, now),
-            (ProbeKind::Readiness, Verdict::Succeeds) => self.set_ready(index, true, now),
-            (ProbeKind::Readiness, Verdict::Fails(_)) => self.set_ready(index, false, now),
-            (ProbeKind::Startup | ProbeKind::Liveness, Verdict::Fails(detail)) => {
-                self.set_ready(index, false, now);
-                self.end(index, now, EndingReason::Probe { kind, detail }, out);
-            }
-        }
-    }
-
-    fn warmed_up(&mut self, index: usize, now: Timestamp) {
-        self.live[index].startup = None;
-        let has_readiness = self.spec(index).health.readiness.is_some();
-        if let Stage::Running { warm, .. } = &mut self.record.containers[index].stage {
-            *warm = true;
-        }
-        self.begin_steady_probes(index, now);
-        self.set_ready(index, !has_readiness, now);
-    }
-
-    fn set_ready(&mut self, index: usize, is: bool, now: Timestamp) {
-        if let Stage::Running { ready, .. } = &mut self.record.containers[index].stage {
-            *ready = is;
-        }
-        let healthy_since = &mut self.live[index].healthy_since;
-        *healthy_since = is.then(|| healthy_since.unwrap_or(now));
-    }
-
     /// Asks a running container to end; SIGKILL follows after the template's grace.
     pub(super) fn end(&mut self, index: usize, now: Timestamp, why: EndingReason, out: &mut Effects) {
         let spec = self.spec(index);
@@ -340,13 +231,6 @@ impl Replica {
         }
     }
 
-    /// When it will have run healthy for so long that its restarts are forgotten.
-    fn streak_ends_at(&self, index: usize) -> Option<Timestamp> {
-        let reset_after = self.record.assignment.template.restart.backoff.reset_after;
-        let healthy_since = self.live[index].healthy_since?;
-        (self.record.containers[index].streak > 0).then(|| healthy_since + reset_after)
-    }
-
     pub(super) fn container_wake(&self, index: usize) -> Option<Timestamp> {
         let live = &self.live[index];
         let runs = self.record.phase == Phase::Running;
@@ -362,13 +246,5 @@ impl Replica {
                 probes.chain(self.streak_ends_at(index)).min()
             }
         }
-    }
-}
-
-fn probe_spec(health: &Health, kind: ProbeKind) -> Option<&model::Probe> {
-    match kind {
-        ProbeKind::Startup => health.startup.as_ref(),
-        ProbeKind::Readiness => health.readiness.as_ref(),
-        ProbeKind::Liveness => health.liveness.as_ref(),
     }
 }

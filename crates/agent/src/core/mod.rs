@@ -11,13 +11,14 @@
 //! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.
 //! - The desired state of a replica only moves forward, whatever order messages come in.
 //!
-//! Start reading at [`replica`]: `next_step` is the table that everything hangs on. Then [`container`] (starts, exits,
-//! probes), [`stopping`], [`adoption`] (after a restart of the agent) and [`dispatch`] (what the control plane says).
+//! Start reading at [`replica`]: `next_step` is the table that everything hangs on. Then [`container`] (starts and exits),
+//! [`health`] (probes), [`stopping`], [`adoption`] (after a restart of the agent) and [`dispatch`] (what the control plane says).
 
 mod adoption;
 mod balance;
 mod container;
 mod dispatch;
+mod health;
 mod intruders;
 mod observe;
 mod probes;
