@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         a_killed_container_is_started_again(&stage);
         a_new_agent_adopts_what_runs(&stage);
         stopping_leaves_the_balancer_first(&stage);
+        sick_and_greedy_containers_are_explained(&stage);
         many_at_once(&stage);
         images_come_and_go(&stage);
         nothing_is_left_behind(&stage);
@@ -154,6 +155,33 @@ fn stopping_leaves_the_balancer_first(stage: &Stage) {
     assert_eq!(removed.containers[0].last_exit.as_ref().map(|exit| exit.cause.is_success()), Some(false));
     stage.server.dispatch_full(vec![]);
     stage.server.wait_for("the second is removed", second, |seen| seen.phase == Phase::Removed);
+}
+
+fn sick_and_greedy_containers_are_explained(stage: &Stage) {
+    let (sick, greedy) = (ReplicaId(10), ReplicaId(11));
+    stage.server.dispatch_full(vec![stage.may_fall_sick(sick), stage.greedy(greedy)]);
+    let failed = stage.server.wait_for("it fails", greedy, |seen| seen.phase == Phase::Failed);
+    let exit = failed.containers[0].last_exit.clone().map(|exit| exit.cause);
+    assert!(
+        matches!(exit, Some(model::ExitCause::OutOfMemory { limit, .. }) if limit.0 == 32 << 20),
+        "{exit:?}"
+    );
+
+    // Its startup and liveness probes run inside.
+    stage.server.wait_for("it is ready", sick, is_ready);
+    assert_eq!(
+        stage.server.exec(sick, "echo > /tmp/sick", b"").how,
+        Some(v1::exec_output::exited::How::Code(0))
+    );
+    let again = stage.server.wait_for("it was restarted", sick, |seen| seen.containers[0].restarts == 1);
+    let exit = again.containers[0].last_exit.clone().map(|exit| exit.cause);
+    let expected = model::ExitCause::ProbeFailed { probe: "liveness".into(), detail: "exit code 1".into() };
+    assert_eq!(exit, Some(expected));
+    // Each attempt has a root of its own: nothing of the sickness is left.
+    stage.server.wait_for("it is ready again", sick, is_ready);
+
+    let terminal = stage.server.exec_on_terminal(sick, "test -t 0 && test -t 1 && echo $TERM");
+    assert_eq!(terminal.stdout.trim(), "xterm");
 }
 
 fn many_at_once(stage: &Stage) {

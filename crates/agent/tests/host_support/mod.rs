@@ -151,6 +151,30 @@ impl Stage {
         self.assignment("sleeper", replica, desired, self.container(), vec![])
     }
 
+    /// Healthy until somebody makes a file in it.
+    pub(crate) fn may_fall_sick(&self, replica: ReplicaId) -> Assignment {
+        let mut container = self.container();
+        let probe = |script: &str| Probe {
+            action: ProbeAction::Exec { command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec() },
+            interval: Millis(100),
+            timeout: Millis(2_000),
+            successes: 1,
+            failures: 1,
+        };
+        let (startup, liveness) = (Some(probe("true")), Some(probe("test ! -e /tmp/sick")));
+        container.health = Health { startup, liveness, ..Health::default() };
+        self.assignment("moods", replica, Desired::Running, container, vec![])
+    }
+
+    /// Takes more memory than it may have, once.
+    pub(crate) fn greedy(&self, replica: ReplicaId) -> Assignment {
+        let mut container = self.container();
+        container.command = Some(["/bin/busybox", "tail", "/dev/zero"].map(str::to_owned).to_vec());
+        let mut assignment = self.assignment("greedy", replica, Desired::Running, container, vec![]);
+        Arc::make_mut(&mut assignment.template).restart.when = RestartWhen::Never;
+        assignment
+    }
+
     fn container(&self) -> ContainerSpec {
         ContainerSpec {
             name: name("main"),

@@ -131,8 +131,21 @@ impl Server {
             input(Input::Stdin(bytes::Bytes::from_static(stdin))),
             input(Input::StdinClosed(v1::exec_input::StdinClosed {})),
         ];
+        self.said(Request::Exec(self.exec_request(replica, script)), &says)
+    }
+
+    pub(crate) fn exec_on_terminal(&self, replica: ReplicaId, script: &str) -> Said {
+        let mut request = self.exec_request(replica, script);
+        if let Some(start) = &mut request.start {
+            start.tty = true;
+            start.size = Some(v1::TerminalSize { rows: 30, columns: 100 });
+        }
+        self.said(Request::Exec(request), &[])
+    }
+
+    fn said(&self, request: Request, says: &[Frame]) -> Said {
         let mut said = Said { stdout: String::new(), stderr: String::new(), how: None };
-        let frames = self.relay(Request::Exec(self.exec_request(replica, script)), &says);
+        let frames = self.relay(request, says);
         for frame in frames {
             let Frame::ExecOutput(v1::ExecOutput { output: Some(output) }) = frame else {
                 assert!(matches!(frame, Frame::Open(_) | Frame::End(_)), "{frame:?}");
