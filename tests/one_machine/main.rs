@@ -5,6 +5,7 @@ mod errors;
 mod examples;
 mod images;
 mod isolation;
+mod readme;
 mod restarts;
 mod rollouts;
 mod settings;

@@ -36,11 +36,12 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// The program under test: `WHARF_BIN`, as `tests/run` sets it, else that of the last debug build.
+/// The program under test: `WHARF_BIN`, as `tests/run` sets it, else that of the last build with this one's profile.
 pub fn program() -> PathBuf {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     match std::env::var_os("WHARF_BIN") {
         Some(path) => path.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/wharf"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(profile).join("wharf"),
     }
 }
 
@@ -65,7 +66,7 @@ impl Cluster {
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
-            .expect("WHARF_BIN, or target/debug/wharf, can be started");
+            .expect("WHARF_BIN, or the wharf in target, can be started");
         self.dev = Some(child);
         wait_for("the cluster to come up", UP, || match self.nodes_ready() {
             true => Ok(()),
