@@ -238,7 +238,7 @@ impl Agent {
     }
 
     fn tell(&mut self, event: Event) {
-        tracing::debug!(?event, "happened");
+        tracing::debug!(event = event.name(), "happened");
         let actions = self.core.handle(self.clock.now(), event);
         for action in &actions {
             tracing::debug!(%action, "ordered");

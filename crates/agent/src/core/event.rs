@@ -32,6 +32,25 @@ pub enum Event {
     Shutdown,
 }
 
+impl Event {
+    /// For logs, which must not hold what is in an assignment: environments have secrets.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Restored(_) => "restored",
+            Event::Adopted(_) => "adopted",
+            Event::Assigned(_) => "assigned",
+            Event::Prepared { .. } => "prepared",
+            Event::Started { .. } => "started",
+            Event::Exited { .. } => "exited",
+            Event::Probed { .. } => "probed",
+            Event::Balanced { .. } => "balanced",
+            Event::Cleaned { .. } => "cleaned",
+            Event::Wake => "wake",
+            Event::Shutdown => "shutdown",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct PrepareError {
