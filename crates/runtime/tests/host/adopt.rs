@@ -111,7 +111,7 @@ fn the_owner_is_killed(host: &Host) {
     assert!(matches!(&found[0].status, Status::Exited(record) if record.ending == Ending::Code(5)));
     assert!(matches!(found[1].status, Status::Running { pid } if pid > 0));
     assert_eq!(found[1].log, host.dir.path().join("logs/stays"));
-    assert!(host.runtime.watch(&ends).unwrap().wait(0).unwrap(), "one that has ended is readable at once");
+    assert!(host.runtime.watch(&ends).unwrap().wait(5000).unwrap(), "one that has ended is readable");
 
     let stays = "stays".parse().unwrap();
     let watch = host.runtime.watch(&stays).unwrap();

@@ -158,8 +158,13 @@ pub(crate) fn make_rootfs(path: &Path) {
     }
 }
 
-/// A spec as an agent would make it: all namespaces, default mounts, masks, limits and filter.
+/// A spec as an agent would make it: all namespaces, default mounts, masks, limits and filter. A shell script gets one
+/// stream for all its output: between two, the order is not kept.
 pub(crate) fn spec(args: &[&str]) -> Value {
+    let args: Vec<String> = match args {
+        [shell, "-c", script] => vec![(*shell).into(), "-c".into(), format!("exec 2>&1; {script}")],
+        _ => args.iter().map(|arg| (*arg).into()).collect(),
+    };
     let names: Vec<&str> = CAPABILITIES.iter().map(|name| name.trim_start_matches("CAP_")).collect();
     let (nosuid, shm) =
         (["nosuid", "noexec", "nodev"], ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]);

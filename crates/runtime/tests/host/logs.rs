@@ -7,8 +7,10 @@ use std::time::Instant;
 use runtime::logs::{self, From, LogFollower, Stream};
 use runtime::{Ending, LogTarget};
 
+use serde_json::json;
+
 use crate::Test;
-use crate::fixture::{DEADLINE, Host, await_some};
+use crate::fixture::{DEADLINE, Host, await_some, spec};
 
 pub(crate) const TESTS: &[Test] = &[
     ("logs::a_hundred_thousand_lines", a_hundred_thousand_lines),
@@ -36,7 +38,9 @@ fn a_hundred_thousand_lines(host: &Host) {
 fn streams_and_long_lines(host: &Host) {
     let script =
         "echo out; echo err >&2; head -c 40000 /dev/zero | tr '\\0' a; echo; echo; printf 'no newline'";
-    let request = host.request(script);
+    let mut both = spec(&["/bin/sh"]);
+    both["process"]["args"] = json!(["/bin/sh", "-c", script]);
+    let request = host.request_for(both);
     host.start(&request);
     host.finish(&request);
     let lines = logs::read(&request.log.path, None, None).unwrap();
