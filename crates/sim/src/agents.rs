@@ -1,7 +1,8 @@
 //! An agent's shell: the real core, the ledger that its actions wait for, and the orders it carries out on its host.
 //!
-//! Lists of actions are worked off in their order, each after its save. Orders for one replica are carried out one after
-//! the other, those of different replicas beside each other; a probe holds nobody up.
+//! Lists of actions are worked off in their order, each after its save; a list of which nothing waits for its save goes
+//! ahead, and what it saves goes along with a later save, as the real shell does it. Orders for one replica are carried
+//! out one after the other, those of different replicas beside each other; a probe holds nobody up.
 
 mod orders;
 
@@ -41,8 +42,10 @@ pub(crate) struct Agent {
     wakes_at: Option<Timestamp>,
     /// What the core returned and is not carried out yet, oldest first.
     lists: VecDeque<VecDeque<Action>>,
-    /// How many of the lists wait for the save that is under way.
-    saving: usize,
+    /// How many of the lists wait for the save that is under way, if one is.
+    saving: Option<usize>,
+    /// Saves that nothing waits for, older than all those in the lists.
+    lazy: Vec<Change>,
     lanes: BTreeMap<ReplicaId, Lane>,
     balancing: Option<(u64, Vec<Published>)>,
     balances_next: Option<(u64, Vec<Published>)>,
@@ -52,6 +55,23 @@ pub(crate) struct Agent {
 struct Lane {
     orders: VecDeque<Action>,
     is_busy: bool,
+}
+
+impl Agent {
+    /// The actions without their save, where none of them waits for it and nothing before them is still to be saved.
+    fn put_off(&mut self, mut actions: VecDeque<Action>) -> VecDeque<Action> {
+        let saves = |list: &VecDeque<Action>| matches!(list.front(), Some(Action::Save(_)));
+        let holds_up = self.saving.is_some() || self.lists.iter().any(saves);
+        let waits = actions.iter().skip(1).any(Action::waits_for_save);
+        if saves(&actions)
+            && !holds_up
+            && !waits
+            && let Some(Action::Save(changes)) = actions.pop_front()
+        {
+            self.lazy.extend(changes);
+        }
+        actions
+    }
 }
 
 impl Node {
@@ -107,7 +127,8 @@ impl World {
             has_adopted: false,
             wakes_at: None,
             lists: VecDeque::new(),
-            saving: 0,
+            saving: None,
+            lazy: Vec::new(),
             lanes: BTreeMap::new(),
             balancing: None,
             balances_next: None,
@@ -147,10 +168,22 @@ impl World {
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
         let actions = agent.core.handle(now, event);
         if !actions.is_empty() {
-            agent.lists.push_back(actions.into());
+            let actions = agent.put_off(actions.into());
+            agent.lists.push_back(actions);
+            if !agent.lazy.is_empty() {
+                self.cx.soon(20, 500, Happening::LedgerIsDue { node, life });
+            }
             self.work_off(node);
         }
         self.plan_wake(node, life);
+    }
+
+    /// What was put off is saved a moment later at the latest.
+    pub(crate) fn ledger_is_due(&mut self, node: usize, life: u32) {
+        let is_due = |agent: &mut Agent| agent.saving.is_none() && !agent.lazy.is_empty();
+        if self.nodes[node].agent_of(life).is_some_and(is_due) {
+            self.save(node);
+        }
     }
 
     fn plan_wake(&mut self, node: usize, life: u32) {
@@ -169,7 +202,7 @@ impl World {
         loop {
             let Some(agent) = self.nodes[node].agent.as_mut() else { return };
             let is_save = match agent.lists.front().map(VecDeque::front) {
-                _ if agent.saving > 0 => return,
+                _ if agent.saving.is_some() => return,
                 None => return,
                 Some(None) => {
                     agent.lists.pop_front();
@@ -195,19 +228,22 @@ impl World {
     /// Saves of all waiting lists go together: each is the newest word on its replicas.
     fn save(&mut self, node: usize) {
         let Some(agent) = self.nodes[node].agent.as_mut() else { return };
-        agent.saving = agent.lists.len();
+        agent.saving = Some(agent.lists.len());
         let saves = agent.lists.iter().filter_map(|list| match list.front() {
             Some(Action::Save(changes)) => Some(changes.clone()),
             Some(_) | None => None,
         });
-        let changes: Vec<Change> = saves.flatten().collect();
+        let mut changes = std::mem::take(&mut agent.lazy);
+        changes.extend(saves.flatten());
         self.begin_save(node, changes);
     }
 
     fn begin_save(&mut self, node: usize, changes: Vec<Change>) {
         let life = self.nodes[node].life;
+        let slow = self.server.slow_until > self.cx.now || self.cx.has(Bug::ActBeforeSave);
         self.nodes[node].ledger.begin(changes);
-        self.cx.soon(1, 20, Happening::LedgerSaved { node, life });
+        let (low, high) = if slow { (50, 600) } else { (1, 20) };
+        self.cx.soon(low, high, Happening::LedgerSaved { node, life });
     }
 
     pub(crate) fn ledger_saved(&mut self, node: usize, life: u32) {
@@ -216,7 +252,7 @@ impl World {
         }
         self.nodes[node].ledger.commit();
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
-        let saved = std::mem::take(&mut agent.saving);
+        let saved = agent.saving.take().unwrap_or_default();
         for list in agent.lists.iter_mut().take(saved) {
             if matches!(list.front(), Some(Action::Save(_))) {
                 list.pop_front();

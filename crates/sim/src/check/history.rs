@@ -52,7 +52,7 @@ impl History {
         Version(self.acknowledged_index)
     }
 
-    /// The command in it, if there is one, and the state before it.
+    /// The command in it that is not rejected, if there is one, and the state before it.
     pub(crate) fn append(&mut self, entry: &Entry) -> (Option<Command>, State) {
         self.states.split_off(&entry.index);
         self.entries.split_off(&entry.index);
@@ -62,10 +62,8 @@ impl History {
             Payload::Empty | Payload::Membership(_) => None,
         };
         let mut state = before.clone();
-        if let Some(command) = &command {
-            // What is rejected changes nothing but the version, and that too must be the same.
-            let _ = state.apply(Version(entry.index), command.clone());
-        }
+        // What is rejected changes nothing but the version, and that too must be the same.
+        let command = command.filter(|command| state.apply(Version(entry.index), command.clone()).is_ok());
         self.states.insert(entry.index, state);
         self.entries.insert(entry.index, entry.clone());
         (command, before)

@@ -22,9 +22,11 @@ pub(crate) struct Rest {
 impl World {
     pub(crate) fn check_rest(&mut self) {
         let now = self.cx.now;
-        if let Some(view) = &self.server.published {
+        // A server that has just started shows what it has applied so far; that is no answer to anyone yet.
+        let newest = self.history.latest().version();
+        let published = self.server.published.as_ref().map(|view| view.state.clone());
+        if let Some(state) = published.filter(|state| state.version() == newest) {
             let asked = &self.users.asked_to_delete;
-            let state = view.state.clone();
             self.history.check_acknowledged(&mut self.cx, &state, |key| asked.contains(key));
         }
         if !self.cx.calm {
@@ -100,8 +102,7 @@ impl World {
             return Some(format!("{name}: strange sandbox {stranger:?}, strange process {orphan:?}"));
         }
         let observed = agent.core.observed();
-        let restless = |replica: &&Replica| self.comes_to_rest(view, replica);
-        for replica in assigned.values().copied().filter(|replica| restless(&replica)) {
+        for replica in assigned.values().copied().filter(|replica| self.comes_to_rest(view, replica)) {
             let said = view.observed.replica(replica.id).map(|seen| &**seen);
             let seen = observed.iter().find(|seen| seen.replica == replica.id);
             if said != seen {
