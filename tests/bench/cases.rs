@@ -11,6 +11,8 @@ use crate::{
 
 /// Between measurements, so that none pays for what the one before left to be cleaned up.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Daemons that have just started, or just started fifty containers, still have things to do.
+const REST: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(120);
 
 const UP: [u32; 3] = [1, 10, 50];
@@ -23,7 +25,7 @@ const KILLS_BY_DEFAULT: usize = 3;
 
 /// The lines of the table, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Case {
+pub(crate) enum Case {
     Up { replicas: u32, until: Up },
     Restart(Policy),
     Update { policy: Policy, until: Up },
@@ -31,7 +33,7 @@ pub enum Case {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Up {
+pub(crate) enum Up {
     /// The last process was executed.
     Executed,
     /// The control plane says that it is done.
@@ -39,7 +41,7 @@ pub enum Up {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Updates: one after the other, the new one before the old one stops, no pauses. Restarts: no pause.
     Quick,
     /// What one gets without saying anything.
@@ -47,22 +49,22 @@ pub enum Policy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Amount {
+pub(crate) enum Amount {
     Time(Duration),
     Bytes(u64),
 }
 
 /// A service of `sleep`s.
 #[derive(Clone, Copy, Debug)]
-pub struct Service {
-    pub replicas: u32,
+pub(crate) struct Service {
+    pub(crate) replicas: u32,
     /// How long each sleeps, in seconds: by this its processes are told from all others.
-    pub sleep: u32,
-    pub policy: Policy,
+    pub(crate) sleep: u32,
+    pub(crate) policy: Policy,
 }
 
 /// What can run a service. Everything panics when it does not work.
-pub trait Orchestrator {
+pub(crate) trait Orchestrator {
     fn name(&self) -> String;
     /// Creates the service or updates it; returns when the control plane says that this is done.
     fn apply(&mut self, service: &Service);
@@ -73,18 +75,17 @@ pub trait Orchestrator {
 }
 
 #[derive(Debug)]
-pub struct Measured {
-    pub name: String,
-    pub amounts: BTreeMap<Case, Amount>,
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) amounts: BTreeMap<Case, Amount>,
     /// What the sums of memory are made of.
-    pub parts: BTreeMap<u32, BTreeMap<&'static str, Usage>>,
+    pub(crate) parts: BTreeMap<u32, BTreeMap<&'static str, Usage>>,
 }
 
-pub fn measure(system: &mut impl Orchestrator, execs: &Execs, rounds: usize) -> Measured {
+pub(crate) fn measure(system: &mut impl Orchestrator, execs: &Execs, rounds: usize) -> Measured {
     let measured = Measured { name: system.name(), amounts: BTreeMap::new(), parts: BTreeMap::new() };
     let mut bench = Bench { system, execs, measured, sleep: 1_000_000 };
     eprintln!("measuring {}", bench.measured.name);
-    bench.settle();
     bench.memory(0);
     for replicas in UP {
         bench.up(replicas, rounds);
@@ -111,7 +112,6 @@ impl<S: Orchestrator> Bench<'_, S> {
             executed.push(up.executed);
             told.push(up.told);
             if round == rounds && Some(&replicas) == UP.last() {
-                self.settle();
                 self.memory(replicas);
             }
             self.remove();
@@ -147,6 +147,7 @@ impl<S: Orchestrator> Bench<'_, S> {
     }
 
     fn memory(&mut self, replicas: u32) {
+        std::thread::sleep(REST);
         let of_part = |pids: Vec<i32>| pids.into_iter().map(memory::of).sum::<Usage>();
         let parts: BTreeMap<_, _> =
             self.system.parts().into_iter().map(|(part, pids)| (part, of_part(pids))).collect();

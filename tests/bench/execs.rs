@@ -29,30 +29,30 @@ const NLMSG_DONE: u16 = 3;
 
 /// Of the monotonic clock, which the kernel stamps its events with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(Duration);
+pub(crate) struct Moment(Duration);
 
 impl Moment {
-    pub fn now() -> Moment {
+    pub(crate) fn now() -> Moment {
         let now = clock_gettime(ClockId::Monotonic);
         Moment(Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
     }
 
-    pub fn since(self, earlier: Moment) -> Duration {
+    pub(crate) fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
 /// A process of the service began.
 #[derive(Clone, Copy, Debug)]
-pub struct Exec {
-    pub pid: i32,
-    pub at: Moment,
+pub(crate) struct Exec {
+    pub(crate) pid: i32,
+    pub(crate) at: Moment,
     sleep: u32,
 }
 
 /// Hears of every exec on this host, and keeps those of `/bin/sleep NUMBER`.
 #[derive(Debug)]
-pub struct Execs {
+pub(crate) struct Execs {
     heard: Arc<Heard>,
 }
 
@@ -63,7 +63,7 @@ struct Heard {
 }
 
 impl Execs {
-    pub fn listen() -> Execs {
+    pub(crate) fn listen() -> Execs {
         let socket =
             subscribe().expect("a kernel with CONFIG_PROC_EVENTS, and root in the host's namespaces");
         let heard = Arc::new(Heard::default());
@@ -74,7 +74,7 @@ impl Execs {
     }
 
     /// The first `count` processes that were executed after `since` to sleep so long.
-    pub fn wait(&self, sleep: u32, since: Moment, count: usize, deadline: Duration) -> Vec<Exec> {
+    pub(crate) fn wait(&self, sleep: u32, since: Moment, count: usize, deadline: Duration) -> Vec<Exec> {
         let until = Instant::now() + deadline;
         let mut execs = self.heard.execs.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -151,6 +151,6 @@ fn sleeping(pid: i32) -> Option<u32> {
     std::str::from_utf8(seconds).ok()?.parse().ok()
 }
 
-pub fn is_running(exec: &Exec, sleep: u32) -> bool {
+pub(crate) fn is_running(exec: &Exec, sleep: u32) -> bool {
     sleeping(exec.pid) == Some(sleep)
 }

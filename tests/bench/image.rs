@@ -9,16 +9,16 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-pub const BUSYBOX: &str = "/bin/busybox";
-pub const NAME: &str = "bench/busybox:1";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const NAME: &str = "bench/busybox:1";
 
 #[derive(Debug)]
-pub struct Image {
+pub(crate) struct Image {
     folder: TempDir,
 }
 
 impl Image {
-    pub fn make() -> Image {
+    pub(crate) fn make() -> Image {
         let folder = tempfile::Builder::new().prefix("wharf-bench-").tempdir().expect("a temporary folder");
         let image = Image { folder };
         let layer = layer().expect("busybox can be read");
@@ -29,12 +29,12 @@ impl Image {
     }
 
     /// For `docker import`.
-    pub fn root_filesystem(&self) -> PathBuf {
+    pub(crate) fn root_filesystem(&self) -> PathBuf {
         self.folder.path().join("rootfs.tar")
     }
 
     /// For `wharf image load`.
-    pub fn archive(&self) -> PathBuf {
+    pub(crate) fn archive(&self) -> PathBuf {
         self.folder.path().join("image.tar")
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, iter::Sum};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Measure {
+pub(crate) enum Measure {
     /// Of a page that several processes share, each has its share: what ending them all would give back.
     Proportional,
     /// Pages in memory, each counted as often as it is mapped: what `ps` and `top` show.
@@ -11,14 +11,14 @@ pub enum Measure {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    pub processes: usize,
+pub(crate) struct Usage {
+    pub(crate) processes: usize,
     proportional: u64,
     resident: u64,
 }
 
 impl Usage {
-    pub fn bytes(&self, measure: Measure) -> u64 {
+    pub(crate) fn bytes(&self, measure: Measure) -> u64 {
         match measure {
             Measure::Proportional => self.proportional,
             Measure::Resident => self.resident,
@@ -36,7 +36,7 @@ impl Sum for Usage {
     }
 }
 
-pub fn of(pid: i32) -> Usage {
+pub(crate) fn of(pid: i32) -> Usage {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let field = |name: &str| -> u64 {

@@ -7,7 +7,10 @@ mod daemon;
 use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
-use tests::{leftovers::processes, wait_for};
+use tests::{
+    leftovers::{Process, processes},
+    wait_for,
+};
 
 use self::daemon::Daemon;
 use crate::{
@@ -17,18 +20,18 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     Path::new(daemon::DOCKERD).exists()
 }
 
 #[derive(Debug)]
-pub struct Swarm {
+pub(crate) struct Swarm {
     daemon: Daemon,
     exists: bool,
 }
 
 impl Swarm {
-    pub fn start(image: &Image) -> Swarm {
+    pub(crate) fn start(image: &Image) -> Swarm {
         let swarm = Swarm { daemon: Daemon::start(), exists: false };
         let root_filesystem = image.root_filesystem();
         swarm.docker(&["import", root_filesystem.to_str().expect("UTF-8"), image::NAME]);
@@ -37,7 +40,7 @@ impl Swarm {
         swarm
     }
 
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.daemon.end();
     }
 
@@ -123,7 +126,9 @@ impl Orchestrator for Swarm {
         ];
         let mut parts: BTreeMap<&'static str, Vec<i32>> = known.map(|(part, _)| (part, Vec::new())).into();
         let mine = self.daemon.descendants();
-        for process in processes().into_iter().filter(|process| mine.contains(&process.pid)) {
+        let is_service = |process: &Process| process.command.starts_with("/bin/sleep ");
+        let counts = |process: &Process| mine.contains(&process.pid) && !is_service(process);
+        for process in processes().into_iter().filter(counts) {
             let part = known.iter().find(|(_, command)| process.command.starts_with(command));
             parts.entry(part.map_or("others", |(part, _)| part)).or_default().push(process.pid);
         }

@@ -11,10 +11,10 @@ use crate::{
 const TIME_AIM: f64 = 20.0;
 const MEMORY_AIM: f64 = 5.0;
 
-const LABEL: usize = 58;
-const COLUMN: usize = 16;
+const LABEL: usize = 62;
+const COLUMN: usize = 22;
 
-pub fn render(columns: &[Measured]) -> String {
+pub(crate) fn render(columns: &[Measured]) -> String {
     let mut text = format!("{:LABEL$}", "");
     for column in columns {
         let _ = write!(text, "{:>COLUMN$}", column.name);

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tests::{Cluster, leftovers::processes, wait_for};
+use tests::{
+    Cluster,
+    leftovers::{Process, processes},
+    wait_for,
+};
 
 use crate::{
     cases::{Orchestrator, Policy, Service},
@@ -10,48 +14,41 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub struct Wharf {
+pub(crate) struct Wharf {
     cluster: Cluster,
 }
 
 impl Wharf {
-    pub fn start(image: &Image) -> Wharf {
+    pub(crate) fn start(image: &Image) -> Wharf {
         let cluster = Cluster::start();
         let archive = image.archive();
         cluster.ok(&["image", "load", archive.to_str().expect("UTF-8"), "--name", image::NAME]);
         Wharf { cluster }
     }
 
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.cluster.end();
     }
 
-    /// The launcher is the agent's child and has its command line; keepers are the launcher's forks, or nobody's.
+    /// The agent's child is the launcher, whose children are the keepers, whose children are the inits.
     fn of_agent(&self) -> BTreeMap<&'static str, Vec<i32>> {
-        let agents = self.cluster.daemons("agent");
-        let mut parts: BTreeMap<&'static str, Vec<i32>> = BTreeMap::new();
-        let (mut keepers, all) = (Vec::new(), processes());
-        for process in &all {
-            if agents.contains(&process.parent) {
-                parts.entry("launcher").or_default().push(process.pid);
-            } else if process.command.starts_with("wharf-keeper ") {
-                keepers.push(process.pid);
-            }
-        }
-        let is_init =
-            |parent: i32, command: &str| keepers.contains(&parent) && command.starts_with("wharf-init ");
-        let inits = all.iter().filter(|process| is_init(process.parent, &process.command));
-        let inits: Vec<i32> = inits.map(|process| process.pid).collect();
-        parts.insert("agent", agents);
-        parts.insert("keepers", keepers);
-        parts.insert("inits", inits);
-        parts
+        let all = processes();
+        let children = |of: &[i32], command: &str| -> Vec<i32> {
+            let is_one =
+                |process: &&Process| of.contains(&process.parent) && process.command.starts_with(command);
+            all.iter().filter(is_one).map(|process| process.pid).collect()
+        };
+        let agent = self.cluster.daemons("agent");
+        let launcher = children(&agent, "");
+        let keepers = children(&launcher, "wharf-keeper ");
+        let inits = children(&keepers, "wharf-init ");
+        [("agent", agent), ("launcher", launcher), ("keepers", keepers), ("inits", inits)].into()
     }
 }
 
 impl Orchestrator for Wharf {
     fn name(&self) -> String {
-        self.cluster.ok(&["version"]).lines().next().unwrap_or("wharf").to_owned()
+        self.cluster.ok(&["version"]).lines().next().unwrap_or_default().replace("client", "wharf")
     }
 
     fn apply(&mut self, service: &Service) {

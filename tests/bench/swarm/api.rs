@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-pub fn get(socket: &Path, path: &str) -> io::Result<Value> {
+pub(crate) fn get(socket: &Path, path: &str) -> io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     // In version 1.0 the body ends with the connection, whatever its length.

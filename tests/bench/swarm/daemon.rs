@@ -17,7 +17,7 @@ use tests::{leftovers::processes, wait_for};
 
 use super::api;
 
-pub const DOCKERD: &str = "/usr/sbin/dockerd";
+pub(crate) const DOCKERD: &str = "/usr/sbin/dockerd";
 
 /// What Docker makes its control groups under.
 const CGROUP: &str = "wharf-bench-swarm";
@@ -28,14 +28,14 @@ ip link set lo up && mount -t tmpfs tmpfs /run && exec dockerd --host \"$0\" --d
 --exec-root \"$1/exec\" --pidfile \"$1/pid\" --cgroup-parent \"/$2\"";
 
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// `unshare`, which waits for the namespaces' first process.
     outside: Child,
     folder: TempDir,
 }
 
 impl Daemon {
-    pub fn start() -> Daemon {
+    pub(crate) fn start() -> Daemon {
         let folder =
             tempfile::Builder::new().prefix("wharf-bench-swarm-").tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("log")).expect("a log file");
@@ -63,23 +63,23 @@ impl Daemon {
         daemon
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("docker.sock")
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
     /// The last lines of what it wrote.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// Everything in its namespaces except their first process, which is only there for the benchmark.
-    pub fn descendants(&self) -> BTreeSet<i32> {
+    pub(crate) fn descendants(&self) -> BTreeSet<i32> {
         let all = processes();
         let children = |of: &BTreeSet<i32>| -> BTreeSet<i32> {
             all.iter().filter(|process| of.contains(&process.parent)).map(|process| process.pid).collect()
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// Ends it in order; what goes wrong with that is a panic.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         let ended = wait_for("dockerd to end", Duration::from_secs(60), || match self.outside.try_wait() {
             Ok(Some(status)) => Ok(status),
