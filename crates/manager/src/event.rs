@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use consensus::{PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Name, NodeInfo, Observed, RevisionNumber, Service, ServiceKey, ServiceSpec,
-    Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Name, NodeId, NodeInfo, Observed, RevisionNumber, Service, ServiceKey,
+    ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
 
@@ -28,7 +28,8 @@ pub enum Event {
         id: RequestId,
         request: Request,
     },
-    /// Somebody wants to read what was written before now.
+    /// Somebody wants to read what was written before now. Answered once a leader confirms how far that is; without
+    /// one, when there is one again.
     Read {
         id: ReadId,
     },
@@ -80,9 +81,10 @@ pub enum Effect {
         meta: SnapshotMeta,
         state: State,
     },
-    /// What readers and watchers see from now on.
+    /// What readers and watchers see from now on. The first effect of its step, so that whoever is answered finds what
+    /// was answered.
     Publish(View),
-    /// This server cannot go on: its disk says what it cannot read.
+    /// This server cannot go on: its disk says what it cannot read. The only effect of its step, and of every later one.
     Fatal {
         reason: String,
     },
@@ -103,12 +105,12 @@ pub enum Request {
         service: ServiceKey,
         replicas: u32,
     },
-    /// Back to a kept revision; without a number to the newest stable one that is not running.
+    /// Back to a kept revision; without a number to the newest stable one that is not wanted now.
     Undo {
         service: ServiceKey,
         to: Option<RevisionNumber>,
     },
-    /// The same spec as a new revision.
+    /// What runs, as a new revision. After a rollback that is not the template that failed.
     Restart {
         service: ServiceKey,
     },
@@ -147,11 +149,8 @@ pub enum RequestError {
     NotLeader { leader: Option<u64> },
     #[error("{}", list(.0))]
     Rejected(Vec<Rejected>),
-    #[error(
-        "image {reference:?} of service {service}, container {container}, is on no node; \
-         load it with `wharf image load`, or name one that `wharf image ls` shows"
-    )]
-    UnknownImage { service: ServiceKey, container: Name, reference: String },
+    #[error("{}", list(.0))]
+    Images(Vec<ImageError>),
     #[error("no node is ready yet, so image {reference:?} cannot be looked up; try again shortly")]
     NoNodes { reference: String },
     #[error("service {service} has no stable revision to go back to")]
@@ -161,6 +160,10 @@ pub enum RequestError {
     )]
     LeadershipLost,
     #[error(
+        "service {service} takes {bytes} bytes to write, and at most {max} are possible; declare less in it"
+    )]
+    ServiceTooLarge { service: ServiceKey, bytes: u64, max: u64 },
+    #[error(
         "this is {bytes} bytes, and at most {max} can be written at once; apply fewer services at a time"
     )]
     TooLarge { bytes: u64, max: u64 },
@@ -168,12 +171,41 @@ pub enum RequestError {
         "the server cannot write now: {reason}; running services are not affected, and reads are answered"
     )]
     CannotWrite { reason: String },
+    #[error(
+        "the server cannot write now: {reason}; this was taken before that was known, and is written as soon as \
+         it can be: look before you try again"
+    )]
+    WritesLater { reason: String },
     #[error("too much is being written; try again shortly")]
     Overloaded,
 }
 
-fn list(rejected: &[Rejected]) -> String {
-    rejected.iter().map(Rejected::to_string).collect::<Vec<_>>().join("\n")
+/// Why an image's name could not be made a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    #[error(
+        "image {reference:?} of service {service}, container {container}, is on no node that is ready; \
+         load it with `wharf image load`, or name one that `wharf image ls` shows"
+    )]
+    Unknown { service: ServiceKey, container: Name, reference: String },
+    #[error(
+        "image {reference:?} of service {service}, container {container}, is not the same everywhere: {}; \
+         load one of them on all nodes with `wharf image load`, or name its digest",
+        different(.found)
+    )]
+    Ambiguous { service: ServiceKey, container: Name, reference: String, found: Vec<(Digest, Vec<NodeId>)> },
+}
+
+fn list(errors: &[impl ToString]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn different(found: &[(Digest, Vec<NodeId>)]) -> String {
+    let one = |(digest, nodes): &(Digest, Vec<NodeId>)| {
+        let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+        format!("{digest} on {}", nodes.join(", "))
+    };
+    found.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
 /// The first thing an agent says in a session: its host, and everything it observes.
@@ -185,7 +217,7 @@ pub struct Hello {
     pub images: Vec<(String, Digest)>,
 }
 
-/// What changed on a node since it last said so.
+/// What changed on a node since it last said so. Of replicas that are not the node's, nothing is believed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub observed: Vec<Observed>,
@@ -222,7 +254,7 @@ impl View {
     }
 
     /// When the view's leader was told of a node's silence, if it is silent.
-    pub fn silent_since(&self, node: model::NodeId) -> Option<Timestamp> {
+    pub fn silent_since(&self, node: NodeId) -> Option<Timestamp> {
         let report = self.observed.node(node)?;
         (report.status == store::NodeStatus::Unknown).then_some(report.since)
     }

@@ -1,119 +1,154 @@
 //! The reconcile loop: only the leader runs it. What changed is marked dirty; this looks at it again, proposes the
 //! next steps, and waits for them to be applied before it looks at the same service again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use model::{Desired, ServiceKey, Timestamp, WaitingOn};
+use imbl::OrdMap;
+use model::{Desired, Millis, ReplicaId, ServiceKey, Timestamp, WaitingOn};
 use scheduler::Decision;
-use store::{Changes, Command, Placement};
+use store::{Changes, Command, Observations, Placement};
 
-use crate::{Alarms, Codec, Manager, RequestError, RequestId, log::Origin, requests::Batch};
+use crate::{Codec, Manager, Request, RequestError, RequestId, alarms::Alarms, proposals::Origin};
 
+/// How long a plan waits that could not be proposed: too much is in the log, or leadership is on its way to another.
+const TRY_AGAIN: Millis = Millis(100);
+
+/// What a leader knows beyond the state. A server that does not lead has none of it.
 #[derive(Debug, Default)]
 pub(crate) struct Leader {
-    /// Whether this server leads and everything committed before its term is applied: then its state is the truth.
-    pub(crate) leading: bool,
-    pub(crate) dirty: BTreeSet<ServiceKey>,
+    /// Set while this server leads and everything committed before its term is applied: then its state is the truth.
+    pub(crate) term: Option<u64>,
+    dirty: BTreeSet<ServiceKey>,
     /// Services with a plan in the log that is not applied yet.
     in_flight: BTreeSet<ServiceKey>,
-    pub(crate) placing: bool,
-    /// Whether a replica may have become placeable.
-    place_again: bool,
+    placing: Placing,
+    /// Wanted replicas without a node.
+    unplaced: BTreeSet<ReplicaId>,
     unplaceable: BTreeMap<ServiceKey, Vec<WaitingOn>>,
+    pub(crate) waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
     alarms: Alarms,
-    pub(crate) batches: BTreeMap<RequestId, Batch>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Placing {
+    /// Placements are in the log and not applied yet.
+    in_flight: bool,
+    /// A replica may have become placeable.
+    again: bool,
+    /// Placements could not be proposed: the next tick tries again.
+    at_tick: bool,
 }
 
 impl Leader {
+    pub(crate) fn leads(&self) -> bool {
+        self.term.is_some()
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.alarms.next()
     }
 }
 
 impl<C: Codec> Manager<C> {
-    pub(crate) fn start_leading(&mut self) {
-        self.leader.leading = true;
-        self.leader.place_again = true;
-        let all = self.all_services();
-        self.mark_dirty(all);
-        self.sessions.all_dirty();
+    pub(crate) fn start_leading(&mut self, term: u64) {
+        let waits = |replica: &&Arc<model::Replica>| is_unplaced(replica);
+        self.leader = Leader {
+            term: Some(term),
+            dirty: self.state.services().map(|service| service.key.clone()).collect(),
+            unplaced: self.state.replicas().filter(waits).map(|replica| replica.id).collect(),
+            placing: Placing { again: true, ..Placing::default() },
+            ..Leader::default()
+        };
+        self.view_changed = true;
     }
 
+    /// Forgets all that only a leader may know, and tells everyone who relies on it.
     pub(crate) fn stop_leading(&mut self) {
-        self.leader.leading = false;
-        self.leader.placing = false;
-        self.leader.in_flight.clear();
-        self.leader.alarms = Alarms::default();
-        self.abandon_proposals();
-        let unanswered: Vec<RequestId> = self.leader.batches.keys().copied().collect();
-        for id in unanswered {
-            self.fail(id, RequestError::LeadershipLost);
+        for proposal in self.proposals.take_all() {
+            self.lost(proposal.origin);
+        }
+        for (id, _) in std::mem::take(&mut self.held) {
+            self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
+        }
+        if self.leader.leads() {
+            self.leader = Leader::default();
+            self.observed = Observations::default();
+            self.close_all_sessions("this server does not lead the cluster any more");
+            self.view_changed = true;
         }
     }
 
-    /// Looks at everything dirty; says whether it proposed anything.
+    /// Looks at everything dirty; says whether there was anything.
     pub(crate) fn lead(&mut self, now: Timestamp) -> bool {
-        if !self.leader.leading {
+        if !self.leader.leads() {
             return false;
         }
+        let held = std::mem::take(&mut self.held);
         let due = self.leader.alarms.due(now);
-        self.mark_dirty(due);
-        let mut proposed = false;
+        self.leader.dirty.extend(due);
         let ready: Vec<ServiceKey> = self.leader.dirty.difference(&self.leader.in_flight).cloned().collect();
+        let places = self.leader.placing.again && !self.leader.placing.in_flight;
+        let anything = !held.is_empty() || !ready.is_empty() || places;
+        for (id, request) in held {
+            self.request(now, id, request);
+        }
         for service in ready {
             self.leader.dirty.remove(&service);
-            proposed |= self.reconcile(now, service);
+            self.reconcile(now, service);
         }
-        if self.leader.place_again && !self.leader.placing {
-            self.leader.place_again = false;
-            proposed |= self.place(now);
+        if places {
+            self.leader.placing.again = false;
+            self.place(now);
         }
-        proposed
+        anything
     }
 
-    fn reconcile(&mut self, now: Timestamp, key: ServiceKey) -> bool {
+    fn reconcile(&mut self, now: Timestamp, key: ServiceKey) {
         let Some(based_on) = self.state.service(&key).map(|service| service.version) else {
             self.leader.alarms.set(&key, None);
-            self.leader.unplaceable.remove(&key);
-            self.waiting_on.remove(&key);
-            return false;
+            self.leader.waiting_on.remove(&key);
+            return;
         };
         let plan = orchestrator::reconcile(&self.state, &self.observed, &key, &mut self.ids, now);
         self.leader.alarms.set(&key, plan.wake_at);
         self.set_waiting_on(&key, plan.waiting_on);
         if plan.steps.is_empty() {
-            return false;
+            return;
         }
         let command = Command::Progress { service: key.clone(), based_on, steps: plan.steps, at: now };
-        match self.propose(command, Origin::Plan(key.clone())) {
+        match self.try_and_propose(command, Origin::Plan(key.clone())) {
             Ok(()) => {
                 self.leader.in_flight.insert(key);
-                true
             }
+            // Rejected: the service is being written, and will be looked at when that is applied.
             Err(error) => {
-                // Too much in the log, or leadership is on its way to another: try again in a moment.
                 tracing::debug!(%error, service = %key, "a plan could not be proposed");
-                self.leader.alarms.set(&key, Some(now + model::Millis(100)));
-                false
+                self.leader.alarms.set(&key, Some(now + TRY_AGAIN));
             }
         }
     }
 
     fn set_waiting_on(&mut self, key: &ServiceKey, mut waiting_on: Vec<WaitingOn>) {
         waiting_on.extend(self.leader.unplaceable.get(key).into_iter().flatten().cloned());
-        let unchanged = self.waiting_on.get(key).is_some_and(|known| **known == *waiting_on);
-        if unchanged || (waiting_on.is_empty() && !self.waiting_on.contains_key(key)) {
+        let known = self.leader.waiting_on.get(key).map_or(&[][..], |known| known);
+        if *known == *waiting_on {
             return;
         }
         self.view_changed = true;
         if waiting_on.is_empty() {
-            self.waiting_on.remove(key);
+            self.leader.waiting_on.remove(key);
         } else {
-            self.waiting_on.insert(key.clone(), waiting_on.into());
+            self.leader.waiting_on.insert(key.clone(), waiting_on.into());
         }
     }
 
-    fn place(&mut self, now: Timestamp) -> bool {
+    fn place(&mut self, now: Timestamp) {
+        if self.leader.unplaced.is_empty() {
+            return self.set_unplaceable(BTreeMap::new());
+        }
         let (pending, nodes) = scheduler::views(&self.state, &self.observed);
         let mut placements = Vec::new();
         let mut unplaceable: BTreeMap<ServiceKey, Vec<WaitingOn>> = BTreeMap::new();
@@ -128,26 +163,26 @@ impl<C: Codec> Manager<C> {
                 }
             }
         }
-        let touched: Vec<ServiceKey> =
-            unplaceable.keys().chain(self.leader.unplaceable.keys()).cloned().collect();
-        if unplaceable != self.leader.unplaceable {
-            self.leader.unplaceable = unplaceable;
-            self.mark_dirty(touched);
-        }
+        self.set_unplaceable(unplaceable);
         if placements.is_empty() {
-            return false;
+            return;
         }
-        match self.propose(Command::Place { placements, at: now }, Origin::Placement) {
-            Ok(()) => {
-                self.leader.placing = true;
-                true
-            }
+        match self.try_and_propose(Command::Place { placements, at: now }, Origin::Placement) {
+            Ok(()) => self.leader.placing.in_flight = true,
             Err(error) => {
                 tracing::debug!(%error, "placements could not be proposed");
-                self.leader.place_again = true;
-                false
+                self.leader.placing.at_tick = true;
             }
         }
+    }
+
+    /// The services concerned are looked at again, for what they say they wait for.
+    fn set_unplaceable(&mut self, unplaceable: BTreeMap<ServiceKey, Vec<WaitingOn>>) {
+        let before = std::mem::replace(&mut self.leader.unplaceable, unplaceable);
+        let now = &self.leader.unplaceable;
+        let differs = |key: &&ServiceKey| before.get(*key) != now.get(*key);
+        let touched: Vec<ServiceKey> = before.keys().chain(now.keys()).filter(differs).cloned().collect();
+        self.leader.dirty.extend(touched);
     }
 
     pub(crate) fn plan_ended(&mut self, service: ServiceKey) {
@@ -155,24 +190,52 @@ impl<C: Codec> Manager<C> {
         self.leader.dirty.insert(service);
     }
 
+    pub(crate) fn placing_ended(&mut self) {
+        self.leader.placing.in_flight = false;
+    }
+
     pub(crate) fn place_again(&mut self) {
-        self.leader.place_again = true;
+        self.leader.placing.again = true;
+    }
+
+    pub(crate) fn retry_placing(&mut self) {
+        self.leader.placing.again |= std::mem::take(&mut self.leader.placing.at_tick);
+    }
+
+    pub(crate) fn mark_dirty(&mut self, services: impl IntoIterator<Item = ServiceKey>) {
+        self.leader.dirty.extend(services);
     }
 
     /// What a command touched is looked at again, and the nodes concerned are told.
     pub(crate) fn take_changes(&mut self, changes: Changes) {
-        let unplaced =
-            |id| self.state.replica(id).is_some_and(|r| r.node.is_none() && r.desired != Desired::Stopped);
-        if !changes.forgotten.is_empty()
-            || !changes.nodes.is_empty()
-            || changes.replicas.iter().any(|id| unplaced(*id))
-        {
-            self.leader.place_again = true;
+        if !self.leader.leads() {
+            return;
+        }
+        // More room, other nodes, or one more to place.
+        let mut places = !changes.forgotten.is_empty() || !changes.nodes.is_empty();
+        for id in &changes.replicas {
+            if self.state.replica(*id).is_some_and(|replica| is_unplaced(replica)) {
+                self.leader.unplaced.insert(*id);
+                places = true;
+            } else {
+                self.leader.unplaced.remove(id);
+            }
         }
         for id in &changes.forgotten {
+            self.leader.unplaced.remove(id);
             self.observed.forget(*id);
         }
+        self.leader.placing.again |= places;
         self.mark_dirty(changes.services);
-        self.sessions.mark_dirty(changes.nodes);
+        self.tell_nodes(changes.nodes);
     }
+
+    /// A request that came while this server was elected but did not know yet what it leads: see `lead`.
+    pub(crate) fn hold(&mut self, id: RequestId, request: Request) {
+        self.held.push((id, request));
+    }
+}
+
+fn is_unplaced(replica: &model::Replica) -> bool {
+    replica.node.is_none() && replica.desired != Desired::Stopped
 }

@@ -5,31 +5,37 @@
 //!
 //! Invariants:
 //! - A user's request is answered only after its command was committed and applied.
+//! - Every request is answered once. Of its commands all are proposed, or none; none of them is rejected later.
 //! - At most one plan per service is in the log and not yet applied, and a plan names the version it was made for.
 //! - Agents are only told what was committed.
+//! - A server that does not lead has no sessions, no observations and no plans.
 //!
-//! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `leader` (the reconcile loop)
-//! and `sessions` (what agents hear).
+//! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `proposals` (on the way
+//! through the log), `leader` (the reconcile loop) and `sessions` (what agents hear).
 
 pub mod codec;
 pub mod event;
-mod leader;
-mod log;
+
+mod images;
 mod requests;
+
+mod log;
+mod proposals;
+mod reads;
+
+mod alarms;
+mod leader;
+
 mod sessions;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use consensus::{Consensus, Recovered, Role};
-use imbl::OrdMap;
-use model::{IdSource, ServiceKey, Timestamp, WaitingOn};
+use consensus::{Consensus, PeerMessage, Recovered, StepError};
+use model::{IdSource, Timestamp};
 use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
 pub use event::{
-    Applied, Declaration, Effect, Event, Hello, ReadId, Reply, Report, Request, RequestError, RequestId,
-    SessionId, View,
+    Applied, Declaration, Effect, Event, Hello, ImageError, ReadId, Reply, Report, Request, RequestError,
+    RequestId, SessionId, View,
 };
 
 /// How this server takes part.
@@ -54,44 +60,54 @@ pub enum RestoreError {
 pub struct Manager<C> {
     codec: C,
     consensus: Consensus,
+    /// As committed and applied.
     state: State,
+    /// What agents said to this leader.
     observed: Observations,
     sessions: sessions::Sessions,
-    log: log::Pending,
     leader: leader::Leader,
-    waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
-    snapshot_every: u64,
-    snapshot_in_flight: Option<u64>,
-    snapshotted: u64,
+    /// Requests that wait until this server, already elected, leads.
+    held: Vec<(RequestId, Request)>,
+    proposals: proposals::Proposals,
+    reads: reads::Reads,
+    snapshots: log::Snapshots,
+    limits: proposals::Limits,
+    read_patience_ticks: u32,
     ids: IdSource,
     effects: Vec<Effect>,
     /// Whether anything a reader could see has changed since the last `Effect::Publish`.
     view_changed: bool,
+    /// Why this server cannot go on.
+    fatal: Option<String>,
 }
 
 impl<C: Codec> Manager<C> {
     /// Goes on from what is on this server's disk: the newest snapshot and the log after it.
     pub fn restore(config: Config, codec: C, recovered: Recovered) -> Result<Manager<C>, RestoreError> {
-        let snapshotted = recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index);
-        let state = match &recovered.snapshot {
-            Some(snapshot) if !snapshot.data.is_empty() => codec.decode_snapshot(&snapshot.data)?,
-            Some(_) | None => State::default(),
-        };
+        let snapshot = recovered.snapshot.as_ref();
+        let newest = snapshot.map_or(0, |snapshot| snapshot.meta.index);
+        let state = snapshot.map(|snapshot| log::decode_snapshot(&codec, snapshot)).transpose()?;
         Ok(Manager {
             codec,
-            consensus: Consensus::new(config.consensus, recovered)?,
-            state,
+            state: state.unwrap_or_default(),
             observed: Observations::default(),
             sessions: sessions::Sessions::default(),
-            log: log::Pending::default(),
             leader: leader::Leader::default(),
-            waiting_on: OrdMap::new(),
-            snapshot_every: config.snapshot_every,
-            snapshot_in_flight: None,
-            snapshotted,
+            held: Vec::new(),
+            proposals: proposals::Proposals::default(),
+            reads: reads::Reads::default(),
+            snapshots: log::Snapshots { every: config.snapshot_every, in_flight: None, newest },
+            limits: proposals::Limits {
+                command_bytes: config.consensus.max_command_bytes,
+                uncommitted_bytes: config.consensus.max_uncommitted_bytes,
+            },
+            // For as long a leader may be silent before another is elected.
+            read_patience_ticks: config.consensus.election_ticks,
+            consensus: Consensus::new(config.consensus, recovered)?,
             ids: IdSource::new(config.seed),
             effects: Vec::new(),
             view_changed: true,
+            fatal: None,
         })
     }
 
@@ -102,20 +118,19 @@ impl<C: Codec> Manager<C> {
         }
         // Applying can allow new plans, and with one voter a proposal is in the next Ready already: go on until
         // nothing more comes. Each round proposes at most one plan per service, so this ends.
-        loop {
-            let advanced = self.advance_log();
-            let proposed = self.lead(now);
-            if !advanced && !proposed {
-                break;
-            }
-        }
+        while self.ask_to_read() | self.advance_log() | self.lead(now) {}
         self.dispatch();
         self.maybe_snapshot();
+        self.answer_reads();
         if std::mem::take(&mut self.view_changed) {
             let view = self.view();
-            self.effects.push(Effect::Publish(view));
+            self.effects.insert(0, Effect::Publish(view));
         }
-        std::mem::take(&mut self.effects)
+        let effects = std::mem::take(&mut self.effects);
+        match &self.fatal {
+            None => effects,
+            Some(reason) => vec![Effect::Fatal { reason: reason.clone() }],
+        }
     }
 
     /// When `step` must be called again though nothing happened.
@@ -125,12 +140,13 @@ impl<C: Codec> Manager<C> {
 
     /// What a reader sees now. Costs a few reference counts.
     pub fn view(&self) -> View {
+        let status = self.consensus.status();
         View {
             state: self.state.clone(),
             observed: self.observed.clone(),
-            waiting_on: self.waiting_on.clone(),
-            is_leader: self.is_leader(),
-            leader: self.consensus.status().leader,
+            waiting_on: self.leader.waiting_on.clone(),
+            is_leader: self.leader.leads(),
+            leader: status.leader,
         }
     }
 
@@ -138,69 +154,25 @@ impl<C: Codec> Manager<C> {
         match event {
             Event::Tick => {
                 self.consensus.tick();
-                self.retry_reads();
+                self.reads.tick(self.read_patience_ticks);
+                self.retry_placing();
             }
             Event::Request { id, request } => self.request(now, id, request),
-            Event::Read { id } => self.read(id),
+            Event::Read { id } => self.reads.add(id),
             Event::SessionOpened { session, hello } => self.open_session(now, session, hello),
             Event::SessionReport { session, report } => self.report(session, report),
             Event::SessionClosed { session } => self.close_session(now, session),
-            Event::Peer(message) => {
-                if let Err(error) = self.consensus.step(message) {
-                    tracing::warn!(%error, "a message of a peer was refused");
-                }
-            }
+            Event::Peer(message) => self.hear_peer(message),
             Event::Persisted { number } => self.consensus.persisted(number),
             Event::SnapshotWritten(snapshot) => self.snapshot_written(snapshot),
         }
     }
 
-    fn is_leader(&self) -> bool {
-        self.consensus.status().role == Role::Leader
-    }
-
-    fn mark_dirty(&mut self, services: impl IntoIterator<Item = ServiceKey>) {
-        self.leader.dirty.extend(services);
-    }
-
-    fn all_services(&self) -> BTreeSet<ServiceKey> {
-        self.state.services().map(|service| service.key.clone()).collect()
-    }
-}
-
-/// A map from a time to what should be looked at then.
-#[derive(Debug, Default)]
-pub(crate) struct Alarms {
-    by_time: BTreeSet<(Timestamp, ServiceKey)>,
-    by_service: BTreeMap<ServiceKey, Timestamp>,
-}
-
-impl Alarms {
-    /// Replaces the service's alarm; `None` takes it away.
-    fn set(&mut self, service: &ServiceKey, at: Option<Timestamp>) {
-        if let Some(old) = self.by_service.remove(service) {
-            self.by_time.remove(&(old, service.clone()));
+    fn hear_peer(&mut self, message: PeerMessage) {
+        match self.consensus.step(message) {
+            Ok(()) => {}
+            Err(error @ StepError::LostLog { .. }) => self.give_up(error.to_string()),
+            Err(error) => tracing::warn!(%error, "a message of a peer was refused"),
         }
-        if let Some(at) = at {
-            self.by_service.insert(service.clone(), at);
-            self.by_time.insert((at, service.clone()));
-        }
-    }
-
-    fn next(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    /// Takes out every service whose time has come.
-    fn due(&mut self, now: Timestamp) -> Vec<ServiceKey> {
-        let mut due = Vec::new();
-        while let Some((at, service)) = self.by_time.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.set(&service, None);
-            due.push(service);
-        }
-        due
     }
 }

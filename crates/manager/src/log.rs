@@ -1,60 +1,29 @@
-//! Between the manager and the log: what was proposed and waits for its commit, what is committed and applied.
+//! Between the manager and consensus: what is committed becomes the state, and who leads is noticed.
 
-use std::collections::BTreeMap;
+use consensus::{Committed, CommittedEntry, Role, Snapshot};
+use model::Version;
 
-use consensus::{Committed, CommittedEntry, ProposeError, Role, Snapshot};
-use model::{ServiceKey, Version};
-use store::{Changes, Command, Outcome, Rejected};
+use crate::{Codec, CodecError, Effect, Manager, proposals::Proposal};
 
-use crate::{Codec, Effect, Manager, ReadId, RequestError, RequestId, requests::Ticket};
-
-/// Proposals and reads on their way.
-#[derive(Debug, Default)]
-pub(crate) struct Pending {
-    /// By log index: who waits for it. The entry that commits there may be another leader's.
-    proposals: BTreeMap<u64, Proposal>,
-    /// Reads that wait for a quorum to confirm the leader, by context.
-    unconfirmed: BTreeMap<u64, ReadId>,
-    /// Reads that wait until this index is applied.
-    confirmed: Vec<(u64, ReadId)>,
-}
-
+/// When snapshots are written.
 #[derive(Debug)]
-struct Proposal {
-    term: u64,
-    command: Command,
-    origin: Origin,
+pub(crate) struct Snapshots {
+    pub(crate) every: u64,
+    /// The index of the one that is being written.
+    pub(crate) in_flight: Option<u64>,
+    /// Of the newest that is durable.
+    pub(crate) newest: u64,
 }
 
-/// Who proposed a command.
-#[derive(Clone, Debug)]
-pub(crate) enum Origin {
-    /// One command of a user's request.
-    User(Ticket),
-    /// The reconcile loop.
-    Plan(ServiceKey),
-    Placement,
-    /// Nobody waits for it.
-    Record,
+/// The state in a snapshot. Consensus begins a log with a snapshot of nothing.
+pub(crate) fn decode_snapshot<C: Codec>(codec: &C, snapshot: &Snapshot) -> Result<store::State, CodecError> {
+    match &snapshot.data[..] {
+        [] => Ok(store::State::default()),
+        data => codec.decode_snapshot(data),
+    }
 }
 
 impl<C: Codec> Manager<C> {
-    pub(crate) fn propose(&mut self, command: Command, origin: Origin) -> Result<(), RequestError> {
-        let bytes = self.codec.encode_command(&command);
-        match self.consensus.propose(bytes) {
-            Ok(proposed) => {
-                self.log.proposals.insert(proposed.index, Proposal { term: proposed.term, command, origin });
-                Ok(())
-            }
-            Err(ProposeError::NotLeader { leader }) => Err(RequestError::NotLeader { leader }),
-            Err(ProposeError::TooLarge { bytes, max }) => Err(RequestError::TooLarge { bytes, max }),
-            Err(error) => {
-                tracing::debug!(%error, "a proposal was refused");
-                Err(RequestError::Overloaded)
-            }
-        }
-    }
-
     /// Takes everything that consensus has ready; says whether there was anything.
     pub(crate) fn advance_log(&mut self) -> bool {
         let mut any = false;
@@ -64,175 +33,128 @@ impl<C: Codec> Manager<C> {
                 self.effects.push(Effect::Send(ready.messages));
             }
             self.effects.extend(ready.persist.map(Effect::Persist));
-            if let Some(role) = ready.role {
-                self.role_changed(role);
-            }
             if let Some(snapshot) = ready.install {
                 self.install(&snapshot);
             }
+            // Before the role: what of the own proposals is committed, is, whoever leads now.
             for committed in ready.committed {
                 self.commit(committed);
             }
             for read in ready.reads {
-                if let Some(id) = self.log.unconfirmed.remove(&read.context) {
-                    self.log.confirmed.push((read.index, id));
-                }
+                self.reads.confirm(read);
             }
+            if let Some(role) = ready.role {
+                self.role_changed(role);
+            }
+            self.notice_another_term();
         }
-        self.answer_reads();
         any
     }
 
     fn install(&mut self, snapshot: &Snapshot) {
         let index = snapshot.meta.index;
-        match self.codec.decode_snapshot(&snapshot.data) {
+        self.stop_leading();
+        match decode_snapshot(&self.codec, snapshot) {
             Ok(state) => {
                 self.state = state;
-                self.snapshotted = index;
+                self.snapshots.newest = index;
                 self.view_changed = true;
                 self.consensus.applied(index);
             }
             Err(error) => {
-                let reason = format!("the snapshot at {index} that a peer sent cannot be read: {error}");
-                self.effects.push(Effect::Fatal { reason });
+                self.give_up(format!("the snapshot at {index} that a peer sent cannot be read: {error}"));
             }
         }
     }
 
     fn commit(&mut self, committed: Committed) {
         let Committed { index, term, entry } = committed;
-        let proposal = self.log.proposals.remove(&index);
-        let (command, origin) = match (entry, proposal) {
-            (CommittedEntry::Command(_), Some(own)) if own.term == term => {
-                (Some(own.command), Some(own.origin))
-            }
+        match (entry, self.proposals.remove(index)) {
+            (CommittedEntry::Command(_), Some(own)) if own.term == term => self.commit_own(index, own),
             (entry, lost) => {
                 if let Some(lost) = lost {
                     self.lost(lost.origin);
                 }
-                (self.decode(index, entry), None)
+                self.commit_read(index, entry);
             }
-        };
-        if let Some(command) = command {
-            let result = self.state.apply(Version(index), command);
-            self.applied(origin, result);
         }
         self.consensus.applied(index);
-        // The first entry of its own term tells a leader that it has applied all that was committed before.
-        if !self.leader.leading && self.is_leader() && term == self.consensus.status().term {
-            self.start_leading();
-        }
-    }
-
-    fn decode(&mut self, index: u64, entry: CommittedEntry) -> Option<Command> {
-        let CommittedEntry::Command(bytes) = entry else { return None };
-        match self.codec.decode_command(&bytes) {
-            Ok(command) => Some(command),
-            Err(error) => {
-                // Passing over it would make this server's state differ from the others' for ever.
-                let reason =
-                    format!("log entry {index} cannot be read: {error}; was it written by a newer version?");
-                self.effects.push(Effect::Fatal { reason });
-                None
+        if !self.leader.leads() {
+            // The first entry of its own term tells a leader that it has applied all that was committed before.
+            let status = self.consensus.status();
+            if status.role == Role::Leader && status.term == term {
+                self.start_leading(term);
             }
         }
     }
 
-    fn applied(&mut self, origin: Option<Origin>, result: Result<(Outcome, Changes), Rejected>) {
+    fn commit_own(&mut self, index: u64, own: Proposal) {
+        assert_eq!(self.state.version(), own.before, "entry {index} was tried out on another state");
+        self.state = own.after;
         self.view_changed = true;
-        let outcome = match result {
-            Ok((outcome, changes)) => {
-                self.take_changes(changes);
-                Ok(outcome)
-            }
-            Err(rejected) => Err(rejected),
-        };
-        match origin {
-            Some(Origin::User(ticket)) => self.answer(ticket, outcome),
-            Some(Origin::Plan(service)) => self.plan_ended(service),
-            Some(Origin::Placement) => self.leader.placing = false,
-            Some(Origin::Record) | None => {}
-        }
+        self.take_changes(own.changes);
+        self.done(own.origin);
     }
 
-    /// A proposal that another leader's entry took the place of.
-    fn lost(&mut self, origin: Origin) {
-        match origin {
-            Origin::User(ticket) => self.fail(ticket.request, RequestError::LeadershipLost),
-            Origin::Plan(service) => self.plan_ended(service),
-            Origin::Placement => self.leader.placing = false,
-            Origin::Record => {}
+    /// An entry of another leader, or of an earlier life of this server.
+    fn commit_read(&mut self, index: u64, entry: CommittedEntry) {
+        let CommittedEntry::Command(bytes) = entry else { return };
+        match self.codec.decode_command(&bytes) {
+            Ok(command) => {
+                self.view_changed = true;
+                // A rejected command changes nothing, and whoever proposed it knows.
+                if let Ok((_, changes)) = self.state.apply(Version(index), command) {
+                    self.take_changes(changes);
+                }
+            }
+            // Passing over it would make this server's state differ from the others' for ever.
+            Err(error) => self.give_up(format!(
+                "log entry {index} cannot be read: {error}; was it written by a newer version?"
+            )),
         }
     }
 
     fn role_changed(&mut self, role: Role) {
         tracing::info!(?role, "the role of this server changed");
         self.view_changed = true;
+        self.reads.ask_anew();
         match role {
             Role::Leader => {}
             Role::Follower { .. } | Role::Candidate => self.stop_leading(),
         }
     }
 
-    /// Everything that waits for a commit may still commit, but not under this leader: say so now.
-    pub(crate) fn abandon_proposals(&mut self) {
-        for (_, proposal) in std::mem::take(&mut self.log.proposals) {
-            self.lost(proposal.origin);
-        }
-    }
-
-    pub(crate) fn read(&mut self, id: ReadId) {
-        self.log.unconfirmed.insert(id.0, id);
-        self.ask_to_read(id.0);
-    }
-
-    fn ask_to_read(&mut self, context: u64) {
-        if let Err(error) = self.consensus.read_index(context) {
-            tracing::debug!(%error, "a read has to wait");
-        }
-    }
-
-    /// Raft forgets reads silently (before the first commit of a term, without a leader): ask again at every tick.
-    pub(crate) fn retry_reads(&mut self) {
-        let contexts: Vec<u64> = self.log.unconfirmed.keys().copied().collect();
-        for context in contexts {
-            self.ask_to_read(context);
-        }
-    }
-
-    fn answer_reads(&mut self) {
-        let applied = self.consensus.status().applied;
-        let (ready, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.log.confirmed).into_iter().partition(|(index, _)| *index <= applied);
-        self.log.confirmed = waiting;
-        for (_, id) in ready {
-            let view = self.view();
-            self.effects.push(Effect::ReadReady { id, view });
+    /// Leading in one term says nothing of the next, even where no other leader was seen between them.
+    fn notice_another_term(&mut self) {
+        if self.leader.term.is_some_and(|term| term != self.consensus.status().term) {
+            self.stop_leading();
         }
     }
 
     pub(crate) fn maybe_snapshot(&mut self) {
-        let status = self.consensus.status();
-        let due = status.applied.saturating_sub(self.snapshotted) >= self.snapshot_every;
-        if due && self.snapshot_in_flight.is_none() {
+        let (status, snapshots) = (self.consensus.status(), &mut self.snapshots);
+        let entries = status.applied.saturating_sub(snapshots.newest);
+        let is_due = entries >= snapshots.every || (status.snapshot_wanted && entries > 0);
+        if is_due && snapshots.in_flight.is_none() {
             let meta = self.consensus.snapshot_meta();
-            self.snapshot_in_flight = Some(meta.index);
+            snapshots.in_flight = Some(meta.index);
             self.effects.push(Effect::Snapshot { meta, state: self.state.clone() });
         }
     }
 
     pub(crate) fn snapshot_written(&mut self, snapshot: Snapshot) {
         let index = snapshot.meta.index;
-        if self.snapshot_in_flight == Some(index) {
-            self.snapshot_in_flight = None;
-            self.snapshotted = index;
-            self.consensus.compact(snapshot);
+        if self.snapshots.in_flight != Some(index) {
+            return;
         }
+        self.snapshots.in_flight = None;
+        // One that a leader sent may have overtaken it.
+        self.snapshots.newest = self.snapshots.newest.max(index);
+        self.consensus.compact(snapshot);
     }
 
-    pub(crate) fn fail(&mut self, id: RequestId, error: RequestError) {
-        if self.leader.batches.remove(&id).is_some() {
-            self.effects.push(Effect::Reply { id, result: Err(error) });
-        }
+    /// What is on disk or came from a peer cannot be read: everything after this would rest on a wrong state.
+    pub(crate) fn give_up(&mut self, reason: String) {
+        self.fatal.get_or_insert(reason);
     }
 }

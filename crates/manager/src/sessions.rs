@@ -1,14 +1,19 @@
 //! Agents: who has a session, what each was told, and what they say.
+//!
+//! A node has one session, the last that it opened. Each begins with the node's full set of assignments and goes on with
+//! what changes; both are made of what was committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Phase, ReplicaId, ServiceKey, Timestamp,
+    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Observed, Phase, ReplicaId, ServiceKey,
+    Timestamp,
 };
 use store::{Command, NodeStatus};
 
-use crate::{Codec, Effect, Hello, Manager, Report, SessionId, log::Origin};
+use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
 
+/// A server that does not lead has none.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     open: BTreeMap<SessionId, Session>,
@@ -25,44 +30,29 @@ struct Session {
     told: Option<BTreeMap<ReplicaId, Desired>>,
 }
 
-impl Sessions {
-    pub(crate) fn mark_dirty(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        self.dirty.extend(nodes);
-    }
-
-    pub(crate) fn all_dirty(&mut self) {
-        self.dirty.extend(self.by_node.keys().copied());
-    }
-}
-
 impl<C: Codec> Manager<C> {
     pub(crate) fn open_session(&mut self, now: Timestamp, session: SessionId, hello: Hello) {
         let node = hello.info.id;
-        if !self.leader.leading {
-            let reason = "this server does not lead the cluster".to_owned();
-            return self.effects.push(Effect::CloseSession { session, reason });
+        if !self.leader.leads() {
+            return self.turn_away(session, "this server does not lead the cluster".to_owned());
+        }
+        if self.ahead().node(node).is_none_or(|known| known.info != hello.info) {
+            let register = Command::Register { info: hello.info, at: now };
+            if let Err(error) = self.try_and_propose(register, Origin::Nobody) {
+                return self.turn_away(session, error.to_string());
+            }
         }
         if let Some(old) = self.sessions.by_node.insert(node, session) {
             self.sessions.open.remove(&old);
-            let reason = "the node opened another session".to_owned();
-            self.effects.push(Effect::CloseSession { session: old, reason });
+            self.turn_away(old, "the node opened another session".to_owned());
         }
         self.sessions.open.insert(session, Session { node, sequence: 0, told: None });
-        if self.state.node(node).is_none_or(|known| known.info != hello.info) {
-            let register = Command::Register { info: hello.info, at: now };
-            if let Err(error) = self.propose(register, Origin::Record) {
-                return self.effects.push(Effect::CloseSession { session, reason: error.to_string() });
-            }
-        }
+        self.sessions.dirty.insert(node);
         self.observed.set_node(node, NodeStatus::Ready, now);
         self.observed.set_images(node, hello.images);
-        self.observe(hello.observed);
-        let services: Vec<ServiceKey> =
-            self.state.replicas_on(node).map(|replica| replica.service.clone()).collect();
-        self.mark_dirty(services);
-        self.sessions.dirty.insert(node);
-        self.place_again();
-        self.view_changed = true;
+        self.forget_unsaid(node, &hello.observed);
+        self.observe(node, hello.observed);
+        self.look_at_node(node);
     }
 
     pub(crate) fn report(&mut self, session: SessionId, report: Report) {
@@ -70,51 +60,85 @@ impl<C: Codec> Manager<C> {
         if let Some(images) = report.images {
             self.observed.set_images(node, images);
         }
-        self.observe(report.observed);
-        self.record_exits(report.exits);
+        self.observe(node, report.observed);
+        self.record_exits(node, report.exits);
         self.view_changed = true;
     }
 
     pub(crate) fn close_session(&mut self, now: Timestamp, session: SessionId) {
-        let Some(closed) = self.sessions.open.remove(&session) else { return };
-        if self.sessions.by_node.get(&closed.node) == Some(&session) {
-            self.sessions.by_node.remove(&closed.node);
-            self.observed.set_node(closed.node, NodeStatus::Unknown, now);
-            let services: Vec<ServiceKey> =
-                self.state.replicas_on(closed.node).map(|replica| replica.service.clone()).collect();
-            self.mark_dirty(services);
-            self.view_changed = true;
+        // One that was replaced is not there any more: its node has another.
+        let Some(Session { node, .. }) = self.sessions.open.remove(&session) else { return };
+        self.sessions.by_node.remove(&node);
+        self.observed.set_node(node, NodeStatus::Unknown, now);
+        self.look_at_node(node);
+    }
+
+    pub(crate) fn close_all_sessions(&mut self, reason: &str) {
+        for session in std::mem::take(&mut self.sessions).open.into_keys() {
+            self.turn_away(session, reason.to_owned());
         }
     }
 
-    fn observe(&mut self, observed: Vec<model::Observed>) {
+    fn turn_away(&mut self, session: SessionId, reason: String) {
+        self.effects.push(Effect::CloseSession { session, reason });
+    }
+
+    /// A node came or went: what it has, and what has no place, is looked at again.
+    fn look_at_node(&mut self, node: NodeId) {
+        let services: Vec<ServiceKey> =
+            self.state.replicas_on(node).map(|replica| replica.service.clone()).collect();
+        self.mark_dirty(services);
+        self.place_again();
+        self.view_changed = true;
+    }
+
+    /// A hello says everything that the node knows. What it does not mention is not as it was last seen.
+    fn forget_unsaid(&mut self, node: NodeId, said: &[Observed]) {
+        let said: BTreeSet<ReplicaId> = said.iter().map(|one| one.replica).collect();
+        for replica in self.state.replicas_on(node).filter(|replica| !said.contains(&replica.id)) {
+            self.observed.forget(replica.id);
+        }
+    }
+
+    fn observe(&mut self, node: NodeId, observed: Vec<Observed>) {
         for one in observed {
             // An agent may still speak of what the state has forgotten: it will be told to drop it.
-            let Some(service) = self.state.replica(one.replica).map(|replica| replica.service.clone()) else {
+            let Some(replica) = self.state.replica(one.replica).filter(|r| r.node == Some(node)) else {
                 continue;
             };
+            let service = replica.service.clone();
             let had_ended = self.observed.replica(one.replica).is_some_and(|seen| has_ended(seen.phase));
             if has_ended(one.phase) && !had_ended {
                 // Its room on the node is free: another may fit now.
                 self.place_again();
             }
             self.observed.observe(one);
-            self.leader.dirty.insert(service);
+            self.mark_dirty([service]);
         }
     }
 
-    fn record_exits(&mut self, exits: Vec<Event>) {
-        let known = |event: &Event| match &event.kind {
-            EventKind::ContainerExited { replica, .. } => self.state.replica(*replica).is_some(),
+    /// For the story that `describe` tells. Should the log not take them, the story has a gap; what an agent observes
+    /// says how each container last ended all the same.
+    fn record_exits(&mut self, node: NodeId, exits: Vec<Event>) {
+        let is_known = |event: &Event| match &event.kind {
+            EventKind::ContainerExited { replica, .. } => {
+                self.state.replica(*replica).is_some_and(|replica| {
+                    replica.node == Some(node) && event.service.as_ref() == Some(&replica.service)
+                })
+            }
             _ => false,
         };
-        let events: Vec<Event> = exits.into_iter().filter(known).collect();
+        let events: Vec<Event> = exits.into_iter().filter(is_known).collect();
         if events.is_empty() {
             return;
         }
-        if let Err(error) = self.propose(Command::Record { events }, Origin::Record) {
+        if let Err(error) = self.try_and_propose(Command::Record { events }, Origin::Nobody) {
             tracing::warn!(%error, "exits of containers could not be recorded");
         }
+    }
+
+    pub(crate) fn tell_nodes(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.sessions.dirty.extend(nodes);
     }
 
     /// Tells every dirty node what changed for it.

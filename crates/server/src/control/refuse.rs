@@ -23,11 +23,11 @@ pub(crate) fn request_error(error: RequestError) -> Status {
     let reason = match &error {
         RequestError::NotLeader { .. } | RequestError::LeadershipLost => Reason::NoLeader,
         RequestError::Rejected(rejected) => rejected.first().map_or(Reason::Unspecified, rejection),
-        RequestError::UnknownImage { .. } => Reason::ImageUnresolved,
+        RequestError::Images(_) => Reason::ImageUnresolved,
         RequestError::NoNodes { .. } => Reason::NodeSilent,
         RequestError::NothingToUndo { .. } => Reason::NoRevision,
-        RequestError::TooLarge { .. } => Reason::Invalid,
-        RequestError::Overloaded | RequestError::CannotWrite { .. } => {
+        RequestError::TooLarge { .. } | RequestError::ServiceTooLarge { .. } => Reason::Invalid,
+        RequestError::Overloaded | RequestError::CannotWrite { .. } | RequestError::WritesLater { .. } => {
             return Status::resource_exhausted(error.to_string());
         }
     };
