@@ -39,6 +39,8 @@ pub(crate) struct Agent {
     pub(crate) session: Option<SessionId>,
     /// From then on it is told of exits.
     pub(crate) has_adopted: bool,
+    /// It was asked to end.
+    is_closing: bool,
     wakes_at: Option<Timestamp>,
     /// What the core returned and is not carried out yet, oldest first.
     lists: VecDeque<VecDeque<Action>>,
@@ -125,6 +127,7 @@ impl World {
             core: Core::new(),
             session: None,
             has_adopted: false,
+            is_closing: false,
             wakes_at: None,
             lists: VecDeque::new(),
             saving: None,
@@ -176,6 +179,32 @@ impl World {
             self.work_off(node);
         }
         self.plan_wake(node, life);
+        self.end_if_closed(node);
+    }
+
+    pub(crate) fn agent_stops(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        // In the moment between its start and its adoption nothing can be asked of it yet.
+        if let Some(agent) = self.nodes[node].agent.as_mut().filter(|agent| agent.has_adopted) {
+            agent.is_closing = true;
+            self.agent_hears(node, life, Event::Shutdown);
+        }
+    }
+
+    fn end_if_closed(&mut self, node: usize) {
+        let Some(agent) = self.nodes[node].agent.as_mut().filter(|agent| agent.is_closing) else { return };
+        if agent.core.is_closed() && agent.lists.is_empty() && agent.saving.is_none() {
+            self.cx.say(format_args!("node {node}: agent has left nothing behind"));
+            let left = std::mem::take(&mut agent.lazy);
+            self.nodes[node].ledger.begin(left);
+            self.nodes[node].ledger.commit();
+            let left = self.nodes[node].host.running().next().map(|(id, _)| id.to_string());
+            if let Some(id) = left {
+                self.cx
+                    .violate("an agent that ends leaves nothing behind", format!("{id} runs on node {node}"));
+            }
+            self.agent_crashes(node);
+        }
     }
 
     /// What was put off is saved a moment later at the latest.
@@ -259,6 +288,7 @@ impl World {
             }
         }
         self.work_off(node);
+        self.end_if_closed(node);
     }
 
     fn carry_out(&mut self, node: usize, action: Action) {

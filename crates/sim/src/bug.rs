@@ -27,10 +27,16 @@ pub enum Bug {
     SwallowExit,
     /// After its restart an agent is told that no containers are there.
     FindNothing,
+    /// An agent claims that a replica is ready as soon as it runs.
+    ClaimReady,
+    /// An agent claims to have twice the memory that it has.
+    Boast,
+    /// The balancer says that a set is in force, and goes on with the one before.
+    StuckBalancer,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 15] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -43,5 +49,8 @@ impl Bug {
         Bug::BalancedTooEarly,
         Bug::SwallowExit,
         Bug::FindNothing,
+        Bug::ClaimReady,
+        Bug::Boast,
+        Bug::StuckBalancer,
     ];
 }

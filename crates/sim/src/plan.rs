@@ -53,6 +53,10 @@ pub(crate) enum Fault {
         node: usize,
         actions: u32,
     },
+    /// It is asked to end, and to leave nothing behind until its next start.
+    AgentStop {
+        node: usize,
+    },
     /// Everything that runs there is gone.
     NodeReboot {
         node: usize,
@@ -162,6 +166,7 @@ fn draw_fault(gentle: bool, nodes: usize, random: &mut Random) -> Fault {
         10 => Fault::SlowDisk { lasts: random.millis(100, 10_000) },
         11 => Fault::BothCrash { node },
         _ if gentle => Fault::SessionCut { node },
+        _ if random.one_in(2) => Fault::AgentStop { node },
         _ => Fault::NodeReboot { node },
     }
 }

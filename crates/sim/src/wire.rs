@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use agent::core::Event as AgentEvent;
 use manager::{Event, Hello, Report, SessionId};
-use model::{Dispatch, Millis, Timestamp};
+use model::{Dispatch, Millis, Phase, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -64,14 +64,23 @@ impl World {
         };
         self.wire.links.insert(session, link);
         self.cx.say(format_args!("node {node}: opens session {}", session.0));
-        let hello = Hello { info: self.nodes[node].info.clone(), observed, images: images() };
+        let mut info = self.nodes[node].info.clone();
+        if self.cx.has(Bug::Boast) {
+            info.memory.0 *= 2;
+        }
+        let hello = Hello { info, observed, images: images() };
         if let Some(agent) = self.nodes[node].agent_of(life) {
             agent.session = Some(session);
         }
         self.send_to_server(session, AgentSays::Hello(hello));
     }
 
-    pub(crate) fn report(&mut self, node: usize, report: Report) {
+    pub(crate) fn report(&mut self, node: usize, mut report: Report) {
+        if self.cx.has(Bug::ClaimReady) {
+            for seen in report.observed.iter_mut().filter(|seen| seen.phase == Phase::Running) {
+                seen.ready_since.get_or_insert(self.cx.now);
+            }
+        }
         let Some(session) = self.nodes[node].agent.as_ref().and_then(|agent| agent.session) else { return };
         let opened_at = self.wire.links.get(&session).map(|link| link.opened_at).unwrap_or_default();
         if self.cx.has(Bug::DropReports) && self.cx.now < opened_at + OPENING {

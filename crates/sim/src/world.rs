@@ -218,6 +218,7 @@ impl World {
             Fault::ServerCrash { effects } => self.server.crash_after = Some(effects),
             Fault::PowerLoss { operations } => self.server.disk.set_fuse(operations),
             Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
+            Fault::AgentStop { node } => self.agent_stops(node),
             Fault::NodeReboot { node } => self.reboot(node),
             Fault::SessionCut { node } => self.cut_session(node),
             Fault::Partition { node, lasts } => {

@@ -220,7 +220,10 @@ impl World {
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
         let Some((serial, ports)) = agent.balancing.take() else { return };
         let next = agent.balances_next.take();
-        self.nodes[node].host.in_force = ports;
+        let is_stuck = self.cx.has(Bug::StuckBalancer) && !self.nodes[node].host.in_force.is_empty();
+        if !is_stuck {
+            self.nodes[node].host.in_force = ports;
+        }
         self.agent_hears(node, life, Event::Balanced { serial });
         if let Some((serial, ports)) = next {
             self.balance(node, serial, ports);
