@@ -1,9 +1,8 @@
 //! An agent's shell: the real core, the ledger that its actions wait for, and the orders it carries out on its host.
 //!
-//! Lists of actions are worked off in their order, each after its save; a list of which nothing waits for its save goes
-//! ahead, and what it saves goes along with a later save, as the real shell does it. Orders for one replica are carried
-//! out one after the other, those of different replicas beside each other; a probe holds nobody up.
+//! `journal` holds back what waits for a save, `orders` is what is done on the host.
 
+mod journal;
 mod orders;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -57,23 +56,6 @@ pub(crate) struct Agent {
 struct Lane {
     orders: VecDeque<Action>,
     is_busy: bool,
-}
-
-impl Agent {
-    /// The actions without their save, where none of them waits for it and nothing before them is still to be saved.
-    fn put_off(&mut self, mut actions: VecDeque<Action>) -> VecDeque<Action> {
-        let saves = |list: &VecDeque<Action>| matches!(list.front(), Some(Action::Save(_)));
-        let holds_up = self.saving.is_some() || self.lists.iter().any(saves);
-        let waits = actions.iter().skip(1).any(Action::waits_for_save);
-        if saves(&actions)
-            && !holds_up
-            && !waits
-            && let Some(Action::Save(changes)) = actions.pop_front()
-        {
-            self.lazy.extend(changes);
-        }
-        actions
-    }
 }
 
 impl Node {
@@ -207,14 +189,6 @@ impl World {
         }
     }
 
-    /// What was put off is saved a moment later at the latest.
-    pub(crate) fn ledger_is_due(&mut self, node: usize, life: u32) {
-        let is_due = |agent: &mut Agent| agent.saving.is_none() && !agent.lazy.is_empty();
-        if self.nodes[node].agent_of(life).is_some_and(is_due) {
-            self.save(node);
-        }
-    }
-
     fn plan_wake(&mut self, node: usize, life: u32) {
         let now = self.cx.now;
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
@@ -223,72 +197,6 @@ impl World {
             agent.wakes_at = Some(at);
             self.cx.at(at, Happening::AgentWakes { node, life });
         }
-    }
-
-    /// Carries out what may be carried out, until a save has to be waited for.
-    fn work_off(&mut self, node: usize) {
-        let careless = self.cx.has(Bug::ActBeforeSave);
-        loop {
-            let Some(agent) = self.nodes[node].agent.as_mut() else { return };
-            let is_save = match agent.lists.front().map(VecDeque::front) {
-                _ if agent.saving.is_some() => return,
-                None => return,
-                Some(None) => {
-                    agent.lists.pop_front();
-                    continue;
-                }
-                Some(Some(first)) => matches!(first, Action::Save(_)),
-            };
-            if !self.nodes[node].spends_action() {
-                return self.agent_crashes(node);
-            }
-            if is_save && !careless {
-                return self.save(node);
-            }
-            let Some(agent) = self.nodes[node].agent.as_mut() else { return };
-            match agent.lists.front_mut().and_then(VecDeque::pop_front) {
-                Some(Action::Save(changes)) => self.begin_save(node, changes),
-                Some(action) => self.carry_out(node, action),
-                None => {}
-            }
-        }
-    }
-
-    /// Saves of all waiting lists go together: each is the newest word on its replicas.
-    fn save(&mut self, node: usize) {
-        let Some(agent) = self.nodes[node].agent.as_mut() else { return };
-        agent.saving = Some(agent.lists.len());
-        let saves = agent.lists.iter().filter_map(|list| match list.front() {
-            Some(Action::Save(changes)) => Some(changes.clone()),
-            Some(_) | None => None,
-        });
-        let mut changes = std::mem::take(&mut agent.lazy);
-        changes.extend(saves.flatten());
-        self.begin_save(node, changes);
-    }
-
-    fn begin_save(&mut self, node: usize, changes: Vec<Change>) {
-        let life = self.nodes[node].life;
-        let slow = self.server.slow_until > self.cx.now || self.cx.has(Bug::ActBeforeSave);
-        self.nodes[node].ledger.begin(changes);
-        let (low, high) = if slow { (50, 600) } else { (1, 20) };
-        self.cx.soon(low, high, Happening::LedgerSaved { node, life });
-    }
-
-    pub(crate) fn ledger_saved(&mut self, node: usize, life: u32) {
-        if self.nodes[node].agent_of(life).is_none() {
-            return;
-        }
-        self.nodes[node].ledger.commit();
-        let Some(agent) = self.nodes[node].agent_of(life) else { return };
-        let saved = agent.saving.take().unwrap_or_default();
-        for list in agent.lists.iter_mut().take(saved) {
-            if matches!(list.front(), Some(Action::Save(_))) {
-                list.pop_front();
-            }
-        }
-        self.work_off(node);
-        self.end_if_closed(node);
     }
 
     fn carry_out(&mut self, node: usize, action: Action) {
