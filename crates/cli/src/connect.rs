@@ -1,6 +1,10 @@
 //! The way to a server: its socket on this host.
 
-use std::path::Path;
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use hyper_util::rt::TokioIo;
 use proto::v1::control_client::ControlClient;
@@ -12,14 +16,7 @@ use crate::exit::Failure;
 pub type Client = ControlClient<Channel>;
 
 pub async fn connect(socket: &Path) -> Result<Client, Failure> {
-    let channel = channel(socket).await.map_err(|error| {
-        let help = if is_root() {
-            "is it running? `wharf dev` runs a whole cluster here; --socket or WHARF_SOCKET names another socket"
-        } else {
-            "its socket is only root's: use sudo, or --socket for another one"
-        };
-        Failure::new(format!("no server answers at {}", socket.display())).caused_by(error).help(help)
-    })?;
+    let channel = channel(socket).await.map_err(|error| unreachable_at(socket, &error))?;
     let client = ControlClient::new(channel);
     Ok(client.max_decoding_message_size(server::MAX_MESSAGE).max_encoding_message_size(server::MAX_MESSAGE))
 }
@@ -41,6 +38,36 @@ async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         }))
         .await
+}
+
+fn unreachable_at(socket: &Path, error: &tonic::transport::Error) -> Failure {
+    const START: &str =
+        "`wharf dev` runs a whole cluster here; --socket or WHARF_SOCKET names another socket";
+    let failure = Failure::new(format!("no server answers at {}", socket.display()));
+    let Some(io) = io_error(error) else {
+        return failure.because(error.to_string()).help(START);
+    };
+    match io.kind() {
+        ErrorKind::NotFound => failure.because("there is no such socket").help(START),
+        ErrorKind::ConnectionRefused => {
+            failure.because("the server that made the socket has ended").help(START)
+        }
+        ErrorKind::PermissionDenied if !is_root() => {
+            failure.because("the socket is only root's").help("use sudo, or name another socket by --socket")
+        }
+        _ => failure.because(io.to_string()).help(START),
+    }
+}
+
+fn io_error(error: &tonic::transport::Error) -> Option<&io::Error> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref() {
+            Some(io) => return Some(io),
+            None => next = error.source(),
+        }
+    }
+    None
 }
 
 fn is_root() -> bool {

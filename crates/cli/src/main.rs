@@ -1,18 +1,22 @@
 //! `wharf`: the command line, and the daemons' entry points.
 //!
-//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `deploy` what applying and
-//! waiting share, `output` how things are shown, `exit` how a command ends. Start reading at [`main`], then at the
-//! verb that you are after.
+//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `ask` and `answer` what is asked
+//! of it and what comes back, `manifests` the way to files, `wait` to the end of a rollout, `output` how things are shown,
+//! `exit` how a command ends. Start reading at [`main`], then at the verb that you are after.
 
+mod answer;
 mod args;
+mod ask;
 mod connect;
 mod demo_image;
-mod deploy;
 mod exit;
 mod hello;
+mod manifests;
 mod output;
+mod ports;
 mod target;
 mod verbs;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -21,6 +25,10 @@ use clap::Parser;
 use crate::{args::Verb, exit::Failure};
 
 fn main() -> ExitCode {
+    // The program of the demo image is no verb of a user's.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "hello") {
+        return hello::run();
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return exit::usage(&error),
@@ -29,7 +37,6 @@ fn main() -> ExitCode {
         // These set up their process before any thread exists.
         Verb::Agent(agent) => verbs::agent::run(agent),
         Verb::Server(server) => verbs::server::run(server),
-        Verb::Hello => return hello::run(),
         verb => run(&args.global, verb),
     };
     match ended {

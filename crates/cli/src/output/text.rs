@@ -1,37 +1,52 @@
-//! Small texts: ages, times of day, JSON and YAML.
+//! JSON, YAML, counts, and the name that was probably meant.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use serde_json::Value as Json;
 
-use model::{Timestamp, waiting::roughly};
+use crate::{args::Output, exit::Failure, output::print};
 
-use crate::exit::Failure;
-
-/// How long ago, by the clock of who said so.
-pub fn age(now_unix_ms: u64, then_unix_ms: u64) -> String {
-    roughly(Timestamp(now_unix_ms).since(Timestamp(then_unix_ms)))
+/// How `-o` asks for data to be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
 }
 
-pub fn now_unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
-}
+impl Format {
+    /// None where a table or names are wanted.
+    pub fn of(output: Output) -> Option<Format> {
+        match output {
+            Output::Json => Some(Format::Json),
+            Output::Yaml => Some(Format::Yaml),
+            Output::Table | Output::Wide | Output::Name => None,
+        }
+    }
 
-/// In the zone of this machine, to the millisecond.
-pub fn time_of(unix_ms: u64) -> String {
-    match jiff::Timestamp::from_millisecond(unix_ms as i64) {
-        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-        Err(_) => format!("{unix_ms}ms"),
+    pub fn print(self, value: &Json) -> Result<(), Failure> {
+        print(&self.render(value)?)
+    }
+
+    pub fn render(self, value: &Json) -> Result<String, Failure> {
+        match self {
+            Format::Json => {
+                let text = serde_json::to_string_pretty(value);
+                text.map(|text| text + "\n").map_err(|e| Failure::new("this cannot be shown").caused_by(e))
+            }
+            Format::Yaml => Ok(manifest::yaml(value)),
+        }
     }
 }
 
-pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Failure::new("this cannot be shown").caused_by(e))?;
-    anstream::println!("{text}");
-    Ok(())
+/// Each on a line.
+pub fn lines(items: impl IntoIterator<Item = String>) -> String {
+    items.into_iter().map(|item| item + "\n").collect()
 }
 
-pub fn print_yaml(value: &serde_json::Value) {
-    anstream::print!("{}", manifest::yaml(value));
+/// `1 replica`, `3 replicas`.
+pub fn count(number: impl Into<u64>, what: &str) -> String {
+    match number.into() {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
 }
 
 /// The name among `known` that was probably meant.

@@ -28,7 +28,8 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
         end_with_parent()?;
     }
     // First of all, because it forks: afterwards this process gets threads.
-    let containers = runtime::Config { state_dir: args.run.join("containers"), cgroup_parent: args.prefix.clone() };
+    let containers =
+        runtime::Config { state_dir: args.run.join("containers"), cgroup_parent: args.prefix.clone() };
     let runtime = runtime::Runtime::fork(containers);
     let runtime = runtime.map_err(|error| Failure::new("the launcher cannot be started").caused_by(error))?;
     crate::output::logging::start();
@@ -51,7 +52,8 @@ fn import_demo_images(args: &args::Agent) -> Result<(), Failure> {
 
 fn config(args: args::Agent) -> Result<Config, Failure> {
     let subnet = args.subnet.parse();
-    let subnet = subnet.map_err(|error| Failure::new(format!("--subnet {:?}", args.subnet)).caused_by(error))?;
+    let subnet =
+        subnet.map_err(|error| Failure::new(format!("--subnet {:?}", args.subnet)).caused_by(error))?;
     let name = args.name.unwrap_or_else(host_name);
     let bad_name = |error| Failure::new(format!("--name {name:?} cannot be a node's name")).caused_by(error);
     Ok(Config {
@@ -75,7 +77,8 @@ fn config(args: args::Agent) -> Result<Config, Failure> {
 fn host_name() -> String {
     let full = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let label = full.split('.').next().unwrap_or_default();
-    let kept: String = label.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(Name::MAX_LEN).collect();
+    let kept: String =
+        label.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(Name::MAX_LEN).collect();
     let kept = kept.trim_matches('-');
     if kept.is_empty() { "node".to_owned() } else { kept.to_owned() }
 }

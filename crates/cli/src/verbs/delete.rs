@@ -1,71 +1,49 @@
 //! `wharf delete`: stops services and, unless told otherwise, waits until they are gone.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
-use anstream::println;
+use model::ServiceKey;
 use proto::v1;
 
 use crate::{
     args::{self, Global},
-    connect::Client,
-    deploy::{self, name_of},
+    ask,
+    connect::connect,
     exit::{Code, Failure},
-    output::progress::Progress,
+    manifests,
+    output::say,
+    wait::{self, Goal},
 };
 
-pub async fn run(client: &mut Client, global: &Global, args: args::Delete) -> Result<Code, Failure> {
-    let mut keys: Vec<v1::ServiceKey> =
-        args.names.iter().map(|target| target.key(&global.namespace)).collect();
-    if let Some(slot) = args.names.iter().find(|target| target.slot.is_some()) {
-        let help = format!("`wharf scale {} --replicas N` changes how many there are", slot.service);
-        return Err(
-            Failure::new("a single slot cannot be deleted; the service would fill it again").help(help)
-        );
+pub async fn run(global: &Global, args: args::Delete) -> Result<Code, Failure> {
+    let keys = keys(global, &args)?;
+    let client = &mut connect(&global.socket).await?;
+    let request = v1::DeleteRequest { services: keys.iter().map(v1::ServiceKey::from).collect() };
+    if let Err(status) = client.delete(request).await {
+        return Err(ask::refused(client, &keys, status).await);
     }
-    if !args.files.is_empty() {
-        keys.extend(deploy::read_manifests(&args.files)?.iter().map(|m| v1::ServiceKey::from(&m.key)));
-    }
-    client.delete(v1::DeleteRequest { services: keys.clone() }).await?;
     if args.no_wait {
         for key in &keys {
-            println!("service {} is being deleted", name_of(key));
+            say(format_args!("service {key} is being deleted"));
         }
         return Ok(Code::Done);
     }
-    wait_until_gone(client, keys, args.timeout).await
+    let goals = keys.into_iter().map(|service| Goal::Gone { service }).collect();
+    wait::interruptible(client, goals, args.timeout).await
 }
 
-async fn wait_until_gone(
-    client: &mut Client,
-    keys: Vec<v1::ServiceKey>,
-    timeout: std::time::Duration,
-) -> Result<Code, Failure> {
-    let deadline = Instant::now() + timeout;
-    let mut left: BTreeSet<String> = keys.iter().map(name_of).collect();
-    let services = Some(v1::status_request::Services::Named(v1::status_request::ServiceKeys { keys }));
-    let request = v1::StatusRequest { services, ..v1::StatusRequest::default() };
-    let mut updates = client.watch(request).await?.into_inner();
-    let mut progress = Progress::new();
-    while !left.is_empty() {
-        let pause = deadline.saturating_duration_since(Instant::now());
-        let Ok(update) = tokio::time::timeout(pause, updates.message()).await else {
-            let names = left.into_iter().collect::<Vec<_>>().join(", ");
-            let failure = Failure::new(format!("not gone in time: {names}; they go on stopping"));
-            return Err(failure.code(Code::DeadlinePassed));
-        };
-        let Some(status) = update? else { return Err(Failure::new("the server ended the watch")) };
-        let mut here = BTreeSet::new();
-        for found in &status.services {
-            let key = found.service.as_ref().and_then(|service| service.key.as_ref());
-            let name = key.map(name_of).unwrap_or_default();
-            progress.show(&name, &format!("stopping, {} replicas left", found.replicas.len()));
-            here.insert(name);
-        }
-        for gone in left.difference(&here) {
-            progress.end(gone, true, "deleted");
-        }
-        left = &left & &here;
+/// The services meant, each once, in the order in which they were named.
+fn keys(global: &Global, args: &args::Delete) -> Result<Vec<ServiceKey>, Failure> {
+    if let Some(slot) = args.names.iter().find(|target| target.slot.is_some()) {
+        let help = format!("`wharf scale {} N` changes how many there are", slot.service);
+        let message = "a single slot cannot be deleted; the service would fill it again";
+        return Err(Failure::new(message).help(help));
     }
-    progress.finish();
-    Ok(Code::Done)
+    let mut keys: Vec<ServiceKey> = args.names.iter().map(|target| target.key(&global.namespace)).collect();
+    if !args.files.is_empty() {
+        keys.extend(manifests::read(&args.files)?.into_iter().map(|manifest| manifest.key));
+    }
+    let mut seen = BTreeSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    Ok(keys)
 }

@@ -1,16 +1,25 @@
 //! `wharf diff`: what applying would change; nothing is written.
+//!
+//! Differences are an answer, not a failure: the exit code is 0 for them too, unless `--exit-code` asks otherwise.
 
 use crate::{
-    args,
-    connect::Client,
-    deploy,
+    args::{self, Global},
+    connect::connect,
     exit::{Code, Failure},
-    verbs::apply::print_plan,
+    manifests,
+    output::{
+        plan::{self, Detail},
+        print,
+    },
+    verbs::apply::{Try, declare},
 };
 
-pub async fn run(client: &mut Client, args: args::Diff) -> Result<Code, Failure> {
-    let manifests = deploy::read_manifests(&args.files)?;
-    let planned = deploy::apply(client, &manifests, true).await?;
-    manifests.iter().zip(&planned).try_for_each(|(manifest, result)| print_plan(manifest, result))?;
-    Ok(Code::Done)
+pub async fn run(global: &Global, args: args::Diff) -> Result<Code, Failure> {
+    let manifests = manifests::read(&args.files)?;
+    let results = declare(&mut connect(&global.socket).await?, &manifests, Try::Dry).await?;
+    for (manifest, result) in manifests.iter().zip(&results) {
+        print(&plan::plan(manifest, result, Detail::Fields)?)?;
+    }
+    let differs = results.iter().any(plan::differs);
+    Ok(if args.exit_code && differs { Code::Differs } else { Code::Done })
 }

@@ -1,12 +1,14 @@
 //! `wharf doctor`: what this host can do, found by trying, and what each lack costs.
 
-use anstream::println;
 use owo_colors::OwoColorize;
 
 use crate::{
-    args::{self, Output},
+    args,
     exit::{Code, Failure},
-    output::text,
+    output::{
+        print,
+        text::{Format, count},
+    },
 };
 
 /// One finding.
@@ -40,17 +42,16 @@ pub fn run(args: args::Doctor) -> Result<Code, Failure> {
         return Err(Failure::new("the checks try things that only root may do").help("use sudo"));
     }
     let findings = findings();
-    match args.output {
-        Output::Json | Output::Yaml => {
-            let list: Vec<_> = findings.iter().map(as_json).collect();
-            let value = serde_json::Value::from(list);
-            if args.output == Output::Json { text::print_json(&value)? } else { text::print_yaml(&value) }
-        }
-        Output::Table | Output::Wide | Output::Name => findings.iter().for_each(print),
+    match Format::of(args.output) {
+        Some(format) => format.print(&findings.iter().map(as_json).collect())?,
+        None => print(&findings.iter().map(render).collect::<String>())?,
     }
     let missing = findings.iter().filter(|finding| finding.status == Status::Missing).count();
     if missing > 0 {
-        return Err(Failure::new(format!("{missing} thing(s) that wharf needs are missing")));
+        return Err(Failure::new(format!(
+            "this host lacks {} that wharf needs",
+            count(missing as u64, "thing")
+        )));
     }
     Ok(Code::Done)
 }
@@ -81,16 +82,18 @@ fn findings() -> Vec<Finding> {
     runtime.chain(network).collect()
 }
 
-fn print(finding: &Finding) {
+fn render(finding: &Finding) -> String {
+    let status = format!("{:<8}", finding.status.as_str());
     let status = match finding.status {
-        Status::Ok => format!("{:<8}", "ok").green().to_string(),
-        Status::Warning => format!("{:<8}", "warning").yellow().to_string(),
-        Status::Missing => format!("{:<8}", "missing").red().to_string(),
+        Status::Ok => status.green().to_string(),
+        Status::Warning => status.yellow().to_string(),
+        Status::Missing => status.red().to_string(),
     };
-    println!("{status} {:<22} {}", finding.name, finding.detail);
+    let mut text = format!("{status} {:<22} {}\n", finding.name, finding.detail);
     if let Some(cost) = &finding.cost {
-        println!("{:<32}{}", "", cost.dimmed());
+        text.push_str(&format!("{:<32}{}\n", "", cost.dimmed()));
     }
+    text
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {

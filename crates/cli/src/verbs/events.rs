@@ -1,76 +1,98 @@
 //! `wharf events`: what happened, oldest first.
 
-use anstream::println;
 use proto::v1;
+use serde_json::Value as Json;
 
 use crate::{
+    answer::{Answer, EventView},
     args::{self, Global, Output},
+    ask::{self, Question},
     connect::Client,
-    deploy::name_of,
     exit::{Code, Failure},
-    output::{table, text},
+    output::{clock::Clock, json, print, remark, tables, text::Format, words::or_dash},
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Result<Code, Failure> {
-    use v1::status_request::{All, ServiceKeys, Services};
-    let services = match (&args.service, args.all_namespaces) {
-        (Some(target), _) => Services::Named(ServiceKeys { keys: vec![target.key(&global.namespace)] }),
-        (None, true) => Services::All(All {}),
-        (None, false) => Services::Namespace(global.namespace.clone()),
+    let key = args.service.as_ref().map(|target| target.key(&global.namespace));
+    let question = match (&key, args.all_namespaces) {
+        (Some(key), _) => Question::named([key]),
+        (None, true) => Question::all(),
+        (None, false) => Question::namespace(&global.namespace),
     };
-    let request =
-        v1::StatusRequest { services: Some(services), nodes: false, events: true, event_limit: args.tail };
+    let question = question.with_events(args.tail);
     if args.watch {
-        return watch(client, request).await;
+        return watch(client, question.request(), args.output).await;
     }
-    let events = client.status(request).await?.into_inner().events;
-    match args.output {
-        Output::Json | Output::Yaml => {
-            let list: Vec<_> = events.iter().map(as_json).collect();
-            let value = serde_json::Value::from(list);
-            if args.output == Output::Json { text::print_json(&value)? } else { text::print_yaml(&value) }
+    let answer = ask::status(client, question).await?;
+    if let Some(key) = &key
+        && answer.events.is_empty()
+        && answer.service(key).is_none()
+    {
+        return Err(ask::unknown_service(client, key).await);
+    }
+    match Format::of(args.output) {
+        Some(format) => format.print(&answer.events.iter().map(json::event).collect::<Json>())?,
+        None if answer.events.is_empty() => {
+            remark("nothing has happened here; -A tells of all namespaces and nodes\n")
         }
-        Output::Table | Output::Wide | Output::Name => {
-            table::print(
-                &["TIME", "SERVICE", "WHAT"],
-                events.iter().map(row).collect(),
-                "nothing has happened yet",
-            );
-        }
+        None => print(&tables::events(&answer.events, &Clock::at(answer.now)))?,
     }
     Ok(Code::Done)
 }
 
-async fn watch(client: &mut Client, request: v1::StatusRequest) -> Result<Code, Failure> {
+async fn watch(client: &mut Client, request: v1::StatusRequest, output: Output) -> Result<Code, Failure> {
     let mut updates = client.watch(request).await?.into_inner();
-    let mut shown: Vec<v1::Event> = Vec::new();
+    let mut shown: Vec<EventView> = Vec::new();
     while let Some(update) = updates.message().await? {
-        // Each answer holds the newest events: those after the last one shown are new.
-        let known = shown.last().and_then(|last| update.events.iter().rposition(|event| event == last));
-        for event in &update.events[known.map_or(0, |position| position + 1)..] {
-            println!("{}", row(event).join("  "));
+        let answer = Answer::read(update)?;
+        for event in news(&shown, &answer.events) {
+            print(&line(event, &Clock::at(answer.now), output)?)?;
         }
-        shown = update.events;
+        shown = answer.events;
     }
-    Ok(Code::Done)
+    Err(Failure::new("the server ended the watch").help("`wharf version` tells whether it answers"))
 }
 
-fn row(event: &v1::Event) -> Vec<String> {
-    let service = event.service.as_ref().map_or_else(|| "-".to_owned(), name_of);
-    vec![text::time_of(event.at_unix_ms), service, what(event)]
+/// Each answer holds the newest events: those after the last one shown are new. Where none of those shown is among them
+/// any more, all are.
+fn news<'a>(shown: &[EventView], newest: &'a [EventView]) -> &'a [EventView] {
+    let known = |overlap: &usize| shown.ends_with(&newest[..*overlap]);
+    let overlap = (0..=newest.len().min(shown.len())).rev().find(known).unwrap_or(0);
+    &newest[overlap..]
 }
 
-fn as_json(event: &v1::Event) -> serde_json::Value {
-    serde_json::json!({
-        "at": event.at_unix_ms,
-        "service": event.service.as_ref().map(name_of),
-        "what": what(event),
-    })
+/// An event on a line: columns of a table cannot be wider for what is still to come.
+fn line(event: &EventView, clock: &Clock, output: Output) -> Result<String, Failure> {
+    match Format::of(output) {
+        Some(Format::Json) => Ok(format!("{}\n", json::event(event))),
+        Some(Format::Yaml) => Ok(format!("---\n{}", Format::Yaml.render(&json::event(event))?)),
+        None => {
+            Ok(format!("{}  {}  {}\n", clock.time(event.at), or_dash(event.service.as_ref()), event.what))
+        }
+    }
 }
 
-fn what(event: &v1::Event) -> String {
-    match model::Event::try_from(event.clone()) {
-        Ok(event) => event.kind.to_string(),
-        Err(error) => format!("an event that this version does not know ({error})"),
+#[cfg(test)]
+mod tests {
+    use model::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_shown_is_new() {
+        let events = |text: &str| -> Vec<EventView> {
+            text.chars().map(|c| EventView { at: Timestamp(0), service: None, what: c.to_string() }).collect()
+        };
+        let check = |shown: &str, newest: &str, expected: &str| {
+            assert_eq!(news(&events(shown), &events(newest)), events(expected), "{shown} then {newest}");
+        };
+        check("", "abc", "abc");
+        check("abc", "abc", "");
+        check("abc", "abcd", "d");
+        check("abc", "bcd", "d");
+        check("abc", "xyz", "xyz");
+        // The same thing may happen again and again.
+        check("aa", "aaa", "a");
+        check("ab", "aba", "a");
     }
 }

@@ -1,7 +1,7 @@
 //! `wharf exec`: a command in a running container, with the user's terminal if wanted. Its exit code is ours.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -16,20 +16,20 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     args::{self, Global},
+    ask,
     connect::Client,
     exit::{Code, Failure},
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Exec) -> Result<ExitCode, Failure> {
     if args.tty && !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            "standard input is not a terminal, so --tty has none to give; leave it out",
-        ));
+        let failure = Failure::new("standard input is not a terminal, so --tty has none to give");
+        return Err(failure.help("leave --tty (-t) out"));
     }
     let key = args.target.key(&global.namespace);
     let start = v1::ExecStart {
-        namespace: key.namespace,
-        service: key.name,
+        namespace: key.namespace.to_string(),
+        service: key.name.to_string(),
         replica: args.target.selector(),
         container: args.container.clone(),
         command: args.command.clone(),
@@ -39,18 +39,38 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Exec) -> Resu
     };
     let (send, receive) = mpsc::channel(16);
     queue(&send, Input::Start(start)).await;
-    let mut output = client.exec(ReceiverStream::new(receive)).await?.into_inner();
-    let raw = if args.tty { Some(RawTerminal::enter()?) } else { None };
+    let mut output = match client.exec(ReceiverStream::new(receive)).await {
+        Ok(output) => output.into_inner(),
+        Err(status) => return Err(ask::refused(client, &[key], status).await),
+    };
+    // Without --interactive nobody would pass a Ctrl-C on: then it ends this program, and with it the command.
+    let raw = if args.tty && args.interactive { Some(RawTerminal::enter()?) } else { None };
     if args.interactive {
         tokio::spawn(send_stdin(send.clone()));
     }
     if args.tty {
         tokio::spawn(send_resizes(send.clone()));
     }
-    let ended = receive_output(&mut output).await;
+    let ended = tokio::select! {
+        ended = receive_output(&mut output) => ended,
+        // Not Ctrl-C: in a raw terminal that is a key. The terminal is given back before the end.
+        code = told_to_end(), if raw.is_some() => Ok(code),
+    };
     drop(raw);
     drop(send);
     ended
+}
+
+/// Completes at SIGTERM, or when the terminal goes away.
+async fn told_to_end() -> ExitCode {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut hangup)) = signals else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => ExitCode::from(128 + 15),
+        _ = hangup.recv() => ExitCode::from(128 + 1),
+    }
 }
 
 async fn receive_output(output: &mut tonic::Streaming<v1::ExecOutput>) -> Result<ExitCode, Failure> {
@@ -69,12 +89,17 @@ async fn receive_output(output: &mut tonic::Streaming<v1::ExecOutput>) -> Result
             Some(Output::Started(_)) | None => {}
         }
     }
-    Err(Failure::new("the connection ended before the command did"))
+    let help = "the container, its node's agent or the server may have ended: see `wharf get replicas`";
+    Err(Failure::new("the connection ended before the command did").help(help))
 }
 
 fn write(mut to: impl Write, bytes: &[u8]) -> Result<(), Failure> {
     let written = to.write_all(bytes).and_then(|()| to.flush());
-    written.map_err(|error| Failure::new("the output cannot be written").caused_by(error))
+    written.map_err(|error| match error.kind() {
+        // Dropping the stream ends the command, as SIGPIPE would.
+        ErrorKind::BrokenPipe => Failure::reader_gone(),
+        _ => Failure::new("the output cannot be written").caused_by(error),
+    })
 }
 
 async fn queue(send: &mpsc::Sender<v1::ExecInput>, input: Input) {

@@ -1,228 +1,245 @@
 //! `wharf get`: lists.
 
-use proto::v1;
-use serde_json::{Value as Json, json};
+use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
+
+use rustix::termios::tcgetwinsize;
+use serde_json::Value as Json;
 
 use crate::{
+    answer::{Answer, NodeView, ReplicaView},
     args::{self, Global, Kind, Output},
+    ask::{self, Question},
     connect::Client,
-    deploy::name_of,
     exit::{Code, Failure},
-    output::{convert, table, text},
+    output::{
+        clock::Clock,
+        json, print, remark,
+        tables::{self, Width},
+        text::{Format, lines},
+        words,
+    },
     target::Target,
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Get) -> Result<Code, Failure> {
-    let request = request(global, &args)?;
-    if !args.watch {
-        let status = client.status(request).await?.into_inner();
-        check_names(client, global, &args, &status).await?;
-        show(&args, &status)?;
-        return Ok(Code::Done);
+    let listing = Listing::new(global, &args)?;
+    if args.watch {
+        return watch(client, &listing).await;
     }
-    let mut updates = client.watch(request).await?.into_inner();
-    while let Some(status) = updates.message().await? {
-        show(&args, &status)?;
-        if matches!(args.output, Output::Table | Output::Wide) {
-            anstream::println!();
-        }
+    let answer = ask::status(client, listing.question.clone()).await?;
+    listing.check_names(client, &answer).await?;
+    let text = listing.render(&answer, &Clock::at(answer.now))?;
+    print(&text)?;
+    if text.is_empty() {
+        remark(listing.nothing());
     }
     Ok(Code::Done)
 }
 
-fn request(global: &Global, args: &args::Get) -> Result<v1::StatusRequest, Failure> {
-    use v1::status_request::{All, ServiceKeys, Services};
-    if args.kind == Kind::Nodes {
-        return Ok(v1::StatusRequest { nodes: true, ..v1::StatusRequest::default() });
-    }
-    let services = if !args.names.is_empty() {
-        let targets: Result<Vec<Target>, String> = args.names.iter().map(|name| name.parse()).collect();
+/// What is listed, and how.
+struct Listing {
+    kind: Kind,
+    output: Output,
+    targets: Vec<Target>,
+    /// The nodes meant; all of them where none is named.
+    nodes: Vec<String>,
+    namespace: model::Name,
+    question: Question,
+}
+
+impl Listing {
+    fn new(global: &Global, args: &args::Get) -> Result<Listing, Failure> {
+        let is_nodes = args.kind == Kind::Nodes;
+        let named = if is_nodes { &[] } else { args.names.as_slice() };
+        let targets = named.iter().map(|name| name.parse()).collect::<Result<Vec<Target>, String>>();
         let targets = targets.map_err(Failure::new)?;
-        Services::Named(ServiceKeys {
-            keys: targets.iter().map(|target| target.key(&global.namespace)).collect(),
-        })
-    } else if args.all_namespaces {
-        Services::All(All {})
-    } else {
-        Services::Namespace(global.namespace.clone())
-    };
-    Ok(v1::StatusRequest { services: Some(services), ..v1::StatusRequest::default() })
-}
-
-/// A service that was named and is not there is an error, with the one that was probably meant.
-async fn check_names(
-    client: &mut Client,
-    global: &Global,
-    args: &args::Get,
-    status: &v1::StatusResponse,
-) -> Result<(), Failure> {
-    if args.kind == Kind::Nodes {
-        let known: Vec<&str> = status.nodes.iter().map(node_name).collect();
-        return match args.names.iter().find(|name| !known.contains(&name.as_str())) {
-            Some(missing) => Err(no_such("node", missing, known)),
-            None => Ok(()),
+        if args.kind != Kind::Replicas
+            && let Some(target) = targets.iter().find(|target| target.slot.is_some())
+        {
+            let help =
+                format!("`wharf get replicas {}.{}` does", target.service, target.slot.unwrap_or_default());
+            return Err(Failure::new("slots are of replicas; this lists something else").help(help));
+        }
+        let question = match (is_nodes, targets.is_empty(), args.all_namespaces) {
+            (true, _, _) => Question::nodes(),
+            (false, true, true) => Question::all(),
+            (false, true, false) => Question::namespace(&global.namespace),
+            (false, false, _) => {
+                let keys: Vec<_> = targets.iter().map(|target| target.key(&global.namespace)).collect();
+                Question::named(&keys)
+            }
         };
+        let without_kind = |name: &String| name.strip_prefix("node/").unwrap_or(name).to_owned();
+        let nodes = if is_nodes { args.names.iter().map(without_kind).collect() } else { Vec::new() };
+        let namespace = global.namespace.clone();
+        Ok(Listing { kind: args.kind, output: args.output, targets, nodes, namespace, question })
     }
-    for name in &args.names {
-        let Ok(target) = name.parse::<Target>() else { continue };
-        let key = target.key(&global.namespace);
-        if !status.services.iter().any(|found| key_of(found) == Some(&key)) {
-            return Err(unknown_service(client, &key).await);
+
+    /// What was named and is not there is an error, with the one that was probably meant.
+    async fn check_names(&self, client: &mut Client, answer: &Answer) -> Result<(), Failure> {
+        let known: Vec<&str> = answer.nodes.iter().map(NodeView::name).collect();
+        if let Some(missing) = self.nodes.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(ask::no_such_node(missing, &known));
         }
-    }
-    Ok(())
-}
-
-pub fn key_of(status: &v1::ServiceStatus) -> Option<&v1::ServiceKey> {
-    status.service.as_ref()?.key.as_ref()
-}
-
-fn node_name(node: &v1::NodeStatus) -> &str {
-    node.node.as_ref().and_then(|node| node.info.as_ref()).map_or("", |info| &info.name)
-}
-
-/// The error for a service that is not there.
-pub async fn unknown_service(client: &mut Client, key: &v1::ServiceKey) -> Failure {
-    let services = Some(v1::status_request::Services::All(v1::status_request::All {}));
-    let all = client.status(v1::StatusRequest { services, ..v1::StatusRequest::default() }).await;
-    let names: Vec<String> = match all {
-        Ok(status) => status.into_inner().services.iter().filter_map(key_of).map(name_of).collect(),
-        Err(_) => Vec::new(),
-    };
-    no_such("service", &name_of(key), names.iter().map(String::as_str).collect())
-}
-
-fn no_such(what: &str, name: &str, known: Vec<&str>) -> Failure {
-    let failure = Failure::new(format!("there is no {what} {name}"));
-    match text::nearest(name, known.iter().copied()) {
-        Some(near) => failure.help(format!("did you mean {near}?")),
-        None if known.is_empty() => failure.help(format!("there are no {what}s at all")),
-        None => failure.help(format!("there are: {}", known.join(", "))),
-    }
-}
-
-fn show(args: &args::Get, status: &v1::StatusResponse) -> Result<(), Failure> {
-    let wide = args.output == Output::Wide;
-    match args.output {
-        Output::Json => text::print_json(&as_json(args, status)?)?,
-        Output::Yaml => text::print_yaml(&as_json(args, status)?),
-        Output::Name => names(args, status).iter().for_each(|name| anstream::println!("{name}")),
-        Output::Table | Output::Wide => match args.kind {
-            Kind::Services => services(status, wide),
-            Kind::Replicas => replicas(args, status, wide),
-            Kind::Nodes => nodes(args, status),
-            Kind::Revisions => status.services.iter().for_each(revisions),
-        },
-    }
-    Ok(())
-}
-
-fn names(args: &args::Get, status: &v1::StatusResponse) -> Vec<String> {
-    let services = || status.services.iter();
-    match args.kind {
-        Kind::Services => {
-            services().filter_map(key_of).map(|key| format!("service/{}", name_of(key))).collect()
-        }
-        Kind::Replicas => services().flat_map(|found| &found.replicas).map(replica_name).collect(),
-        Kind::Nodes => wanted_nodes(args, status).map(|node| format!("node/{}", node_name(node))).collect(),
-        Kind::Revisions => {
-            let of = |found: &v1::ServiceStatus| {
-                let name = key_of(found).map(name_of).unwrap_or_default();
-                found.revisions.iter().map(|r| format!("{name}@{}", r.number)).collect::<Vec<_>>()
+        for target in &self.targets {
+            let key = target.key(&self.namespace);
+            let Some(found) = answer.service(&key) else {
+                return Err(ask::unknown_service(client, &key).await);
             };
-            services().flat_map(of).collect()
+            if let Some(slot) = target.slot
+                && !found.replicas.iter().any(|found| found.replica.slot.get() == slot)
+            {
+                return Err(ask::no_such_slot(found, slot));
+            }
+        }
+        Ok(())
+    }
+
+    /// Empty where there is nothing to show.
+    fn render(&self, answer: &Answer, clock: &Clock) -> Result<String, Failure> {
+        if let Some(format) = Format::of(self.output) {
+            return format.render(&self.json(answer));
+        }
+        if self.output == Output::Name {
+            return Ok(lines(self.names(answer)));
+        }
+        let width = if self.output == Output::Wide { Width::Wide } else { Width::Normal };
+        if self.names(answer).is_empty() {
+            return Ok(String::new());
+        }
+        Ok(match self.kind {
+            Kind::Services => tables::services(&answer.services, clock, width),
+            Kind::Replicas => tables::replicas(&self.replicas(answer), clock, width),
+            Kind::Nodes => tables::nodes(&self.nodes(answer), clock, width),
+            Kind::Revisions => tables::revisions(&answer.services, clock),
+        })
+    }
+
+    /// As `describe`, `delete` and the others take them.
+    fn names(&self, answer: &Answer) -> Vec<String> {
+        let services = answer.services.iter();
+        match self.kind {
+            Kind::Services => services.map(|found| format!("service/{}", found.service.key)).collect(),
+            Kind::Replicas => {
+                // A slot may have two: one that stops, and one that takes its place.
+                let names: BTreeSet<String> =
+                    self.replicas(answer).iter().map(|found| words::slot_name(&found.replica)).collect();
+                names.into_iter().collect()
+            }
+            Kind::Nodes => self.nodes(answer).iter().map(|found| format!("node/{}", found.name())).collect(),
+            Kind::Revisions => {
+                let key = |found: &crate::answer::ServiceView| found.service.key.clone();
+                services
+                    .flat_map(|found| {
+                        found.revisions.iter().map(move |r| format!("{}@{}", key(found), r.number))
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    fn json(&self, answer: &Answer) -> Json {
+        let mut list: Vec<Json> = match self.kind {
+            Kind::Services => answer.services.iter().map(json::service).collect(),
+            Kind::Replicas => self.replicas(answer).into_iter().map(json::replica).collect(),
+            Kind::Nodes => self.nodes(answer).into_iter().map(json::node).collect(),
+            Kind::Revisions => {
+                let of = |found| move |revision| json::revision(found, revision);
+                answer.services.iter().flat_map(|found| found.revisions.iter().map(of(found))).collect()
+            }
+        };
+        // One that was named is that object itself, as it was applied; anything else is a list.
+        let names_one_object = match self.kind {
+            Kind::Services => self.targets.len() == 1,
+            Kind::Nodes => self.nodes.len() == 1,
+            Kind::Replicas | Kind::Revisions => false,
+        };
+        if names_one_object && list.len() == 1 { list.remove(0) } else { Json::from(list) }
+    }
+
+    fn replicas<'a>(&self, answer: &'a Answer) -> Vec<&'a ReplicaView> {
+        let is_meant = |found: &&ReplicaView| {
+            let replica = &found.replica;
+            let meant = |target: &Target| {
+                target.key(&self.namespace) == replica.service
+                    && target.slot.is_none_or(|slot| slot == replica.slot.get())
+            };
+            self.targets.is_empty() || self.targets.iter().any(meant)
+        };
+        answer.services.iter().flat_map(|found| &found.replicas).filter(is_meant).collect()
+    }
+
+    fn nodes<'a>(&self, answer: &'a Answer) -> Vec<&'a NodeView> {
+        let is_meant =
+            |found: &&NodeView| self.nodes.is_empty() || self.nodes.iter().any(|name| name == found.name());
+        answer.nodes.iter().filter(is_meant).collect()
+    }
+
+    fn nothing(&self) -> &'static str {
+        match self.kind {
+            Kind::Services => {
+                "no services here; `wharf apply -f FILE` makes one, -A shows those of all namespaces\n"
+            }
+            Kind::Replicas => "no replicas here; -A shows those of all namespaces\n",
+            Kind::Nodes => "no agent has registered yet\n",
+            Kind::Revisions => "no revisions here; -A shows those of all namespaces\n",
         }
     }
 }
 
-fn as_json(args: &args::Get, status: &v1::StatusResponse) -> Result<Json, Failure> {
-    let list: Vec<Json> = match args.kind {
-        Kind::Services => status.services.iter().map(convert::service).collect::<Result<_, _>>()?,
-        Kind::Replicas => {
-            let replicas = status.services.iter().flat_map(|found| &found.replicas);
-            replicas.map(convert::replica).collect::<Result<_, _>>()?
+/// Shows the list whenever it changes: in place on a terminal, with ages that grow; one below the other in a pipe.
+async fn watch(client: &mut Client, listing: &Listing) -> Result<Code, Failure> {
+    let mut updates = client.watch(listing.question.request()).await?.into_inner();
+    let Some(first) = updates.message().await? else { return Err(ended()) };
+    let mut answer = Answer::read(first)?;
+    listing.check_names(client, &answer).await?;
+    let is_table = Format::of(listing.output).is_none();
+    let is_live = is_table && std::io::stdout().is_terminal();
+    let mut screen = Screen::default();
+    let mut heard = std::time::Instant::now();
+    let mut shown = String::new();
+    loop {
+        let text = listing.render(&answer, &Clock::at(answer.now).later(heard.elapsed()))?;
+        let text = if text.is_empty() { listing.nothing().to_owned() } else { text };
+        if is_live {
+            screen.show(&text)?;
+        } else if text != shown {
+            let gap = if is_table && !shown.is_empty() { "\n" } else { "" };
+            print(&format!("{gap}{text}"))?;
         }
-        Kind::Nodes => wanted_nodes(args, status).map(convert::node).collect::<Result<_, _>>()?,
-        Kind::Revisions => {
-            let revisions = status.services.iter().flat_map(|found| &found.revisions);
-            revisions.map(convert::revision).collect::<Result<_, _>>()?
+        shown = text;
+        let pause = if is_live { Duration::from_secs(1) } else { Duration::from_secs(3_600) };
+        if let Ok(update) = tokio::time::timeout(pause, updates.message()).await {
+            answer = Answer::read(update?.ok_or_else(ended)?)?;
+            heard = std::time::Instant::now();
         }
-    };
-    // One that was named is that object itself, as it was applied; anything else is a list.
-    match (args.names.len(), <[Json; 1]>::try_from(list)) {
-        (1, Ok([only])) => Ok(only),
-        (_, Ok([only])) => Ok(json!([only])),
-        (_, Err(list)) => Ok(Json::from(list)),
     }
 }
 
-fn wanted_nodes<'a>(
-    args: &'a args::Get,
-    status: &'a v1::StatusResponse,
-) -> impl Iterator<Item = &'a v1::NodeStatus> {
-    let wanted =
-        |node: &&v1::NodeStatus| args.names.is_empty() || args.names.iter().any(|n| n == node_name(node));
-    status.nodes.iter().filter(wanted)
+fn ended() -> Failure {
+    Failure::new("the server ended the watch").help("`wharf version` tells whether it answers")
 }
 
-fn services(status: &v1::StatusResponse, wide: bool) {
-    let mut headings = vec!["NAME", "READY", "UP-TO-DATE", "REVISION", "ROLLOUT", "PORTS", "AGE"];
-    if wide {
-        headings.extend(["IMAGE", "WAITING ON"]);
+/// A text that is written over itself.
+#[derive(Default)]
+struct Screen {
+    /// How many lines of the terminal the last text took.
+    height: usize,
+}
+
+impl Screen {
+    fn show(&mut self, text: &str) -> Result<(), Failure> {
+        let size = tcgetwinsize(std::io::stdout()).ok();
+        let (rows, columns) =
+            size.map_or((24, 80), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
+        // A line that would wrap is cut, and so is what does not fit: what has scrolled away cannot be written over.
+        let lines: Vec<String> = text
+            .lines()
+            .take(rows.saturating_sub(1).max(1))
+            .map(|line| line.chars().take(columns).collect())
+            .collect();
+        let back = if self.height > 0 { format!("\x1b[{}A\r\x1b[J", self.height) } else { String::new() };
+        self.height = lines.len();
+        crate::output::print_raw(format!("{back}{}\n", lines.join("\n")).as_bytes())
     }
-    let row = |found: &v1::ServiceStatus| {
-        let service = found.service.as_ref()?;
-        let spec = service.spec.as_ref()?;
-        let mut row = vec![
-            key_of(found).map(name_of)?,
-            format!("{}/{}", found.ready, spec.replicas),
-            found.up_to_date.to_string(),
-            service.revision.to_string(),
-            convert::rollout_phase(service).to_owned(),
-            convert::published(spec),
-            text::age(status.now_unix_ms, service.created_at_unix_ms),
-        ];
-        if wide {
-            row.push(convert::main_image(spec));
-            row.push(found.waiting_on.first().map_or_else(|| "-".to_owned(), |waiting| waiting.text.clone()));
-        }
-        Some(row)
-    };
-    let rows = status.services.iter().filter_map(row).collect();
-    table::print(&headings, rows, "there are no services here; `wharf apply -f FILE` makes one");
-}
-
-fn replica_name(found: &v1::ReplicaStatus) -> String {
-    let Some(replica) = &found.replica else { return String::new() };
-    format!("{}.{}", replica.service.as_ref().map(name_of).unwrap_or_default(), replica.slot)
-}
-
-fn replicas(args: &args::Get, status: &v1::StatusResponse, wide: bool) {
-    let mut headings = vec!["NAME", "REVISION", "STATE", "READY", "RESTARTS", "NODE", "ADDRESS", "AGE"];
-    if wide {
-        headings.extend(["ID", "PID", "LAST EXIT"]);
-    }
-    let slots: Vec<u32> = args.names.iter().filter_map(|name| name.parse::<Target>().ok()?.slot).collect();
-    let all = status.services.iter().flat_map(|found| &found.replicas);
-    let wanted = all
-        .filter(|found| slots.is_empty() || found.replica.as_ref().is_some_and(|r| slots.contains(&r.slot)));
-    let rows = wanted.filter_map(|found| convert::replica_row(found, status.now_unix_ms, wide)).collect();
-    table::print(&headings, rows, "there are no replicas here");
-}
-
-fn nodes(args: &args::Get, status: &v1::StatusResponse) {
-    let headings = ["NAME", "STATE", "SINCE", "REPLICAS", "CPU", "MEMORY", "ADDRESS", "VERSION"];
-    let row = |found: &v1::NodeStatus| convert::node_row(found, status.now_unix_ms);
-    table::print(
-        &headings,
-        wanted_nodes(args, status).filter_map(row).collect(),
-        "no agent has registered yet",
-    );
-}
-
-/// The revisions of a service, newest last.
-pub fn revisions(found: &v1::ServiceStatus) {
-    let headings = ["REVISION", "HASH", "STATUS", "RUNS", "CREATED", "IMAGE", "REASON"];
-    let rows = found.revisions.iter().filter_map(|revision| convert::revision_row(revision, found)).collect();
-    table::print(&headings, rows, "there are no revisions");
 }

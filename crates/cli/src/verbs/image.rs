@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anstream::println;
 use proto::v1::{self, load_image_request::Part};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +13,12 @@ use crate::{
     args::{Image, Output},
     connect::Client,
     exit::{Code, Failure},
-    output::{table, text},
+    output::{
+        clock::{self, Clock},
+        json, print, remark, say,
+        tables::{self, Width},
+        text::{Format, lines},
+    },
 };
 
 const CHUNK: usize = 256 << 10;
@@ -27,7 +31,7 @@ pub async fn run(client: &mut Client, image: Image) -> Result<Code, Failure> {
             for reference in references {
                 let request = v1::RemoveImageRequest { reference, node: None };
                 for image in client.remove_image(request).await?.into_inner().images {
-                    println!("removed {} from node {}", image.reference, image.node_name);
+                    say(format_args!("removed {} from node {}", image.reference, image.node_name));
                 }
             }
             Ok(Code::Done)
@@ -49,7 +53,7 @@ async fn load(client: &mut Client, path: PathBuf, name: Option<String>) -> Resul
     // What could not be read here explains more than what the server made of the broken stream.
     reader.await.map_err(|error| Failure::new("reading stopped").caused_by(error))?.map_err(unreadable)?;
     for image in answer?.into_inner().images {
-        println!("loaded {} ({}) on node {}", image.reference, image.digest, image.node_name);
+        say(format_args!("loaded {} ({}) on node {}", image.reference, image.digest, image.node_name));
     }
     Ok(Code::Done)
 }
@@ -102,43 +106,12 @@ impl Write for ChunkWriter<'_> {
 
 async fn list(client: &mut Client, output: Output) -> Result<Code, Failure> {
     let images = client.list_images(v1::ListImagesRequest { node: None }).await?.into_inner().images;
-    let json = || serde_json::Value::from(images.iter().map(as_json).collect::<Vec<_>>());
-    match output {
-        Output::Json => text::print_json(&json())?,
-        Output::Yaml => text::print_yaml(&json()),
-        Output::Name => images.iter().for_each(|image| println!("{}", image.reference)),
-        Output::Table | Output::Wide => {
-            let headings = ["IMAGE", "DIGEST", "SIZE", "AGE", "NODE"];
-            let rows = images.iter().map(|image| row(image, output == Output::Wide)).collect();
-            table::print(&headings, rows, "there are no images; `wharf image load FILE` brings one");
-        }
+    let width = if output == Output::Wide { Width::Wide } else { Width::Normal };
+    match Format::of(output) {
+        Some(format) => format.print(&images.iter().map(json::image).collect())?,
+        None if output == Output::Name => print(&lines(images.into_iter().map(|image| image.reference)))?,
+        None if images.is_empty() => remark("there are no images; `wharf image load FILE` brings one\n"),
+        None => print(&tables::images(&images, &Clock::at(clock::now()), width))?,
     }
     Ok(Code::Done)
-}
-
-fn row(image: &v1::Image, wide: bool) -> Vec<String> {
-    let digest = if wide { &image.digest } else { image.digest.get(..19).unwrap_or(&image.digest) };
-    let age = match image.created_at_unix_ms {
-        0 => "-".to_owned(),
-        created => text::age(text::now_unix_ms(), created),
-    };
-    vec![image.reference.clone(), digest.to_owned(), size(image.size_bytes), age, image.node_name.clone()]
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0 => "-".to_owned(),
-        bytes if bytes < 1 << 20 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        bytes => format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64),
-    }
-}
-
-fn as_json(image: &v1::Image) -> serde_json::Value {
-    serde_json::json!({
-        "reference": image.reference,
-        "digest": image.digest,
-        "node": image.node_name,
-        "sizeBytes": image.size_bytes,
-        "createdAt": image.created_at_unix_ms,
-    })
 }

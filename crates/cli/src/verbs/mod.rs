@@ -24,17 +24,19 @@ use crate::{
     args::{Global, Verb},
     connect::connect,
     exit::{Code, Failure},
+    output::text::Format,
 };
 
-/// Runs a verb that talks to a server, or to nobody.
+/// Runs a verb that talks to a server, or to nobody. Those that read manifests connect after they have read them: what
+/// is wrong with a file can be told without a server.
 pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
     let code = match verb {
         Verb::Dev(args) => dev::run(global, args).await?,
-        Verb::Apply(args) => apply::run(&mut connect(&global.socket).await?, args).await?,
-        Verb::Diff(args) => diff::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Apply(args) => apply::run(global, args).await?,
+        Verb::Diff(args) => diff::run(global, args).await?,
         Verb::Get(args) => get::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Describe(args) => describe::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Delete(args) => delete::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Delete(args) => delete::run(global, args).await?,
         Verb::Scale(args) => scale::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Logs(args) => logs::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Exec(args) => return exec::run(&mut connect(&global.socket).await?, global, args).await,
@@ -43,12 +45,12 @@ pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Image(args) => image::run(&mut connect(&global.socket).await?, args).await?,
         Verb::Doctor(args) => doctor::run(args)?,
         Verb::Schema => {
-            crate::output::text::print_json(&manifest::schema())?;
+            Format::Json.print(&manifest::schema())?;
             Code::Done
         }
-        Verb::Completion { shell } => completion::run(shell),
-        Verb::Version => version::run(global).await,
-        Verb::Server(_) | Verb::Agent(_) | Verb::Hello => {
+        Verb::Completion { shell } => completion::run(shell)?,
+        Verb::Version => version::run(global).await?,
+        Verb::Server(_) | Verb::Agent(_) => {
             unreachable!("these do not run under the async runtime")
         }
     };

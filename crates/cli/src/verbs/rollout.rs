@@ -1,16 +1,19 @@
 //! `wharf rollout`: status, history, undo, restart.
 
-use anstream::println;
 use proto::v1;
 
 use crate::{
     args::{self, Global, Output, Rollout},
+    ask,
     connect::Client,
-    deploy::{self, Goal, name_of},
     exit::{Code, Failure},
-    output::{convert, text},
+    output::{
+        clock::{self, Clock},
+        json, print, say, tables,
+        text::{Format, lines},
+    },
     target::Target,
-    verbs::{apply::wait_if_asked, get},
+    wait::{self, Goal},
 };
 
 pub async fn run(client: &mut Client, global: &Global, rollout: Rollout) -> Result<Code, Failure> {
@@ -19,36 +22,26 @@ pub async fn run(client: &mut Client, global: &Global, rollout: Rollout) -> Resu
         Rollout::History { service, output } => history(client, global, &service, output).await,
         Rollout::Undo { service, to, waiting } => {
             let service = service.key(&global.namespace);
-            let request = v1::UndoRequest { service: Some(service.clone()), to_revision: to };
-            let answer = client.undo(request).await?.into_inner();
-            println!("service {} goes back to revision {}", name_of(&service), answer.revision);
-            let goal = Goal { service, generation: answer.generation, revision: answer.revision };
-            wait_if_asked(client, goal, &waiting).await
+            let request = v1::UndoRequest { service: Some(v1::ServiceKey::from(&service)), to_revision: to };
+            let answer = match client.undo(request).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) => return Err(ask::refused(client, &[service], status).await),
+            };
+            say(format_args!("service {service} goes back to revision {}", answer.revision));
+            let goal = Goal::runs(service, answer.generation, answer.revision);
+            wait::if_asked(client, vec![goal], &waiting).await
         }
         Rollout::Restart { service, waiting } => {
             let service = service.key(&global.namespace);
-            let answer =
-                client.restart(v1::RestartRequest { service: Some(service.clone()) }).await?.into_inner();
-            println!("service {} restarts as revision {}", name_of(&service), answer.revision);
-            let goal = Goal { service, generation: answer.generation, revision: answer.revision };
-            wait_if_asked(client, goal, &waiting).await
+            let request = v1::RestartRequest { service: Some(v1::ServiceKey::from(&service)) };
+            let answer = match client.restart(request).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) => return Err(ask::refused(client, &[service], status).await),
+            };
+            say(format_args!("service {service} restarts as revision {}", answer.revision));
+            let goal = Goal::runs(service, answer.generation, answer.revision);
+            wait::if_asked(client, vec![goal], &waiting).await
         }
-    }
-}
-
-/// The status of one service, or an error that names the one that was probably meant.
-pub async fn one(
-    client: &mut Client,
-    global: &Global,
-    target: &Target,
-) -> Result<v1::ServiceStatus, Failure> {
-    let key = target.key(&global.namespace);
-    let named = v1::status_request::ServiceKeys { keys: vec![key.clone()] };
-    let services = Some(v1::status_request::Services::Named(named));
-    let answer = client.status(v1::StatusRequest { services, ..v1::StatusRequest::default() }).await?;
-    match answer.into_inner().services.into_iter().next() {
-        Some(found) => Ok(found),
-        None => Err(get::unknown_service(client, &key).await),
     }
 }
 
@@ -59,36 +52,20 @@ async fn status(
     target: &Target,
     waiting: &args::Waiting,
 ) -> Result<Code, Failure> {
-    let found = one(client, global, target).await?;
-    let rollout = found.service.as_ref().and_then(|service| service.rollout.clone()).unwrap_or_default();
-    let service = target.key(&global.namespace);
-    let name = name_of(&service);
+    let key = target.key(&global.namespace);
+    let found = ask::service(client, &key).await?;
+    let rollout = &found.service.rollout;
     if waiting.wait {
-        let goal = Goal { service, generation: rollout.generation, revision: rollout.to };
-        return deploy::wait(client, vec![goal], waiting.timeout).await;
+        let goal = Goal::Runs { service: key, generation: rollout.generation, revision: rollout.to };
+        return wait::interruptible(client, vec![goal], waiting.timeout).await;
     }
-    println!("{name}: {}", deploy::describe_progress(&found));
-    for waiting in found.waiting_on.iter().skip(1) {
-        println!("  {}", waiting.text);
-    }
-    let code = match rollout.phase {
-        Some(v1::rollout::Phase::RolledBack(back)) => {
-            println!(
-                "  revision {} failed: {}; rolled back to revision {}",
-                rollout.to, back.reason, back.back_to
-            );
-            Code::RolledBack
-        }
-        Some(v1::rollout::Phase::Paused(paused)) => {
-            println!("  revision {} failed: {}", rollout.to, paused.reason);
-            Code::FailedAndPaused
-        }
-        Some(v1::rollout::Phase::RollingBack(back)) => {
-            println!("  revision {} failed: {}", rollout.to, back.reason);
-            Code::Done
-        }
-        Some(v1::rollout::Phase::Progressing(_) | v1::rollout::Phase::Completed(_)) | None => Code::Done,
+    let (code, text) = match wait::end_of(&found.service) {
+        Some((code, text)) => (code, format!("{key} {text}\n")),
+        None => (Code::Done, String::new()),
     };
+    let now = format!("{key}: {}\n", wait::step_of(&found).headline);
+    let waits = lines(found.waiting_on.iter().map(|waiting| format!("  {}", waiting.text)));
+    print(&format!("{text}{now}{waits}"))?;
     Ok(code)
 }
 
@@ -98,13 +75,18 @@ async fn history(
     target: &Target,
     output: Output,
 ) -> Result<Code, Failure> {
-    let found = one(client, global, target).await?;
-    let json = || found.revisions.iter().map(convert::revision).collect::<Result<Vec<_>, _>>();
-    match output {
-        Output::Json => text::print_json(&json()?.into())?,
-        Output::Yaml => text::print_yaml(&json()?.into()),
-        Output::Name => found.revisions.iter().for_each(|revision| println!("{}", revision.number)),
-        Output::Table | Output::Wide => get::revisions(&found),
-    }
+    let found = ask::service(client, &target.key(&global.namespace)).await?;
+    let text = match Format::of(output) {
+        Some(format) => {
+            let list: Vec<_> =
+                found.revisions.iter().map(|revision| json::revision(&found, revision)).collect();
+            format.render(&list.into())?
+        }
+        None if output == Output::Name => {
+            lines(found.revisions.iter().map(|revision| revision.number.to_string()))
+        }
+        None => tables::revisions(std::slice::from_ref(&found), &Clock::at(clock::now())),
+    };
+    print(&text)?;
     Ok(Code::Done)
 }

@@ -1,19 +1,23 @@
 //! `wharf version`: of this program, and of the server if there is one.
 
-use anstream::println;
 use proto::v1;
 
-use crate::{args::Global, connect::connect, exit::Code};
+use crate::{
+    args::Global,
+    connect::connect,
+    exit::{Code, Failure},
+    output::print,
+};
 
-pub async fn run(global: &Global) -> Code {
-    println!("client {}", env!("CARGO_PKG_VERSION"));
+pub async fn run(global: &Global) -> Result<Code, Failure> {
     let answer = match connect(&global.socket).await {
         Ok(mut client) => client.get_version(v1::GetVersionRequest {}).await.ok(),
         Err(_) => None,
     };
-    match answer {
-        Some(answer) => println!("server {}", answer.into_inner().server_version),
-        None => println!("server not running at {}", global.socket.display()),
-    }
-    Code::Done
+    let server = match answer {
+        Some(answer) => answer.into_inner().server_version,
+        None => format!("none answers at {}", global.socket.display()),
+    };
+    print(&format!("client {}\nserver {server}\n", env!("CARGO_PKG_VERSION")))?;
+    Ok(Code::Done)
 }

@@ -2,27 +2,37 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
-use super::log_file;
-use crate::exit::Failure;
+use crate::{exit::Failure, output::remark};
 
 /// A daemon that dies again within this long waits before it is started once more.
 const STABLE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
+/// One death at the start may be an accident, such as a port or a lock that an earlier run has not given back yet.
+const HOPELESS: u32 = 3;
+/// How much of a log is told.
+const LAST_WORDS: usize = 4;
 
 pub struct Daemon {
+    name: &'static str,
     log: PathBuf,
+    /// How long its log was before.
+    log_began: u64,
     stop: oneshot::Sender<()>,
+    /// How often it died young, in a row.
+    deaths: watch::Receiver<u32>,
     keeper: JoinHandle<()>,
 }
 
@@ -30,18 +40,46 @@ impl Daemon {
     pub fn start(name: &'static str, args: &[&OsStr], log: &Path) -> Result<Daemon, Failure> {
         let failed = |error| Failure::new(format!("the {name} cannot be started")).caused_by(error);
         let program = std::env::current_exe().map_err(failed)?;
+        let log_began = fs::metadata(log).map_or(0, |log| log.len());
         let mut command = Command::new(program);
         // A group of its own: Ctrl-C in the terminal is for `dev` alone, which stops the others in order.
-        command.args(args).process_group(0).stdin(std::process::Stdio::null());
+        command.args(args).process_group(0).stdin(Stdio::null());
         command.stdout(log_file(log)?).stderr(log_file(log)?);
         let child = command.spawn().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
-        let keeper = tokio::spawn(keep(name, command, child, stopped, log.to_owned()));
-        Ok(Daemon { log: log.to_owned(), stop, keeper })
+        let (died, deaths) = watch::channel(0);
+        let keeper = Keeper { name, log: log.to_owned(), command, died };
+        let keeper = tokio::spawn(keeper.keep(child, stopped));
+        Ok(Daemon { name, log: log.to_owned(), log_began, stop, deaths, keeper })
     }
 
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Completes when it died so often that it will not come up by itself, with its last words.
+    pub async fn cannot_start(&mut self) -> Failure {
+        if self.deaths.wait_for(|deaths| *deaths >= HOPELESS).await.is_err() {
+            // Told to stop: nothing more will be known.
+            return std::future::pending().await;
+        }
+        let failure = Failure::new(format!("the {} ends again and again", self.name));
+        let failure = self.last_words().into_iter().fold(failure, Failure::because);
+        failure.help(format!("all of its log is in {}", self.log.display()))
+    }
+
+    fn last_words(&self) -> Vec<String> {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        let new = bytes.get(self.log_began as usize..).unwrap_or(&bytes);
+        let text = String::from_utf8_lossy(new);
+        let lines: Vec<&str> = text.lines().collect();
+        // The error of its end, if it told one, and else what it said last.
+        let error = lines.iter().rposition(|line| line.starts_with("error: "));
+        let from = error.unwrap_or(lines.len().saturating_sub(LAST_WORDS));
+        let bare = |line: &&str| {
+            line.trim().trim_start_matches("error: ").trim_start_matches("because: ").to_owned()
+        };
+        lines[from..].iter().take(LAST_WORDS).map(bare).collect()
     }
 
     /// SIGTERM, then waits for its end.
@@ -52,39 +90,49 @@ impl Daemon {
     }
 }
 
-async fn keep(
-    name: &str,
-    mut command: Command,
-    mut child: Child,
-    mut stopped: oneshot::Receiver<()>,
+struct Keeper {
+    name: &'static str,
     log: PathBuf,
-) {
-    loop {
-        let started = Instant::now();
-        let status = tokio::select! {
-            status = child.wait() => status,
-            _ = &mut stopped => return terminate(&mut child).await,
-        };
-        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        anstream::eprintln!("the {name} ended ({how}) and is started again; its log is {}", log.display());
-        if started.elapsed() < STABLE {
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                _ = &mut stopped => return,
-            }
+    command: Command,
+    died: watch::Sender<u32>,
+}
+
+impl Keeper {
+    async fn keep(mut self, mut child: Child, mut stopped: oneshot::Receiver<()>) {
+        loop {
+            let started = Instant::now();
+            let status = tokio::select! {
+                status = child.wait() => status,
+                _ = &mut stopped => return terminate(&mut child).await,
+            };
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let died_young = started.elapsed() < STABLE;
+            self.died.send_modify(|deaths| *deaths = if died_young { *deaths + 1 } else { 0 });
+            let Keeper { name, log, .. } = &self;
+            remark(&format!("the {name} ended ({how}) and is started again; its log is {}\n", log.display()));
+            child = match self.start_again(died_young, &mut stopped).await {
+                Some(child) => child,
+                None => return,
+            };
         }
-        child = loop {
-            match command.spawn() {
-                Ok(child) => break child,
-                Err(error) => {
-                    anstream::eprintln!("the {name} cannot be started again: {error}");
-                    tokio::select! {
-                        () = tokio::time::sleep(PAUSE) => {}
-                        _ = &mut stopped => return,
-                    }
+    }
+
+    /// None when it was told to stop meanwhile.
+    async fn start_again(&mut self, pause: bool, stopped: &mut oneshot::Receiver<()>) -> Option<Child> {
+        let mut pause = pause;
+        loop {
+            if pause {
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    _ = &mut *stopped => return None,
                 }
             }
-        };
+            match self.command.spawn() {
+                Ok(child) => return Some(child),
+                Err(error) => remark(&format!("the {} cannot be started again: {error}\n", self.name)),
+            }
+            pause = true;
+        }
     }
 }
 
@@ -94,4 +142,11 @@ async fn terminate(child: &mut Child) {
         let _ = kill_process(pid, Signal::TERM);
     }
     let _ = child.wait().await;
+}
+
+/// Where a daemon's output goes: appended to its log.
+fn log_file(path: &Path) -> Result<Stdio, Failure> {
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.map(Stdio::from)
+        .map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
 }

@@ -1,204 +1,162 @@
 //! `wharf dev`: a whole cluster on this machine, until Ctrl-C.
 //!
 //! The server and the agent are processes of their own, as in any cluster; this one starts them, starts them again
-//! should they die, applies the manifests, and at the end stops all that it started.
+//! should they die, applies the manifests, and at the end stops all that it started. What cannot start ends it; what
+//! cannot be applied is told, and the cluster runs on to be looked at. Start reading at [`run`].
 
+mod cluster;
 mod daemon;
+mod ground;
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::time::Duration;
 
-use anstream::println;
+use manifest::Manifest;
 use owo_colors::OwoColorize;
-use proto::v1;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::daemon::Daemon;
+use self::{cluster::Cluster, ground::Lock};
 use crate::{
-    args::{self, Global, Waiting},
-    connect::{Client, answers, connect},
-    deploy,
+    answer::ServiceView,
+    args::{self, Global},
+    ask::{self, Question},
+    connect::Client,
     exit::{Code, Failure},
+    manifests,
+    output::{remark, say},
     verbs::apply,
+    wait::{self, Goal},
 };
 
-/// Starting takes a moment; longer than this and something is wrong that its log tells.
-const START: Duration = Duration::from_secs(60);
+/// How long the services may take until they are healthy; afterwards the cluster runs on all the same.
+const HEALTHY: Duration = Duration::from_secs(900);
 
 pub async fn run(global: &Global, args: args::Dev) -> Result<Code, Failure> {
-    check_may_run(global).await?;
+    ground::check_may_run(global).await?;
     // Read before anything is started: a manifest with errors costs nothing.
-    let manifests = if args.files.is_empty() { Vec::new() } else { deploy::read_manifests(&args.files)? };
+    let manifests = if args.files.is_empty() { Vec::new() } else { manifests::read(&args.files)? };
+    ground::check_ports(&manifests)?;
+    let _lock = Lock::take()?;
     if args.fresh {
-        forget(&args.data)?;
+        ground::forget(&args.data)?;
     }
-    std::fs::create_dir_all(&args.data)
-        .map_err(|error| Failure::new(format!("cannot create {}", args.data.display())).caused_by(error))?;
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut cluster = Cluster::start(global, &args)?;
+    ground::prepare(&args.data)?;
+    let mut interrupts = Interrupts::listen()?;
+    let mut cluster = Cluster::start(global, &args.data)?;
     let result = tokio::select! {
-        result = cluster.bring_up(global, &args, &manifests) => match result {
+        result = bring_up(&mut cluster, global, &args, &manifests) => match result {
             // What failed is told, and may be looked at: the cluster runs on until it is stopped.
             Ok(code) => {
-                tokio::select! {
-                    _ = interrupts.recv() => {}
-                    _ = terminate.recv() => {}
-                }
+                interrupts.next().await;
                 Ok(code)
             }
             Err(failure) => Err(failure),
         },
-        _ = interrupts.recv() => Ok(Code::Done),
-        _ = terminate.recv() => Ok(Code::Done),
+        () = interrupts.next() => Ok(Code::Interrupted),
     };
-    println!("\nstopping what was started (desired state is kept in {})", args.data.display());
-    cluster.stop(&mut interrupts).await;
-    result
-}
-
-fn no_signals(error: std::io::Error) -> Failure {
-    Failure::new("signals cannot be received").caused_by(error)
-}
-
-async fn check_may_run(global: &Global) -> Result<(), Failure> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Failure::new("containers, networks and mounts need root").help("use sudo"));
+    match &result {
+        Ok(_) => say(format_args!("\nstopping; what is desired is kept in {}", args.data.display())),
+        // What went wrong comes last, where it is seen.
+        Err(_) => say("stopping what was started"),
     }
-    if answers(&global.socket).await {
-        let message = format!("a cluster answers at {} already", global.socket.display());
-        return Err(Failure::new(message).help("stop it first, or give --socket and --data of another one"));
+    match cluster.stop(&mut interrupts).await {
+        cluster::Stopped::All => result,
+        cluster::Stopped::LeftToAgent => Ok(Code::Interrupted),
     }
-    Ok(())
 }
 
-/// Only what earlier runs made is removed, never the folder that the user named.
-fn forget(data: &Path) -> Result<(), Failure> {
-    for part in ["server", "agent"] {
-        match std::fs::remove_dir_all(data.join(part)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let message = format!("cannot remove {}", data.join(part).display());
-                return Err(Failure::new(message).caused_by(error));
-            }
-        }
-    }
-    Ok(())
+/// What asks for the end: Ctrl-C, SIGTERM, and the terminal that goes away.
+pub struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
 }
 
-struct Cluster {
-    server: Daemon,
-    agent: Daemon,
-}
-
-impl Cluster {
-    fn start(global: &Global, args: &args::Dev) -> Result<Cluster, Failure> {
-        let socket = global.socket.as_os_str();
-        let run = global.socket.parent().unwrap_or(Path::new("/run/wharf")).join("agent");
-        let (server_data, agent_data) = (args.data.join("server"), args.data.join("agent"));
-        let server_args = [
-            "server".as_ref(),
-            "--supervised".as_ref(),
-            "--data".as_ref(),
-            server_data.as_os_str(),
-            "--listen".as_ref(),
-            socket,
-        ];
-        let agent_args = [
-            "agent".as_ref(),
-            "--supervised".as_ref(),
-            "--stop-on-exit".as_ref(),
-            "--data".as_ref(),
-            agent_data.as_os_str(),
-            "--run".as_ref(),
-            run.as_os_str(),
-            "--server".as_ref(),
-            socket,
-        ];
-        Ok(Cluster {
-            server: Daemon::start("server", &server_args, &args.data.join("server.log"))?,
-            agent: Daemon::start("agent", &agent_args, &args.data.join("agent.log"))?,
+impl Interrupts {
+    fn listen() -> Result<Interrupts, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new("signals cannot be received").caused_by(error));
+        Ok(Interrupts {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn bring_up(
-        &mut self,
-        global: &Global,
-        args: &args::Dev,
-        manifests: &[manifest::Manifest],
-    ) -> Result<Code, Failure> {
-        let up = tokio::time::timeout(START, wait_for_node(global)).await;
-        let mut client = up.map_err(|_| self.too_slow())??;
-        println!("{} a server and an agent run on this machine", "✓".green());
-        let mut code = Code::Done;
-        if !manifests.is_empty() {
-            let waiting = Waiting { wait: true, timeout: Duration::from_secs(900) };
-            code = apply::apply(&mut client, manifests, false, &waiting).await?;
-        }
-        print_addresses(&mut client).await?;
-        println!("state in {}, socket {}", args.data.display(), global.socket.display());
-        println!("{}", "another terminal can say: wharf get services, wharf logs, wharf describe …".dimmed());
-        println!("Ctrl-C stops everything");
-        Ok(code)
-    }
-
-    fn too_slow(&self) -> Failure {
-        let logs = format!("see {} and {}", self.server.log().display(), self.agent.log().display());
-        Failure::new("the cluster did not come up in time").help(logs)
-    }
-
-    /// The agent first: it stops the containers, and says so to a server that still listens.
-    async fn stop(self, interrupts: &mut tokio::signal::unix::Signal) {
-        let stop = async {
-            self.agent.stop().await;
-            self.server.stop().await;
-        };
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = interrupts.recv() => println!("still stopping; containers get their grace period"),
-            }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
 
-/// Waits until the server answers and the agent has a session.
-async fn wait_for_node(global: &Global) -> Result<Client, Failure> {
-    loop {
-        if let Ok(mut client) = connect(&global.socket).await {
-            let request = v1::StatusRequest { nodes: true, ..v1::StatusRequest::default() };
-            let ready = |node: &v1::NodeStatus| node.readiness() == v1::node_status::Readiness::Ready;
-            if let Ok(status) = client.status(request).await
-                && status.into_inner().nodes.iter().any(ready)
-            {
-                return Ok(client);
-            }
+/// From processes that were just started to services that are healthy; the code says how the rollouts ended.
+async fn bring_up(
+    cluster: &mut Cluster,
+    global: &Global,
+    args: &args::Dev,
+    manifests: &[Manifest],
+) -> Result<Code, Failure> {
+    let mut client = cluster.wait_until_up(global).await?;
+    say(format_args!("{} a server and an agent run on this machine", "✓".green()));
+    let code = match make_healthy(&mut client, manifests).await {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.report();
+            remark("the cluster runs on: put it right and say `wharf apply` in another terminal\n");
+            failure.exit_code()
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for line in addresses(&ask::status(&mut client, Question::all()).await?.services) {
+        say(line);
     }
+    say(hint(global, args).dimmed());
+    say("Ctrl-C stops everything");
+    Ok(code)
 }
 
-async fn print_addresses(client: &mut Client) -> Result<(), Failure> {
-    let services = Some(v1::status_request::Services::All(v1::status_request::All {}));
-    let status =
-        client.status(v1::StatusRequest { services, ..v1::StatusRequest::default() }).await?.into_inner();
-    for found in &status.services {
-        let Some(service) = &found.service else { continue };
-        let name = service.key.as_ref().map(deploy::name_of).unwrap_or_default();
-        let ports = service.spec.iter().flat_map(|spec| &spec.template).flat_map(|template| &template.ports);
-        for port in ports {
-            if let Some(publish) = port.publish {
-                println!("  {} http://127.0.0.1:{publish} ({})", name.bold(), port.name);
-            }
+/// Applies the manifests, and waits until what they declare is healthy, and what was desired before too.
+async fn make_healthy(client: &mut Client, manifests: &[Manifest]) -> Result<Code, Failure> {
+    let mut goals = if manifests.is_empty() { Vec::new() } else { apply::apply(client, manifests).await? };
+    let known = ask::status(client, Question::all()).await?.services;
+    for ServiceView { service, .. } in known {
+        let is_applied = goals.iter().any(|goal| *goal.service() == service.key);
+        // What failed before has not got better by a restart.
+        let may_succeed = matches!(wait::end_of(&service), None | Some((Code::Done, _)));
+        if !is_applied && may_succeed && service.deleting_since.is_none() {
+            let (generation, revision) = (service.rollout.generation, service.rollout.to);
+            goals.push(Goal::Runs { service: service.key, generation, revision });
         }
     }
-    Ok(())
+    wait::follow(client, goals, HEALTHY).await
 }
 
-/// Where a daemon's output goes: appended to its log.
-fn log_file(path: &Path) -> Result<Stdio, Failure> {
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.map(Stdio::from)
-        .map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
+/// Where published ports are reached from this machine.
+fn addresses(services: &[ServiceView]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for ServiceView { service, .. } in services {
+        for port in &service.spec.template.ports {
+            let Some(publish) = port.publish else { continue };
+            let is_http = port.protocol == model::Protocol::Tcp && port.name.as_str().starts_with("http");
+            let address = match is_http {
+                true => format!("http://localhost:{publish}"),
+                false => format!("localhost:{publish} ({}, {})", port.name, port.protocol.as_str()),
+            };
+            lines.push(format!("  {} {address}", service.key.to_string().bold()));
+        }
+    }
+    lines
+}
+
+fn hint(global: &Global, args: &args::Dev) -> String {
+    let data = args.data.display();
+    let usual = std::path::Path::new("/run/wharf/wharf.sock");
+    let socket = match global.socket == usual {
+        true => String::new(),
+        false => format!("export WHARF_SOCKET={}; ", global.socket.display()),
+    };
+    format!(
+        "state and logs are in {data}\nin another terminal: {socket}wharf get services, wharf logs, wharf describe"
+    )
 }

@@ -1,0 +1,63 @@
+//! What the verbs that run until they are stopped are told.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = "Example:
+  wharf dev -f manifests/hello.yaml
+
+What is desired is kept in DIR and runs again at the next start. Ctrl-C stops all containers, each within its stopGrace.")]
+pub struct Dev {
+    /// Manifests to apply: files, folders, or - for standard input
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where state, images and logs are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf")]
+    pub data: PathBuf,
+    /// Forget everything of earlier runs first
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Server {
+    /// Where the log and the snapshots are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf/server")]
+    pub data: PathBuf,
+    /// Where users and agents of this host connect
+    #[arg(long, value_name = "PATH", default_value = "/run/wharf/wharf.sock")]
+    pub listen: PathBuf,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Agent {
+    /// Where images, logs and the ledger are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf/agent")]
+    pub data: PathBuf,
+    /// Where sockets and pins are kept until the next boot
+    #[arg(long, value_name = "DIR", default_value = "/run/wharf/agent")]
+    pub run: PathBuf,
+    /// The server's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/wharf/wharf.sock")]
+    pub server: PathBuf,
+    /// The node's name; the host's name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The addresses that replicas get
+    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16")]
+    pub subnet: String,
+    /// What bridge, firewall table and control groups are called after
+    #[arg(long, default_value = "wharf")]
+    pub prefix: String,
+    /// Stop every container when the agent is told to stop, instead of leaving them to the next agent
+    #[arg(long)]
+    pub stop_on_exit: bool,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub supervised: bool,
+}

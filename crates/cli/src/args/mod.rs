@@ -1,0 +1,142 @@
+//! The grammar of the command line: this file has the verbs, the others what each is told.
+
+mod change;
+mod daemon;
+mod look;
+mod value;
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use model::Name;
+
+pub use self::{
+    change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
+    daemon::{Agent, Dev, Server},
+    look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
+};
+use crate::{exit::Code, target::read_name};
+
+/// Runs containers on a handful of hosts, and keeps them running.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharf",
+    bin_name = "wharf",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = Code::TABLE)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The namespace of services that are named without one
+    #[arg(
+        short, long, global = true, display_order = 900, env = "WHARF_NAMESPACE", hide_env_values = true,
+        default_value = "default", value_name = "NAME", value_parser = read_name
+    )]
+    pub namespace: Name,
+    /// The server's socket
+    #[arg(
+        long,
+        global = true,
+        display_order = 901,
+        env = "WHARF_SOCKET",
+        hide_env_values = true,
+        default_value = "/run/wharf/wharf.sock",
+        value_name = "PATH"
+    )]
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a whole cluster on this machine until Ctrl-C
+    Dev(Dev),
+    /// Make services as manifests declare them
+    Apply(Apply),
+    /// Show what applying manifests would change
+    Diff(Diff),
+    /// List services, replicas, nodes or revisions
+    Get(Get),
+    /// Tell everything about a service, a slot of it or a node
+    Describe(Describe),
+    /// Stop services and forget them
+    Delete(Delete),
+    /// Change how many replicas a service has
+    Scale(Scale),
+    /// Print what containers wrote
+    Logs(Logs),
+    /// Run a command in a running container
+    Exec(Exec),
+    /// Look at and steer rollouts
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Tell what happened
+    Events(Events),
+    /// Load, list and remove images on nodes
+    #[command(subcommand)]
+    Image(Image),
+    /// Check what this host can do
+    Doctor(Doctor),
+    /// Print the JSON schema of manifests
+    Schema,
+    /// Print a completion script for a shell
+    #[command(after_help = "For bash: source <(wharf completion bash)")]
+    Completion {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the versions of this program and of the server
+    Version,
+    /// Run a server of the control plane
+    Server(Server),
+    /// Run the agent of this host
+    Agent(Agent),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_may_follow_a_target_with_or_without_dashes() {
+        for line in [
+            ["wharf", "exec", "-it", "web.1", "--", "ls", "-l"].as_slice(),
+            &["wharf", "exec", "-it", "web.1", "ls", "-l"],
+            &["wharf", "exec", "--interactive", "--tty", "web.1", "ls", "-l"],
+        ] {
+            let args = Args::try_parse_from(line).expect("these are allowed");
+            let Verb::Exec(exec) = args.verb else { panic!("{line:?} is exec") };
+            assert!(exec.interactive && exec.tty, "{line:?}");
+            assert_eq!(exec.command, ["ls", "-l"], "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_replicas_is_given_once() {
+        let scale = |line: &[&str]| match Args::try_parse_from(line).map(|args| args.verb) {
+            Ok(Verb::Scale(scale)) => Some(scale.replicas()),
+            Ok(_) | Err(_) => None,
+        };
+        assert_eq!(scale(&["wharf", "scale", "web", "3"]), Some(3));
+        assert_eq!(scale(&["wharf", "scale", "web", "--replicas=3"]), Some(3));
+        assert_eq!(scale(&["wharf", "scale", "web", "3", "--replicas=3"]), None);
+        assert_eq!(scale(&["wharf", "scale", "web"]), None);
+    }
+}
