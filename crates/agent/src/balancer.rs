@@ -1,8 +1,11 @@
 //! Puts the newest set of published ports in force, and says so. An older set that was not in force yet is skipped.
+//!
+//! Other programs flush firewalls and remove links. So the same set is put in force again and again, which costs little
+//! while it is, and the network is looked after before that.
 
 use std::time::Duration;
 
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use crate::{
     agent::{Happened, Sender},
@@ -13,17 +16,22 @@ use crate::{
 /// Between attempts at the same set.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long what an administrator or another program did to our network may last.
+const HEAL_EVERY: Duration = Duration::from_secs(5);
+
 pub(crate) type Order = (u64, Vec<Published>);
 
 /// Starts the balancer; it ends when the sender is dropped.
 pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
     let (sender, mut orders) = watch::channel((0, Vec::new()));
     tokio::spawn(async move {
-        while orders.changed().await.is_ok() {
+        // Before the first order nobody may say what is published: what an earlier agent left goes on.
+        let mut ordered = orders.changed().await;
+        while ordered.is_ok() {
             loop {
                 let (serial, ports) = orders.borrow_and_update().clone();
                 let host = host.clone();
-                match spawn_blocking(move || host.publish(&ports)).await {
+                match spawn_blocking(move || host.heal_network().and_then(|()| host.publish(&ports))).await {
                     Ok(Ok(())) => {
                         let _ = happened.send(Happened::Core(Event::Balanced { serial }));
                         break;
@@ -33,6 +41,7 @@ pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+            ordered = timeout(HEAL_EVERY, orders.changed()).await.unwrap_or(Ok(()));
         }
     });
     sender

@@ -108,6 +108,11 @@ impl Host {
         self.known().sandboxes.get(&replica).cloned()
     }
 
+    /// Makes again what others took away of the network.
+    pub(crate) fn heal_network(&self) -> Result<(), network::Error> {
+        self.network.repair()
+    }
+
     /// Exactly these ports, from now on.
     pub(crate) fn publish(&self, ports: &[crate::core::Published]) -> Result<(), network::Error> {
         let protocol = |protocol| match protocol {

@@ -7,16 +7,20 @@
 use std::{
     net::Ipv4Addr,
     os::fd::AsFd,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
-    Subnet,
+    Config, Subnet,
     config::Names,
     error::Error,
+    host,
     namespace::Namespace,
     netlink::{
         Socket,
@@ -38,13 +42,30 @@ pub(crate) struct Connected {
 pub(crate) struct Maker {
     host: Mutex<Socket>,
     names: Names,
-    bridge: u32,
+    /// The bridge's index; another one after it was made again.
+    bridge: AtomicU32,
     mtu: Option<u32>,
 }
 
 impl Maker {
     pub(crate) fn new(host: Socket, names: Names, bridge: u32, mtu: Option<u32>) -> Maker {
-        Maker { host: Mutex::new(host), names, bridge, mtu }
+        Maker { host: Mutex::new(host), names, bridge: AtomicU32::new(bridge), mtu }
+    }
+
+    /// Whether the bridge had to be made again: then no port is on it.
+    pub(crate) fn repair_bridge(&self, config: &Config) -> Result<bool, Error> {
+        let found = host::repair_bridge(&mut self.host(), config, &self.names)?;
+        Ok(self.bridge.swap(found, Ordering::Relaxed) != found)
+    }
+
+    /// Puts a port that lost its bridge onto the present one. A port that is gone went with its sandbox.
+    pub(crate) fn plug_in(&self, port: &str, address: Ipv4Addr) -> Result<(), Error> {
+        let mut host = self.host();
+        let Ok(Some(index)) = link::await_carrier(&mut host, port) else { return Ok(()) };
+        let mut batch = Batch::new();
+        link::set_bridge(&mut batch, port, self.bridge.load(Ordering::Relaxed));
+        link::fix_port(&mut batch, index, link::ethernet_address(address));
+        Ok(host.execute(&mut batch)?)
     }
 
     /// The socket in the host's namespace.
@@ -58,7 +79,7 @@ impl Maker {
         let mut outside = Batch::new();
         let cable = Cable {
             port: &port,
-            bridge: self.bridge,
+            bridge: self.bridge.load(Ordering::Relaxed),
             group: self.names.group,
             mtu: self.mtu,
             sandbox: namespace.as_fd(),
@@ -156,6 +177,11 @@ impl Warm {
     pub(crate) fn refill(&self) {
         self.shelf.state().failed = false;
         self.shelf.changed.notify_all();
+    }
+
+    /// Lets go of what is ready; [`Warm::refill`] has new ones made.
+    pub(crate) fn discard(&self) {
+        self.shelf.state().ready.clear();
     }
 
     pub(crate) fn ready(&self) -> usize {

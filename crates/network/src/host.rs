@@ -18,7 +18,12 @@ const WIDEST_REAL_ROUTE: u8 = 2;
 pub(crate) fn ensure_bridge(socket: &mut Socket, config: &Config, names: &Names) -> Result<u32, Error> {
     let existing = find_bridge(socket, names)?;
     refuse_overlap(socket, config.subnet, existing)?;
-    let index = match existing {
+    repair_bridge(socket, config, names)
+}
+
+/// The same, for one that was there before.
+pub(crate) fn repair_bridge(socket: &mut Socket, config: &Config, names: &Names) -> Result<u32, Error> {
+    let index = match find_bridge(socket, names)? {
         Some(index) => index,
         None => create_bridge(socket, config, names)?,
     };

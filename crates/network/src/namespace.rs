@@ -64,15 +64,25 @@ impl Namespace {
         })?
     }
 
-    /// Makes the namespace outlive this process, under `path`. The file is made by the call.
+    /// Makes the namespace outlive this process, under `path`.
     pub(crate) fn pin(&self, path: &Path) -> Result<(), NamespaceError> {
-        let failed = |advice| move |source| NamespaceError::Pin { path: path.to_path_buf(), advice, source };
-        File::create(path).map_err(failed("the directory must exist and be writable"))?;
-        let source = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
-        mount_bind(source, path)
-            .map_err(io::Error::from)
-            .map_err(failed("this takes root in the host's mount namespace"))
+        pin(&self.fd, path)
     }
+
+    /// What keeps it alive, once it is configured.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+/// Makes a namespace outlive this process, under `path`. The file is made by the call.
+pub(crate) fn pin(namespace: &OwnedFd, path: &Path) -> Result<(), NamespaceError> {
+    let failed = |advice| move |source| NamespaceError::Pin { path: path.to_path_buf(), advice, source };
+    File::create(path).map_err(failed("the directory must exist and be writable"))?;
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    mount_bind(source, path)
+        .map_err(io::Error::from)
+        .map_err(failed("this takes root in the host's mount namespace"))
 }
 
 impl AsFd for Namespace {

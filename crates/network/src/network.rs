@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     net::Ipv4Addr,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,7 +18,7 @@ use crate::{
     error::Error,
     firewall::{Firewall, Publication, services::Services},
     host,
-    namespace::unpin,
+    namespace::{self, is_pinned, unpin},
     netlink::{Protocol, Socket, route},
     pin::{self, Pin},
     published,
@@ -28,8 +30,14 @@ pub struct Network {
     names: Names,
     maker: Arc<Maker>,
     warm: Warm,
-    sandboxes: Mutex<BTreeMap<String, Pin>>,
+    sandboxes: Mutex<BTreeMap<String, Standing>>,
     balancer: Mutex<Balancer>,
+}
+
+/// A sandbox that stands, and its namespace, which its pin may lose.
+struct Standing {
+    pin: Pin,
+    namespace: OwnedFd,
 }
 
 /// A network namespace on the bridge.
@@ -61,7 +69,7 @@ impl Network {
         let mut socket = Socket::open(Protocol::Route)?;
         let bridge = host::ensure_bridge(&mut socket, &config, &names)?;
         let pins = adopt(&config)?;
-        let admitted = pins.values().map(|pin| (pin.port.clone(), pin.address)).collect();
+        let admitted = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
         let firewall = Firewall::open(&names, config.subnet, admitted)?;
         let flows = Socket::open(Protocol::Netfilter)?;
         let maker = Arc::new(Maker::new(socket, names.clone(), bridge, config.mtu));
@@ -103,24 +111,26 @@ impl Network {
         self.maker.settle(&mut connected, address, self.config.subnet)?;
         connected.namespace.pin(&pin.path(&self.config.state_dir))?;
         let sandbox = self.sandbox(&pin);
-        self.pins().insert(pin.id.clone(), pin);
+        let namespace = connected.namespace.into_fd();
+        self.pins().insert(pin.id.clone(), Standing { pin, namespace });
         Ok(sandbox)
     }
 
     /// The sandboxes that stand, those of earlier processes too.
     pub fn sandboxes(&self) -> Result<Vec<(String, Ipv4Addr)>, Error> {
-        Ok(self.pins().values().map(|pin| (pin.id.clone(), pin.address)).collect())
+        Ok(self.pins().values().map(|held| (held.pin.id.clone(), held.pin.address)).collect())
     }
 
     /// Lets go of a sandbox; fine if there is none. Its namespace and link vanish when the last process in it
     /// has, some milliseconds later.
     pub fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
-        let Some(pin) = self.pins().remove(id) else { return Ok(()) };
-        let path = pin.path(&self.config.state_dir);
+        let Some(held) = self.pins().remove(id) else { return Ok(()) };
+        let path = held.pin.path(&self.config.state_dir);
         if let Err(source) = unpin(&path) {
-            self.pins().insert(pin.id.clone(), pin);
+            self.pins().insert(held.pin.id.clone(), held);
             return Err(Error::StateDir { path, source });
         }
+        let pin = held.pin;
         Ok(self.balancer().firewall.expel(&pin.port, pin.address)?)
     }
 
@@ -139,6 +149,33 @@ impl Network {
         Ok(())
     }
 
+    /// Puts right what others took away: the bridge, its address and ports, the kernel's switches, the pins of
+    /// sandboxes. Costs a few milliseconds where nothing is amiss. Rules are put right by [`Network::publish`].
+    pub fn repair(&self) -> Result<(), Error> {
+        let pins = self.pins();
+        for held in pins.values() {
+            let path = held.pin.path(&self.config.state_dir);
+            if !is_pinned(&path) {
+                tracing::warn!(sandbox = held.pin.id, "the pin of a sandbox was gone and is made again");
+                std::fs::create_dir_all(&self.config.state_dir)
+                    .map_err(|source| Error::StateDir { path: self.config.state_dir.clone(), source })?;
+                namespace::pin(&held.namespace, &path)?;
+            }
+        }
+        let ports: Vec<_> = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
+        drop(pins);
+        if self.maker.repair_bridge(&self.config)? {
+            tracing::warn!(bridge = self.names.bridge, "the bridge was gone and is made again");
+            // They hang on the bridge that was.
+            self.warm.discard();
+            for (port, address) in ports {
+                self.maker.plug_in(&port, address)?;
+            }
+            self.warm.refill();
+        }
+        Ok(())
+    }
+
     /// How many sandboxes are made ready for [`Network::create_sandbox`] to take.
     pub fn warm(&self) -> usize {
         self.warm.ready()
@@ -150,7 +187,8 @@ impl Network {
         self.warm.stop();
         let failed = |source| Error::StateDir { path: self.config.state_dir.clone(), source };
         let known = std::mem::take(&mut *self.pins());
-        for pin in known.values().chain(&pin::files(&self.config.state_dir).unwrap_or_default()) {
+        let known = known.values().map(|held| &held.pin);
+        for pin in known.chain(&pin::files(&self.config.state_dir).unwrap_or_default()) {
             unpin(&pin.path(&self.config.state_dir)).map_err(failed)?;
         }
         host::remove_links(&mut self.maker.host(), &self.names)?;
@@ -165,11 +203,13 @@ impl Network {
     fn existing(&self, id: &str, address: Ipv4Addr) -> Result<Option<Pin>, Error> {
         let pins = self.pins();
         match pins.get(id) {
-            Some(pin) if pin.address == address => return Ok(Some(pin.clone())),
-            Some(pin) => return Err(Error::Exists { id: id.to_string(), has: pin.address, wanted: address }),
+            Some(held) if held.pin.address == address => return Ok(Some(held.pin.clone())),
+            Some(held) => {
+                return Err(Error::Exists { id: id.to_string(), has: held.pin.address, wanted: address });
+            }
             None => {}
         }
-        match pins.values().find(|pin| pin.address == address) {
+        match pins.values().map(|held| &held.pin).find(|pin| pin.address == address) {
             Some(pin) => Err(Error::AddressTaken { address, holder: pin.id.clone(), id: id.to_string() }),
             None => Ok(None),
         }
@@ -193,7 +233,7 @@ impl Network {
         Ok(())
     }
 
-    fn pins(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -202,11 +242,15 @@ impl Network {
     }
 }
 
-fn adopt(config: &Config) -> Result<BTreeMap<String, Pin>, Error> {
+fn adopt(config: &Config) -> Result<BTreeMap<String, Standing>, Error> {
     let failed = |source| Error::StateDir { path: config.state_dir.clone(), source };
     std::fs::create_dir_all(&config.state_dir).map_err(failed)?;
     let pins = pin::adopt(&config.state_dir).map_err(failed)?;
-    Ok(pins.into_iter().map(|pin| (pin.id.clone(), pin)).collect())
+    let standing = |pin: Pin| {
+        let namespace = File::open(pin.path(&config.state_dir)).map_err(failed)?.into();
+        Ok((pin.id.clone(), Standing { pin, namespace }))
+    };
+    pins.into_iter().map(standing).collect()
 }
 
 fn concerns_udp(publication: &Publication) -> bool {

@@ -171,14 +171,7 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
             });
         });
     });
-    batch.add("set up the sandbox's bridge port", uapi::NEWLINK, 0, &by_name, |link| {
-        link.text(uapi::IFNAME, cable.port);
-        no_link_local(link);
-        link.nest(uapi::LINKINFO, |info| {
-            info.text(uapi::INFO_SLAVE_KIND, "bridge");
-            info.nest(uapi::INFO_SLAVE_DATA, |port| port.u8(uapi::BRIDGE_PORT_HAIRPIN, 1));
-        });
-    });
+    set_up_port(batch, cable.port);
     batch.add(
         "bring the sandbox's bridge port up",
         uapi::NEWLINK,
@@ -188,6 +181,26 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
             link.text(uapi::IFNAME, cable.port);
         },
     );
+}
+
+/// Puts the host's end of a cable onto a bridge.
+pub(crate) fn set_bridge(batch: &mut Batch, port: &str, bridge: u32) {
+    batch.add("put the sandbox's link on the bridge", uapi::NEWLINK, 0, &header(0, 0, 0), |link| {
+        link.text(uapi::IFNAME, port);
+        link.u32(uapi::MASTER, bridge);
+    });
+    set_up_port(batch, port);
+}
+
+fn set_up_port(batch: &mut Batch, port: &str) {
+    batch.add("set up the sandbox's bridge port", uapi::NEWLINK, 0, &header(0, 0, 0), |link| {
+        link.text(uapi::IFNAME, port);
+        no_link_local(link);
+        link.nest(uapi::LINKINFO, |info| {
+            info.text(uapi::INFO_SLAVE_KIND, "bridge");
+            info.nest(uapi::INFO_SLAVE_DATA, |port| port.u8(uapi::BRIDGE_PORT_HAIRPIN, 1));
+        });
+    });
 }
 
 /// Waits until a link that came up carries packets, and returns its index. The kernel tells the bridge and the
