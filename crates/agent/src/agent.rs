@@ -12,6 +12,7 @@ use std::{
 use model::{Dispatch, NodeId, NodeInfo, Observed, ReplicaId};
 use proto::session::ContainerExit;
 use tokio::{
+    io::Interest,
     sync::{mpsc, oneshot, watch},
     task::{JoinError, spawn_blocking},
     time::{sleep, sleep_until},
@@ -26,6 +27,7 @@ use crate::{
     journal::{Held, Journal, Urgency},
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
+    readiness,
     session::{Session, ToServer},
 };
 
@@ -60,6 +62,10 @@ pub enum Error {
     Ledger(#[from] LedgerError),
     #[error("the agent cannot draw random numbers")]
     Random(#[source] std::io::Error),
+    #[error("the launcher ended; containers go on, and the next agent takes them over")]
+    LauncherEnded,
+    #[error("the launcher cannot be watched")]
+    Launcher(#[source] std::io::Error),
     #[error("a part of the agent ended unexpectedly; its last words are in the log")]
     Panicked(#[from] JoinError),
 }
@@ -153,8 +159,16 @@ impl Agent {
 
     async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
+        let launcher = self
+            .host
+            .runtime
+            .watch_launcher()
+            .and_then(|launcher| readiness::of(&launcher, Interest::READABLE));
+        let launcher = launcher.map_err(Error::Launcher)?;
         loop {
             tokio::select! {
+                // Every start would fail from now on, and be held against the replica. Who supervises this agent starts it again.
+                ended = launcher.readable() => return Err(ended.map_or_else(Error::Launcher, |_| Error::LauncherEnded)),
                 () = &mut shutdown => return Ok(()),
                 result = self.turn() => result?,
             }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::cgroup::{Layout, Usage};
 use crate::frame::{self, Body, ExecPlan, Reply, Request};
@@ -300,6 +300,20 @@ impl Runtime {
         layout
             .remove_parents(cgroup_parent)
             .map_err(|source| Error::Teardown { parent: cgroup_parent.clone(), source })
+    }
+
+    /// A descriptor that becomes readable when the launcher has ended. Containers go on, but none can be started: the
+    /// caller must be started anew.
+    pub fn watch_launcher(&self) -> io::Result<ExitWatch> {
+        let pid = match self.inner.launcher.lock() {
+            Ok(launcher) => launcher.as_ref().map(|launcher| launcher.pid),
+            Err(_) => None,
+        };
+        match pid {
+            // It is our child and reaped only by us: the number is still its own.
+            Some(pid) => Ok(ExitWatch { ended: rustix::process::pidfd_open(pid, PidfdFlags::empty())? }),
+            None => ExitWatch::of_ended(),
+        }
     }
 
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
