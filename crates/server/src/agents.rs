@@ -1,6 +1,9 @@
 //! The gRPC service that agents dial: one session each, and one relay per stream that they were asked for.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use manager::{Hello, Report, SessionId};
 use model::NodeId;
@@ -9,7 +12,10 @@ use proto::{
     session::AgentSays,
     v1::{self, server_message},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{error::Elapsed, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,6 +27,10 @@ use crate::{
 /// How many messages may wait for a slow agent before the server waits for it.
 const SESSION_QUEUE: usize = 256;
 const RELAY_QUEUE: usize = 64;
+
+/// An agent speaks every three seconds at least. One that is silent for longer than this may have stopped, though its
+/// connection stands: what it said is not known to be true any more.
+const SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Agents {
@@ -129,8 +139,12 @@ async fn forward(
     }
 }
 
+fn silent(_: Elapsed) -> Status {
+    Status::deadline_exceeded(format!("the agent said nothing for {}s", SILENCE.as_secs()))
+}
+
 async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) -> Result<(), Status> {
-    while let Some(message) = inbound.message().await? {
+    while let Some(message) = timeout(SILENCE, inbound.message()).await.map_err(silent)?? {
         let report = match AgentSays::try_from(message)? {
             AgentSays::Report(said) => Report {
                 observed: said.observed,
