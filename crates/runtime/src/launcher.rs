@@ -60,14 +60,14 @@ pub(crate) fn fork(context: Arc<Context>) -> io::Result<Launcher> {
         Some(pid) => Ok(Launcher { socket: ours, pid }),
         None => {
             drop(ours);
-            let ended = serve(&context, &theirs, parent);
+            let ended = serve(&context, theirs, parent);
             sys::exit_now(i32::from(ended.is_err()))
         }
     }
 }
 
 /// Serves requests until the agent is gone.
-fn serve(context: &Arc<Context>, socket: &OwnedFd, parent: Pid) -> io::Result<()> {
+fn serve(context: &Arc<Context>, socket: OwnedFd, parent: Pid) -> io::Result<()> {
     // A session of its own: what a terminal sends to the agent's group is not meant for us or for containers.
     rustix::process::setsid()?;
     sys::reset_signals();
@@ -75,9 +75,10 @@ fn serve(context: &Arc<Context>, socket: &OwnedFd, parent: Pid) -> io::Result<()
     if rustix::process::getppid() != Some(parent) {
         return Ok(()); // It died before it could be watched.
     }
+    sys::close_inherited_on_exec()?;
     let children = child_signals()?;
     loop {
-        let mut wait = [PollFd::new(socket, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+        let mut wait = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
         match rustix::event::poll(&mut wait, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
@@ -86,10 +87,30 @@ fn serve(context: &Arc<Context>, socket: &OwnedFd, parent: Pid) -> io::Result<()
         if ended {
             reap(&children);
         }
-        if asked && !take_request(context, socket)? {
-            return Ok(());
+        if asked {
+            match take_request(&socket)? {
+                Taken::HandedOn => {}
+                Taken::CallerGone => return Ok(()),
+                Taken::Ours { body, reply, stdio } => {
+                    // Only the launcher itself holds this end, so that its end is the end of the socket.
+                    drop((socket, children));
+                    answer(context, body, &reply, stdio)
+                }
+            }
         }
     }
+}
+
+/// What became of a request.
+enum Taken {
+    HandedOn,
+    CallerGone,
+    /// We are the fork that it was handed to.
+    Ours {
+        body: OwnedFd,
+        reply: OwnedFd,
+        stdio: Vec<OwnedFd>,
+    },
 }
 
 /// SIGCHLD as a descriptor.
@@ -110,23 +131,23 @@ fn reap(children: &OwnedFd) {
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
 }
 
-/// Hands one request to a fork. False when the agent is gone.
-fn take_request(context: &Arc<Context>, socket: &OwnedFd) -> io::Result<bool> {
+/// Hands one request to a fork.
+fn take_request(socket: &OwnedFd) -> io::Result<Taken> {
     let (bytes, fds) = frame::receive(socket.as_fd(), 16)?;
     if bytes.is_empty() {
-        return Ok(false);
+        return Ok(Taken::CallerGone);
     }
     let mut fds = fds.into_iter();
-    let (Some(body), Some(reply)) = (fds.next(), fds.next()) else { return Ok(true) };
+    let (Some(body), Some(reply)) = (fds.next(), fds.next()) else { return Ok(Taken::HandedOn) };
     match sys::fork() {
-        Ok(None) => answer(context, body, &reply, fds.collect()),
-        Ok(Some(_)) => Ok(true),
+        Ok(None) => Ok(Taken::Ours { body, reply, stdio: fds.collect() }),
+        Ok(Some(_)) => Ok(Taken::HandedOn),
         Err(error) => {
             let failure =
                 crate::failure::Failure::of(crate::failure::Step::Namespaces, "fork of the launcher", &error);
             // The caller may have given up; then nobody needs the answer.
             let _unheard = frame::send_reply(reply.as_fd(), &Reply::Failed(Refusal::Failure(failure)), &[]);
-            Ok(true)
+            Ok(Taken::HandedOn)
         }
     }
 }

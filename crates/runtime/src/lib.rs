@@ -23,7 +23,7 @@
 //! * an exec: `exec/mod.rs`
 //! * limits and devices: `cgroup/mod.rs`; system call filters: `seccomp/mod.rs`
 //! * output: `keeper/log.rs` writes it, `logs/mod.rs` reads it
-//! * what this host can and cannot do: `doctor.rs`
+//! * what the kernel can do, and the other ways on older ones: `features.rs`; what this host lacks: `doctor.rs`
 //!
 //! # Invariants
 //!
@@ -37,6 +37,7 @@ mod cgroup;
 mod doctor;
 mod exec;
 mod failure;
+mod features;
 mod frame;
 mod id;
 mod keeper;

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::cgroup::{Layout, Usage};
+use crate::features;
 use crate::frame::{self, Body, ExecPlan, Reply, Request};
 use crate::id::ContainerId;
 use crate::launcher::{self, Context, Launcher};
@@ -86,6 +87,7 @@ impl Runtime {
         }
         fs::create_dir_all(&config.state_dir)
             .map_err(|source| ForkError::StateDir { path: config.state_dir.clone(), source })?;
+        features::learn(&config.state_dir).map_err(ForkError::Kernel)?;
         let layout = Layout::detect().map_err(ForkError::Cgroup)?;
         layout.prepare(&config.cgroup_parent).map_err(ForkError::Cgroup)?;
         let context =

@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Pid;
 
+use crate::features::features;
+
 /// The result of a libc call as an `io::Result`.
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -94,9 +96,42 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: MountA
 
 /// Marks every descriptor from 3 on close-on-exec, whatever opened it.
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
-    // SAFETY: only sets a flag on descriptors; no ownership changes.
-    check(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    if features().close_range {
+        return close_range_on_exec(3);
+    }
+    // What was inherited was marked when the launcher began, and we open nothing without the mark, so this only guards
+    // against a mistake of ours; there is no trusted /proc to look into any more.
+    const SEVERAL: RawFd = 1024;
+    (3..SEVERAL).for_each(close_on_exec);
     Ok(())
+}
+
+/// The same for what was inherited from whoever started us, in a process that still sees the host's /proc.
+pub(crate) fn close_inherited_on_exec() -> io::Result<()> {
+    if features().close_range {
+        return close_range_on_exec(3);
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        number.filter(|number| *number > 2).into_iter().for_each(close_on_exec);
+    }
+    Ok(())
+}
+
+fn close_range_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: only sets a flag on descriptors; no ownership changes.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Whether the kernel can mark descriptors by range: tried where there are none.
+pub(crate) fn has_close_range() -> bool {
+    close_range_on_exec(u32::MAX).is_ok()
+}
+
+fn close_on_exec(number: RawFd) {
+    // SAFETY: only sets a flag, and fails without harm for a number that is no descriptor.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
 /// execveat(2) of the file that `program` is. Returns only on failure.

@@ -22,6 +22,8 @@ pub enum ForkError {
     StateDir { path: PathBuf, source: io::Error },
     #[error("cannot set up cgroups; `wharf doctor` says what this host lacks")]
     Cgroup(#[source] io::Error),
+    #[error("cannot find out what this kernel can do")]
+    Kernel(#[source] io::Error),
     #[error("cannot fork the launcher")]
     Fork(#[source] io::Error),
 }

@@ -15,7 +15,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::thread::{Gid, Uid};
 
 use super::process::{self, Entry};
-use super::{Pipes, filesystems, handout, masks, mounts, sync};
+use super::{Pipes, attributes, filesystems, handout, masks, mounts, sync};
 use crate::cgroup::Groups;
 use crate::failure::{At, Failure, Step};
 use crate::launcher::Context;
@@ -72,7 +72,7 @@ fn set_up(context: &Context, plan: &Plan, seccomp: &[u8], given: Given) -> Resul
     process::make_working_directory(root.as_fd(), &plan.process.cwd)?;
     if plan.read_only_root {
         let attr = sys::MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..sys::MountAttr::default() };
-        sys::mount_setattr(root.as_fd(), false, attr).at(Step::ReadOnly, "/")?;
+        attributes::change(&root, false, attr).at(Step::ReadOnly, "/")?;
     }
     set_names(plan)?;
     set_sysctls(plan)?;
@@ -121,7 +121,8 @@ fn attach_root(root: &OwnedFd) -> Result<(), Failure> {
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave).at(Step::Rootfs, "propagation of the host's mounts")?;
     let from = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(root, "", rustix::fs::CWD, "/", from).at(Step::Rootfs, "attach")
+    rustix::mount::move_mount(root, "", rustix::fs::CWD, "/", from).at(Step::Rootfs, "attach")?;
+    attributes::settle(root, false, sys::MountAttr::default()).at(Step::Rootfs, "make private")
 }
 
 fn set_names(plan: &Plan) -> Result<(), Failure> {

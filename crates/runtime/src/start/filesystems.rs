@@ -172,7 +172,7 @@ pub(super) fn mount_cgroups(
         attach(&mount, &place(&path)?).at(Step::Mount, &path)?;
     }
     let attr = sys::MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..sys::MountAttr::default() };
-    sys::mount_setattr(frame.as_fd(), false, attr).at(Step::Mount, target)
+    super::attributes::change(&frame, false, attr).at(Step::Mount, target)
 }
 
 /// The container's v1 controllers, those of one hierarchy together.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::attributes;
 use super::filesystems::{attach, copy_of, make, open_null};
 use crate::failure::{At, Failure, Step};
 use crate::sys::{self, MountAttr};
@@ -38,8 +39,8 @@ pub(super) fn make_read_only(root: &OwnedFd, paths: &[String]) -> Result<(), Fai
     for path in paths {
         let Some(target) = find(root, path, Step::ReadOnly)? else { continue };
         let cover = copy_of(&target, true).at(Step::ReadOnly, path)?;
-        sys::mount_setattr(cover.as_fd(), true, attr).at(Step::ReadOnly, path)?;
         attach(&cover, &target).at(Step::ReadOnly, path)?;
+        attributes::change(&cover, true, attr).at(Step::ReadOnly, path)?;
     }
     Ok(())
 }

@@ -12,12 +12,14 @@
 //!
 //! Until step 6 every failure undoes all of it.
 
+mod attributes;
 pub(crate) mod child;
 mod filesystems;
 mod handout;
 mod handover;
 mod masks;
 mod mounts;
+mod overlay;
 mod prepare;
 pub(crate) mod process;
 mod rootfs;

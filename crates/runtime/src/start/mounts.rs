@@ -10,12 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attributes;
 use super::filesystems::{self, attach};
 use super::prepare::comes_prepared;
 use crate::cgroup::Groups;
 use crate::failure::{At, Failure, Step};
 use crate::plan::{MountKind, Plan};
-use crate::sys;
+use crate::sys::{self, MountAttr};
 
 /// Attaches every mount of the plan, in its order.
 pub(super) fn attach_all(
@@ -32,6 +33,10 @@ pub(super) fn attach_all(
                 prepared.next().ok_or_else(|| Failure::new(Step::Mount, target, "was not prepared"))?;
             let place = place_for(root.as_fd(), target, &source).at(Step::Mount, target)?;
             attach(&source, &place).at(Step::Mount, target)?;
+            if let MountKind::Bind { recursive, .. } = mount.kind {
+                let attr = MountAttr { set: mount.set, clear: mount.clear, ..MountAttr::default() };
+                attributes::settle(&source, recursive, attr).at(Step::Mount, target)?;
+            }
             continue;
         }
         match &mount.kind {

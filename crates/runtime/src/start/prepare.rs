@@ -10,6 +10,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::filesystems;
 use crate::failure::{At, Failure, Step};
+use crate::features::features;
 use crate::plan::{MountKind, MountPlan, Plan};
 use crate::sys::{self, MountAttr};
 
@@ -58,6 +59,7 @@ fn in_joined_network(plan: &Plan, mount: &MountPlan) -> Result<OwnedFd, Failure>
 }
 
 /// A copy of the mount at a host path, attached nowhere, private: what is mounted in it never reaches the host.
+/// Without mount_setattr it is not complete before `attributes::settle` was called for it.
 pub(super) fn detached(
     path: &std::path::Path,
     recursive: bool,
@@ -69,6 +71,12 @@ pub(super) fn detached(
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let tree = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    if !features().mount_setattr {
+        return match userns {
+            None => Ok(tree),
+            Some(_) => Err(std::io::Error::other("id-mapped mounts need Linux 5.12")),
+        };
+    }
     attr.propagation = libc::MS_PRIVATE;
     if let Some(userns) = userns {
         attr.set |= libc::MOUNT_ATTR_IDMAP;
