@@ -136,25 +136,25 @@ impl<C: Codec> Manager<C> {
         self.consensus.status().last_index + 1
     }
 
-    /// Consensus would refuse in the middle; half of a request must not be proposed.
-    fn check_room(&self, tried: &[Tried]) -> Result<(), RequestError> {
+    /// Whether consensus could ever take this.
+    pub(crate) fn check_size(&self, tried: &[Tried]) -> Result<(), RequestError> {
         let Limits { command_bytes, uncommitted_bytes } = self.limits;
-        let total: u64 = tried.iter().map(|one| one.bytes.len() as u64).sum();
-        let largest = tried.iter().max_by_key(|one| one.bytes.len());
-        if let Some(largest) = largest.filter(|one| one.bytes.len() as u64 > command_bytes) {
-            let bytes = largest.bytes.len() as u64;
-            return Err(match largest.changes.services.first().cloned() {
-                Some(service) => RequestError::ServiceTooLarge { service, bytes, max: command_bytes },
-                None => RequestError::TooLarge { bytes, max: command_bytes },
+        if let Some(large) = tried.iter().find(|one| one.bytes.len() as u64 > command_bytes) {
+            let (bytes, max) = (large.bytes.len() as u64, command_bytes);
+            return Err(match large.changes.services.first().cloned() {
+                Some(service) => RequestError::ServiceTooLarge { service, bytes, max },
+                None => RequestError::TooLarge { bytes, max },
             });
         }
-        if total > uncommitted_bytes {
-            return Err(RequestError::TooLarge { bytes: total, max: uncommitted_bytes });
-        }
-        if self.proposals.bytes + total > uncommitted_bytes {
-            return Err(RequestError::Overloaded);
-        }
-        Ok(())
+        let (bytes, max) = (total_bytes(tried), uncommitted_bytes);
+        if bytes > max { Err(RequestError::TooLarge { bytes, max }) } else { Ok(()) }
+    }
+
+    /// Whether consensus takes all of it now: it would refuse in the middle, and half of a request is none.
+    fn check_room(&self, tried: &[Tried]) -> Result<(), RequestError> {
+        self.check_size(tried)?;
+        let is_room = self.proposals.bytes + total_bytes(tried) <= self.limits.uncommitted_bytes;
+        if is_room { Ok(()) } else { Err(RequestError::Overloaded) }
     }
 
     /// The command is part of the state.
@@ -192,4 +192,8 @@ fn refused(error: ProposeError) -> RequestError {
             RequestError::Overloaded
         }
     }
+}
+
+fn total_bytes(tried: &[Tried]) -> u64 {
+    tried.iter().map(|one| one.bytes.len() as u64).sum()
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use consensus::Role;
 use model::{
-    ReplicaTemplate, RevisionHash, RevisionNumber, RevisionStatus, ServiceKey, ServiceSpec, Timestamp,
+    ReplicaTemplate, Revision, RevisionHash, RevisionNumber, RevisionStatus, ServiceKey, ServiceSpec,
+    Timestamp,
 };
 use sha2::{Digest as _, Sha256};
 use store::{Apply, Command, Rejected};
@@ -41,6 +42,7 @@ impl<C: Codec> Manager<C> {
         let tried = self.try_out(commands)?;
         let applied = services.into_iter().zip(&tried).map(|(service, one)| applied(service, one));
         let reply = Reply { applied: applied.collect() };
+        self.check_size(&tried)?;
         if is_dry_run || tried.is_empty() {
             self.effects.push(Effect::Reply { id, result: Ok(reply) });
             return Ok(());
@@ -104,11 +106,13 @@ impl<C: Codec> Manager<C> {
 
     fn newest_other_stable(&self, key: &ServiceKey) -> Result<RevisionNumber, RequestError> {
         let state = self.ahead();
-        let wanted = state.service(key).ok_or_else(|| no_service(key))?.revision;
-        let is_other_stable = |revision: &&Arc<model::Revision>| {
-            revision.status == RevisionStatus::Stable && revision.number != wanted
-        };
-        let found = state.revisions(key).rfind(is_other_stable).map(|revision| revision.number);
+        let service = state.service(key).ok_or_else(|| no_service(key))?;
+        if service.deleting_since.is_some() {
+            return Err(RequestError::Rejected(vec![Rejected::Deleting(key.clone())]));
+        }
+        let is_stable = |revision: &Revision| revision.status == RevisionStatus::Stable;
+        let others = state.revisions(key).filter(|revision| revision.number != service.revision);
+        let found = others.rev().find(|revision| is_stable(revision)).map(|revision| revision.number);
         found.ok_or_else(|| RequestError::NothingToUndo { service: key.clone() })
     }
 

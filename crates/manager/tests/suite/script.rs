@@ -1,0 +1,215 @@
+//! The commands of the scripts.
+//!
+//! ```text
+//! servers 3 [snapshots 5]   a new cluster, with a snapshot after each so many entries; one server without it
+//! hello n1 [memory=512Mi] [images=hello:1,web:2]    an agent opens a session with the leader
+//! bye n1                    its connection breaks
+//! n1 sees web.1@1 ready     or prepared, failed, completed, removed
+//! n1 has hello:2            its images are these now
+//! n1 forgets                what it has; its disk is gone
+//! exit n1 web.1@1 1         a container ended and is started again
+//! obey                      every agent does at once what it was told, and reports, until nothing is left to do
+//! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 [+ db ...]
+//! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
+//! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
+//! crash 1 [keeping 2] | start 1 | cut 1 | heal
+//! tick [10] | advance 30s
+//! views on
+//! show                      what the leader published last
+//! ```
+//!
+//! `A && B` are two events of one step. `at 2: A` tells server 2, not the leader.
+
+use manager::{Declaration, Event, ReadId, Report, Request, RequestId};
+use model::{Bytes, Digest, Millis, NodeId, RevisionNumber};
+
+use crate::{
+    agent::{Agent, Happens, digest},
+    cluster::Cluster,
+    print::shown,
+    spec::{declaration, key, set},
+};
+
+/// More than any script writes.
+const SNAPSHOTS_NEVER: u64 = 1_000_000;
+
+pub(crate) struct Script {
+    pub(crate) cluster: Cluster,
+}
+
+impl Script {
+    pub(crate) fn new() -> Script {
+        let mut cluster = Cluster::new(1, SNAPSHOTS_NEVER);
+        cluster.settle();
+        cluster.printer.take();
+        Script { cluster }
+    }
+
+    pub(crate) fn line(&mut self, line: &str, place: &str) {
+        let (at, line) = match line.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
+            Some((at, line)) => (at.parse().unwrap(), line),
+            None => (self.cluster.leader().unwrap_or(1), line),
+        };
+        let parts: Vec<&str> = line.split(" && ").collect();
+        let mut events = Vec::new();
+        for part in &parts {
+            let words: Vec<&str> = part.split_whitespace().collect();
+            match self.event(at, &words) {
+                Some(event) => events.push(event),
+                None if parts.len() == 1 && self.happens(&words).is_some() => return,
+                None => panic!("{place}: {part:?} is not a command here"),
+            }
+        }
+        self.cluster.hears(at, events);
+        self.cluster.settle();
+    }
+
+    /// What a server hears.
+    fn event(&mut self, at: u64, words: &[&str]) -> Option<Event> {
+        Some(match words {
+            ["hello", node, fields @ ..] => {
+                let node = node_id(node);
+                let agent = self.cluster.agents.entry(node).or_insert_with(|| Agent::new(node));
+                fields.iter().for_each(|field| set_agent(agent, field));
+                self.cluster.open_session(node, at)
+            }
+            ["bye", node] => {
+                let (_, session) = self.agent(node).session.take().unwrap();
+                Event::SessionClosed { session }
+            }
+            [node, "sees", label, what] => {
+                let now = self.cluster.now;
+                let id = self.cluster.printer.find(label).unwrap();
+                let agent = self.agent(node);
+                let observed = vec![agent.happens(id, happens(what), now)];
+                self.report(node, Report { observed, ..Report::default() })
+            }
+            [node, "has", images] => {
+                let images = read_images(images);
+                self.agent(node).images.clone_from(&images);
+                self.report(node, Report { images: Some(images), ..Report::default() })
+            }
+            ["exit", node, label, code] => {
+                let id = self.cluster.printer.find(label).unwrap();
+                let now = self.cluster.now;
+                let exits = self.agent(node).exits(id, code.parse().unwrap(), now).into_iter().collect();
+                self.report(node, Report { exits, ..Report::default() })
+            }
+            ["read", number] => self.cluster.read(at, ReadId(numbered(number))),
+            [verb, number, rest @ ..] if number.starts_with('#') => {
+                let request = request(verb, rest)?;
+                self.cluster.request(at, RequestId(numbered(number)), request)
+            }
+            _ => return None,
+        })
+    }
+
+    /// What happens around the servers.
+    fn happens(&mut self, words: &[&str]) -> Option<()> {
+        let cluster = &mut self.cluster;
+        match words {
+            ["servers", count] => *cluster = Cluster::new(count.parse().ok()?, SNAPSHOTS_NEVER),
+            ["servers", count, "snapshots", every] => {
+                *cluster = Cluster::new(count.parse().ok()?, every.parse().ok()?);
+            }
+            ["obey"] => cluster.obey(),
+            ["disk", id, speed] => cluster.members.get_mut(&id.parse().ok()?)?.is_slow = *speed == "slow",
+            [node, "forgets"] => cluster.agents.get_mut(&node_id(node))?.seen.clear(),
+            ["snapshot", id, speed] => {
+                cluster.members.get_mut(&id.parse().ok()?)?.snapshots_slowly = *speed == "slow";
+            }
+            ["sync", id] => cluster.sync(id.parse().ok()?),
+            ["crash", id] => cluster.crash(id.parse().ok()?, 0),
+            ["crash", id, "keeping", kept] => cluster.crash(id.parse().ok()?, kept.parse().ok()?),
+            ["start", id] => cluster.start(id.parse().ok()?),
+            ["cut", id] => drop(cluster.cut.insert(id.parse().ok()?)),
+            ["heal"] => cluster.cut.clear(),
+            ["tick"] => cluster.tick(),
+            ["tick", count] => (0..count.parse().ok()?).for_each(|_: u32| cluster.tick()),
+            ["advance", span] => cluster.advance(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?)),
+            ["views", switch] => cluster.printer.shows_views = *switch == "on",
+            ["show"] => {
+                let leader = cluster.leader()?;
+                let line = format!("{leader}: {}", shown(cluster.checks.view(leader)?));
+                cluster.printer.say(line);
+            }
+            _ => return None,
+        }
+        self.cluster.settle();
+        Some(())
+    }
+
+    fn agent(&mut self, node: &str) -> &mut Agent {
+        self.cluster.agents.get_mut(&node_id(node)).unwrap()
+    }
+
+    fn report(&mut self, node: &str, report: Report) -> Event {
+        let (_, session) = self.agent(node).session.unwrap();
+        Event::SessionReport { session, report }
+    }
+}
+
+fn request(verb: &str, words: &[&str]) -> Option<Request> {
+    Some(match (verb, words) {
+        ("apply" | "dry-run", declared) => {
+            let declarations = declared.split(|word| *word == "+").map(read_declaration).collect();
+            Request::Apply { declarations, dry_run: verb == "dry-run" }
+        }
+        ("delete", services) => Request::Delete { services: services.iter().map(|name| key(name)).collect() },
+        ("scale", [service, replicas]) => {
+            Request::Scale { service: key(service), replicas: replicas.parse().ok()? }
+        }
+        ("undo", [service]) => Request::Undo { service: key(service), to: None },
+        ("undo", [service, to]) => {
+            Request::Undo { service: key(service), to: Some(RevisionNumber(to.parse().ok()?)) }
+        }
+        ("restart", [service]) => Request::Restart { service: key(service) },
+        _ => return None,
+    })
+}
+
+fn read_declaration(words: &[&str]) -> Declaration {
+    let mut declared = declaration(words[0]);
+    for field in &words[1..] {
+        set(&mut declared, field).unwrap_or_else(|| panic!("{field:?} is no field of a service"));
+    }
+    declared
+}
+
+fn set_agent(agent: &mut Agent, field: &str) {
+    match field.split_once('=') {
+        Some(("memory", amount)) => {
+            agent.memory = Bytes(amount.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() << 20);
+        }
+        Some(("images", images)) => agent.images = read_images(images),
+        _ => panic!("{field:?} is no field of an agent"),
+    }
+}
+
+/// `hello:1,web:2`: names, and numbers that stand for digests.
+fn read_images(text: &str) -> Vec<(String, Digest)> {
+    let one = |image: &str| {
+        let (name, number) = image.split_once(':').unwrap();
+        (format!("{name}:latest"), digest(number.parse().unwrap()))
+    };
+    text.split(',').map(one).collect()
+}
+
+fn happens(word: &str) -> Happens {
+    match word {
+        "prepared" => Happens::Prepared,
+        "ready" => Happens::Ready,
+        "failed" => Happens::Failed,
+        "completed" => Happens::Completed,
+        "removed" => Happens::Removed,
+        _ => panic!("{word:?} is nothing that an agent sees"),
+    }
+}
+
+fn node_id(node: &str) -> NodeId {
+    NodeId(node[1..].parse().unwrap())
+}
+
+fn numbered(word: &str) -> u64 {
+    word[1..].parse().unwrap()
+}
