@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::PidfdFlags;
 
 use crate::cgroup::Layout;
-use crate::sys::{self, MountAttr};
+use crate::features::{self, Scratch};
+use crate::start::{self, trial::Bystander};
+use crate::{Rootfs, Trial};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckStatus {
@@ -61,17 +61,15 @@ impl Check {
 pub fn doctor() -> Vec<Check> {
     let mut checks = vec![
         Check::needed("root", root(), "containers can only be started by root; run it with sudo"),
-        Check::needed(
-            "kernel",
-            kernel(),
-            "containers need Linux 6.7 or later (overlay layers given one by one)",
-        ),
+        Check::needed("kernel", kernel(), "containers need Linux 5.10 or later"),
     ];
     checks.extend(cgroups());
     checks.extend(namespaces());
     checks.push(Check::needed("overlayfs", overlay(), "images cannot be stacked; load the overlay module"));
-    let cost = "root in a container with a user namespace cannot own its files; Linux 5.12 and a filesystem that can do it";
-    checks.push(Check::useful("id-mapped mounts", idmapped(), cost));
+    checks.extend(newer_calls());
+    let cost = "containers get no user namespace: root in them is root of the host, though with few rights; \
+                Linux 5.19 and a filesystem that maps owners, such as ext4, xfs or btrfs";
+    checks.push(Check::useful("user namespace for images", user_namespaces(), cost));
     let cost = "the default profile cannot be enforced; use a kernel with CONFIG_SECCOMP_FILTER";
     checks.push(Check::needed("seccomp", seccomp(), cost));
     checks.push(Check::needed("pidfd", pidfd(), "processes cannot be followed safely; Linux 5.3 or later"));
@@ -90,7 +88,7 @@ fn kernel() -> io::Result<String> {
     let mut numbers =
         release.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 7) { Ok(release) } else { Err(io::Error::other(release)) }
+    if version >= (5, 10) { Ok(release) } else { Err(io::Error::other(release)) }
 }
 
 fn cgroups() -> Vec<Check> {
@@ -125,7 +123,8 @@ fn cgroups() -> Vec<Check> {
         };
         checks.push(Check::needed(name, place, cost));
     }
-    let cost = "killing a container relies on its PID namespace alone; Linux 5.14 or later with cgroup2";
+    let cost =
+        "what outlives a container's PID namespace is killed one by one; Linux 5.14 or later with cgroup2";
     checks.push(Check::useful("cgroup.kill", cgroup_kill(layout.unified.as_deref()), cost));
     checks
 }
@@ -152,86 +151,61 @@ fn namespaces() -> Vec<Check> {
     ];
     let cost = "containers that ask for it cannot be started; check the kernel's configuration and user.max_*_namespaces";
     let check = |(name, flag, otherwise)| {
-        let outcome = Probe::new(flag as u64).map(|_| "can be made".to_owned());
+        let outcome = Bystander::new(flag as u64).map(|_| "can be made".to_owned());
         Check::of(name, outcome, otherwise, cost)
     };
     kinds.into_iter().map(check).collect()
 }
 
-/// A process in new namespaces that does nothing until it is killed.
-struct Probe {
-    pid: Pid,
-}
-
-impl Probe {
-    fn new(flags: u64) -> io::Result<Probe> {
-        match sys::clone3(flags, None)? {
-            Some(cloned) => Ok(Probe { pid: cloned.pid }),
-            // Only system calls from here on: the caller may have threads whose locks this copy would wait for.
-            None => loop {
-                // SAFETY: pause has no arguments and touches no memory.
-                unsafe { libc::pause() };
-            },
+/// Every newer call that the kernel lacks, with what the older way costs. Measured where there is a number.
+fn newer_calls() -> Vec<Check> {
+    let known = match features::learn(&std::env::temp_dir()) {
+        Ok(known) => known,
+        Err(error) => {
+            return vec![Check::needed("newer calls of the kernel", Err(error), "nothing can be tried")];
         }
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        // It cannot be gone: nobody else reaps it.
-        let _killed = rustix::process::kill_process(self.pid, Signal::KILL);
-        let _reaped = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
-    }
-}
-
-/// A directory that goes away again.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Scratch> {
-        let path =
-            std::env::temp_dir().join(format!("wharf-doctor-{}-{}", std::process::id(), sys::unix_ms()));
-        fs::create_dir(&path)?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A leftover in the temporary directory harms nobody.
-        let _kept = fs::remove_dir_all(&self.0);
-    }
+    };
+    let calls = [
+        (
+            "overlay layers one by one",
+            known.layers_by_name,
+            "each start takes about a millisecond longer; Linux 6.7",
+        ),
+        (
+            "overlays of mounts without a path",
+            known.layers_by_mount,
+            "each start with a user namespace takes about a millisecond longer; Linux 6.15",
+        ),
+        ("volatile overlays", known.volatile, "ending a container may wait for the disk; Linux 5.10"),
+        (
+            "mount_setattr",
+            known.mount_setattr,
+            "mounts are changed one by one, and no id-mapped mounts; Linux 5.12",
+        ),
+        ("close_range", known.close_range, "each start takes a little longer; Linux 5.11"),
+    ];
+    let check = |(name, has, cost)| {
+        let outcome = if has { Ok("used".to_owned()) } else { Err(io::Error::other("done the older way")) };
+        Check::useful(name, outcome, cost)
+    };
+    calls.into_iter().map(check).collect()
 }
 
 fn overlay() -> io::Result<String> {
-    let scratch = Scratch::new()?;
-    for name in ["lower", "upper", "work"] {
-        fs::create_dir(scratch.0.join(name))?;
+    let scratch = Scratch::new(&std::env::temp_dir())?;
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.path(name));
+    for path in [&lower, &upper, &work] {
+        fs::create_dir(path)?;
     }
-    let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (option, name) in [("lowerdir+", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
-        rustix::mount::fsconfig_set_string(overlay.as_fd(), option, scratch.0.join(name))?;
-    }
-    rustix::mount::fsconfig_set_flag(overlay.as_fd(), "volatile")?;
-    rustix::mount::fsconfig_create(overlay.as_fd())?;
-    rustix::mount::fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let rootfs = Rootfs::Overlay { lowers: vec![lower], upper, work };
+    start::mount_rootfs(&rootfs).map_err(io::Error::other)?;
     Ok(format!("mounts in {}", std::env::temp_dir().display()))
 }
 
-fn idmapped() -> io::Result<String> {
-    let scratch = Scratch::new()?;
-    let probe = Probe::new(libc::CLONE_NEWUSER as u64)?;
-    let pid = probe.pid.as_raw_nonzero();
-    for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{pid}/{map}"), "0 100000 65536\n")?;
-    }
-    let userns: OwnedFd = fs::File::open(format!("/proc/{pid}/ns/user"))?.into();
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = rustix::mount::open_tree(rustix::fs::CWD, &scratch.0, flags)?;
-    let userns = std::os::fd::AsRawFd::as_raw_fd(&userns) as u64;
-    let attr = MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns, ..MountAttr::default() };
-    sys::mount_setattr(tree.as_fd(), false, attr)?;
-    Ok(format!("work in {}", std::env::temp_dir().display()))
+fn user_namespaces() -> io::Result<String> {
+    let dir = std::env::temp_dir();
+    start::trial::attempt(&Trial::Layers { dir: dir.clone() }).map_err(io::Error::other)?;
+    Ok(format!("owners of files are mapped in {}", dir.display()))
 }
 
 fn seccomp() -> io::Result<String> {

@@ -20,6 +20,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Trial;
 use crate::failure::Failure;
 use crate::id::ContainerId;
 use crate::plan::{Plan, ProcessPlan};
@@ -31,6 +32,7 @@ const MAX_DESCRIPTORS: usize = 253;
 pub(crate) enum Request {
     Start(Box<Plan>),
     Exec(Box<ExecPlan>),
+    Try(Trial),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +58,7 @@ pub(crate) enum Reply {
     ExecEnded {
         status: i32,
     },
+    Tried,
     Failed(Refusal),
 }
 

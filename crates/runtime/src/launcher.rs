@@ -163,6 +163,7 @@ fn answer(context: &Arc<Context>, body: OwnedFd, reply: &OwnedFd, stdio: Vec<Own
         Ok(Body { request: Request::Exec(plan), seccomp }) => {
             exec::run(context, &plan, &seccomp, stdio, reply)
         }
+        Ok(Body { request: Request::Try(trial), .. }) => start::trial::run(&trial, reply),
         // Both sides are this crate, so this is a bug; ending without a reply is what tells the caller.
         Err(_) => sys::exit_now(1),
     }

@@ -57,7 +57,8 @@ pub use failure::{Failure, Step};
 pub use id::{ContainerId, InvalidId};
 pub use plan::PlanError;
 pub use record::{Ending, ExitRecord};
-pub use request::{ExecRequest, ExecStdio, LogTarget, Rootfs, StartRequest, TerminalSize};
+pub use request::{ExecRequest, ExecStdio, LogTarget, Rootfs, StartRequest, TerminalSize, Trial};
 pub use runtime::{
-    Config, Container, Error, Exec, ExecStatus, ExitWatch, ForkError, Runtime, StartError, Started, Status,
+    Config, Container, Error, Exec, ExecStatus, ExitWatch, ForkError, LauncherWatch, Runtime, StartError,
+    Started, Status,
 };

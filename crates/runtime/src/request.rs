@@ -34,6 +34,15 @@ pub enum Rootfs {
     Dir(PathBuf),
 }
 
+/// What shall be tried before containers with user namespaces count on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trial {
+    /// Layers in this directory, under which a scratch directory is made.
+    Layers { dir: PathBuf },
+    /// A bind mount with the options `idmap`, or when recursive `ridmap`.
+    Bind { source: PathBuf, recursive: bool },
+}
+
 /// Where output goes, in the CRI log format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogTarget {

@@ -2,9 +2,11 @@
 
 mod errors;
 mod exec;
+mod watches;
 
 pub use errors::{Error, ForkError, StartError};
 pub use exec::{Exec, ExecStatus};
+pub use watches::{ExitWatch, LauncherWatch};
 
 use std::fs;
 use std::io;
@@ -12,17 +14,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::cgroup::{Layout, Usage};
 use crate::features;
-use crate::frame::{self, Body, ExecPlan, Reply, Request};
+use crate::frame::{self, Body, ExecPlan, Refusal, Reply, Request};
 use crate::id::ContainerId;
 use crate::launcher::{self, Context, Launcher};
 use crate::plan::{Plan, ProcessPlan};
 use crate::record::{ExitRecord, State};
-use crate::request::{ExecRequest, ExecStdio, StartRequest};
+use crate::request::{ExecRequest, ExecStdio, StartRequest, Trial};
 use crate::seccomp;
 
 /// Where a runtime keeps what it knows.
@@ -112,7 +113,7 @@ impl Runtime {
                 Ok(Started { pid, keeper_pid: keeper, started_ms })
             }
             Some((Reply::Failed(refusal), _)) => Err(StartError::refused(refusal, &request.id)),
-            Some(_) | None => Err(StartError::Lost),
+            Some(_) | None => Err(self.lost()),
         }
     }
 
@@ -134,8 +135,36 @@ impl Runtime {
         match frame::receive_reply(reply.as_fd())? {
             Some((Reply::ExecStarted { pid }, fds)) => Exec::new(pid, reply, fds).ok_or(StartError::Lost),
             Some((Reply::Failed(refusal), _)) => Err(StartError::refused(refusal, &request.id)),
-            Some(_) | None => Err(StartError::Lost),
+            Some(_) | None => Err(self.lost()),
         }
+    }
+
+    /// Tries on this host what containers with user namespaces would need; the error says why they cannot have it.
+    pub fn attempt(&self, trial: &Trial) -> Result<(), StartError> {
+        let reply = self.send(Request::Try(trial.clone()), Vec::new(), &[])?;
+        match frame::receive_reply(reply.as_fd())? {
+            Some((Reply::Tried, _)) => Ok(()),
+            Some((Reply::Failed(Refusal::Failure(failure)), _)) => Err(StartError::Failed(failure)),
+            Some(_) | None => Err(self.lost()),
+        }
+    }
+
+    /// A fork of the launcher ended without a reply: by itself, or because the launcher did.
+    fn lost(&self) -> StartError {
+        /// Its descriptors are not closed all at once.
+        const MOMENT_MS: u64 = 100;
+        match self.watch_launcher().and_then(|watch| watch.wait(MOMENT_MS)) {
+            Ok(false) => StartError::Lost,
+            Ok(true) | Err(_) => StartError::NoLauncher,
+        }
+    }
+
+    /// A descriptor that becomes readable when the launcher is gone. Then nothing can be started any more; whoever owns this
+    /// runtime should end, and let the next one adopt what runs.
+    pub fn watch_launcher(&self) -> io::Result<LauncherWatch> {
+        let launcher = self.inner.launcher.lock().map_err(|_| io::Error::other("a caller panicked"))?;
+        let launcher = launcher.as_ref().ok_or_else(|| io::Error::other("the launcher was ended"))?;
+        Ok(LauncherWatch::of(launcher.socket.try_clone()?))
     }
 
     fn send(
@@ -213,7 +242,7 @@ impl Runtime {
     pub fn watch(&self, id: &ContainerId) -> Result<ExitWatch, Error> {
         let state = self.known(id)?;
         match self.keeper(id, &state)? {
-            Some(keeper) => Ok(ExitWatch { ended: keeper }),
+            Some(keeper) => Ok(ExitWatch::of(keeper)),
             None => ExitWatch::of_ended().map_err(|source| Error::of(id, source)),
         }
     }
@@ -304,20 +333,6 @@ impl Runtime {
             .map_err(|source| Error::Teardown { parent: cgroup_parent.clone(), source })
     }
 
-    /// A descriptor that becomes readable when the launcher has ended. Containers go on, but none can be started: the
-    /// caller must be started anew.
-    pub fn watch_launcher(&self) -> io::Result<ExitWatch> {
-        let pid = match self.inner.launcher.lock() {
-            Ok(launcher) => launcher.as_ref().map(|launcher| launcher.pid),
-            Err(_) => None,
-        };
-        match pid {
-            // It is our child and reaped only by us: the number is still its own.
-            Some(pid) => Ok(ExitWatch { ended: rustix::process::pidfd_open(pid, PidfdFlags::empty())? }),
-            None => ExitWatch::of_ended(),
-        }
-    }
-
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.inner.context.state_dir.join(id.as_str())
     }
@@ -370,36 +385,4 @@ impl Drop for Inner {
 
 fn reap(pid: Pid) {
     while let Err(rustix::io::Errno::INTR) = rustix::process::waitpid(Some(pid), WaitOptions::empty()) {}
-}
-
-/// Readable (poll, epoll) when the container has ended.
-#[derive(Debug)]
-pub struct ExitWatch {
-    ended: OwnedFd,
-}
-
-impl ExitWatch {
-    /// One that is readable already.
-    fn of_ended() -> io::Result<ExitWatch> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        drop(write);
-        Ok(ExitWatch { ended: read })
-    }
-
-    /// Whether the container has ended, waiting for it at most `timeout_ms`.
-    pub fn wait(&self, timeout_ms: u64) -> io::Result<bool> {
-        let timeout =
-            Timespec { tv_sec: (timeout_ms / 1000) as i64, tv_nsec: (timeout_ms % 1000 * 1_000_000) as _ };
-        let mut wait = [PollFd::new(&self.ended, PollFlags::IN)];
-        match rustix::event::poll(&mut wait, Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            other => Ok(other? > 0),
-        }
-    }
-}
-
-impl AsFd for ExitWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ended.as_fd()
-    }
 }

@@ -20,7 +20,8 @@ pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 
 /// fork(2). `None` in the child.
 pub(crate) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the callers have a single thread (the launcher checks it), so the child may run any code.
+    // SAFETY: the callers have a single thread (the launcher checks it), so the child may run any code. The doctor alone may
+    // have more; its child makes system calls and allocates, which libc allows after its own fork.
     let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
     Ok(Pid::from_raw(pid as i32))
 }

@@ -128,7 +128,9 @@ fn read_plan(run_dir: &Path) -> Result<(Plan, Vec<u8>), Failure> {
         .at(Step::RunDirectory, path.display())?;
     match body.request {
         Request::Start(plan) => Ok((*plan, body.seccomp)),
-        Request::Exec(_) => Err(Failure::new(Step::RunDirectory, path.display(), "is not a start request")),
+        Request::Exec(_) | Request::Try(_) => {
+            Err(Failure::new(Step::RunDirectory, path.display(), "is not a start request"))
+        }
     }
 }
 

@@ -21,7 +21,13 @@ pub(crate) struct MountPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MountKind {
     /// A host path.
-    Bind { source: PathBuf, recursive: bool },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+        /// Whether owners of files are mapped into the container's user namespace; a plan of before that was said has none.
+        #[serde(default)]
+        mapped: bool,
+    },
     /// A new instance of a filesystem: its type and its parameters.
     Filesystem { kind: String, parameters: Vec<(String, Option<String>)> },
     /// The container's own cgroups.
@@ -68,7 +74,7 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         return Err(wrong("mappings of one mount are not supported; the container's own are applied".into()));
     }
-    let (mut set, mut clear, mut bind) = (0, 0, None);
+    let (mut set, mut clear, mut bind, mut mapped) = (0, 0, None, None);
     let mut parameters = Vec::new();
     for option in mount.options().as_deref().unwrap_or_default() {
         if let Some((_, sets, clears)) = ATTRIBUTES.iter().find(|(name, ..)| name == option) {
@@ -80,6 +86,8 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
         match option.as_str() {
             "bind" => bind = Some(false),
             "rbind" => bind = Some(true),
+            "idmap" => mapped = Some(false),
+            "ridmap" => mapped = Some(true),
             // Every mount of a container is private; nothing it does reaches the host.
             "private" | "rprivate" | "slave" | "rslave" => {}
             "shared" | "rshared" => {
@@ -91,9 +99,15 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
             }),
         }
     }
+    if mapped.is_some() && (mapped != bind || !namespaces.makes(LinuxNamespaceType::User)) {
+        let reason =
+            "idmap goes with bind, ridmap with rbind, and both need a user namespace of the container";
+        return Err(wrong(reason.into()));
+    }
+    let mapped = mapped.is_some();
     let kind = match (bind, mount.typ().as_deref()) {
-        (Some(recursive), _) => bind_kind(mount, recursive, &parameters),
-        (None, Some("bind")) => bind_kind(mount, true, &parameters),
+        (Some(recursive), _) => bind_kind(mount, recursive, mapped, &parameters),
+        (None, Some("bind")) => bind_kind(mount, true, mapped, &parameters),
         // The cgroup mount is made from what the container has; its parameters are the kernel's business on v1 only.
         (None, Some("cgroup" | "cgroup2")) if namespaces.new_cgroup => Ok(MountKind::Cgroup),
         (None, Some("cgroup" | "cgroup2")) => Err("needs a new cgroup namespace".to_owned()),
@@ -113,13 +127,16 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
 fn bind_kind(
     mount: &Mount,
     recursive: bool,
+    mapped: bool,
     parameters: &[(String, Option<String>)],
 ) -> Result<MountKind, String> {
     if let Some((name, _)) = parameters.first() {
         return Err(format!("option {name:?} means nothing for a bind mount"));
     }
     match mount.source() {
-        Some(source) if source.is_absolute() => Ok(MountKind::Bind { source: source.clone(), recursive }),
+        Some(source) if source.is_absolute() => {
+            Ok(MountKind::Bind { source: source.clone(), recursive, mapped })
+        }
         _ => Err("a bind mount needs an absolute source".to_owned()),
     }
 }

@@ -24,6 +24,7 @@ mod prepare;
 pub(crate) mod process;
 mod rootfs;
 pub(crate) mod sync;
+pub(crate) mod trial;
 
 use std::fs;
 use std::io;
@@ -62,6 +63,11 @@ pub(crate) fn run(context: &Context, plan: &Plan, seccomp: &[u8], body: &[u8], r
     // The caller may have given up; then nobody needs the answer.
     let _unheard = frame::send_reply(reply.as_fd(), &Reply::Failed(refusal), &[]);
     sys::exit_now(1)
+}
+
+/// The root filesystem alone, as a start would mount it.
+pub(crate) fn mount_rootfs(rootfs: &crate::Rootfs) -> Result<OwnedFd, Failure> {
+    rootfs::mount(rootfs, None, (0, 0))
 }
 
 /// Making the directory is what makes an id ours.

@@ -72,10 +72,21 @@ fn by_parameters(
     create().at(Step::Rootfs, subject)
 }
 
+/// The longest text that fsconfig(2) takes, with its null.
+const FSCONFIG_BYTES: usize = 256;
+
 fn add(fs: &OwnedFd, option: &str, layer: &Layer) -> Result<(), Failure> {
     match layer {
-        Layer::Path(path) => rustix::mount::fsconfig_set_string(fs.as_fd(), option, path)
-            .at(Step::Rootfs, format_args!("overlay {option} {}", path.display())),
+        Layer::Path(path) => {
+            let subject = format_args!("overlay {option} {}", path.display());
+            if path.as_os_str().len() < FSCONFIG_BYTES {
+                return rustix::mount::fsconfig_set_string(fs.as_fd(), option, path)
+                    .at(Step::Rootfs, subject);
+            }
+            let opened = open(path).at(Step::Rootfs, subject)?;
+            let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
+            rustix::mount::fsconfig_set_string(fs.as_fd(), option, name).at(Step::Rootfs, subject)
+        }
         Layer::Mapped(fd) => rustix::mount::fsconfig_set_fd(fs.as_fd(), option, fd.as_fd())
             .at(Step::Rootfs, format_args!("overlay {option} of an id-mapped layer")),
     }
@@ -144,13 +155,16 @@ fn name(layer: &Layer, opened: &mut Vec<OwnedFd>) -> io::Result<String> {
     match layer {
         Layer::Mapped(mount) => Ok(mount.as_raw_fd().to_string()),
         Layer::Path(path) => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let layer = rustix::fs::open(path, flags, Mode::empty())?;
+            let layer = open(path)?;
             let name = layer.as_raw_fd().to_string();
             opened.push(layer);
             Ok(name)
         }
     }
+}
+
+fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The kernel marks a volatile overlay as used and refuses it a second time, because after a crash of the host its

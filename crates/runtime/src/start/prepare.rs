@@ -35,15 +35,17 @@ fn joins_network(plan: &Plan) -> bool {
     plan.namespaces.joins(LinuxNamespaceType::Network)
 }
 
-/// Makes them all. With `userns`, files of root in them show as the files of that namespace's root.
+/// Makes them all. With `userns`, files of root in the root filesystem, and in mounts that ask for it, show as the files
+/// of that namespace's root.
 pub(super) fn all(plan: &Plan, userns: Option<&OwnedFd>) -> Result<Prepared, Failure> {
     let root = super::rootfs::mount(&plan.rootfs, userns, super::handout::on_host(plan, 0, 0))?;
     let mut mounts = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| comes_prepared(plan, mount)) {
         mounts.push(match &mount.kind {
-            MountKind::Bind { source, recursive } => {
+            MountKind::Bind { source, recursive, mapped } => {
                 let attr = MountAttr { set: mount.set, clear: mount.clear, ..MountAttr::default() };
-                detached(source, *recursive, attr, userns).at(Step::Mount, source.display())?
+                detached(source, *recursive, attr, userns.filter(|_| *mapped))
+                    .at(Step::Mount, source.display())?
             }
             MountKind::Filesystem { .. } | MountKind::Cgroup => in_joined_network(plan, mount)?,
         });

@@ -77,7 +77,10 @@ fn common_parent<'a>(upper: &'a Path, work: &Path) -> Option<&'a Path> {
 
 /// Whoever mounts an overlay is the one in whose name it writes to its upper directory, for ever. Our own root has no
 /// name in an id-mapped mount, so this is done in the name of the container's root, with all our rights.
-fn acting_as<T>(owner: (u32, u32), act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) fn acting_as<T>(
+    owner: (u32, u32),
+    act: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let change = |(uid, gid): (u32, u32)| -> io::Result<()> {
         // SAFETY: changes only this process, which has a single thread. Both calls return the previous id, never an error.
         unsafe {

@@ -1,6 +1,7 @@
 //! A runtime of its own in a temporary directory, with a root filesystem made of busybox.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Spec;
 use runtime::{Config, ContainerId, ExitRecord, LogTarget, Rootfs, Runtime, StartRequest, Started, seccomp};
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) runtime: Runtime,
     pub(crate) dir: TempDir,
     pub(crate) config: Config,
+    /// Left open for whatever is executed, as a careless caller's might be; no keeper shall have it.
+    pub(crate) inherited: OwnedFd,
     next: AtomicU32,
 }
 
@@ -31,10 +35,11 @@ impl Host {
             state_dir: dir.path().join("state"),
             cgroup_parent: format!("wharf-test-{}", std::process::id()),
         };
+        let inherited = rustix::fs::open(dir.path(), OFlags::RDONLY, Mode::empty()).unwrap();
         let runtime = Runtime::fork(config.clone()).unwrap();
         make_rootfs(&dir.path().join("rootfs"));
         fs::create_dir(dir.path().join("logs")).unwrap();
-        Host { runtime, dir, config, next: AtomicU32::new(1) }
+        Host { runtime, dir, config, inherited, next: AtomicU32::new(1) }
     }
 
     pub(crate) fn rootfs(&self) -> PathBuf {

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 
 use oci_spec::runtime::Process;
-use runtime::{Ending, ExecRequest, ExecStatus, ExecStdio, Rootfs};
+use runtime::{Ending, ExecRequest, ExecStatus, ExecStdio, Rootfs, StartError, Trial};
 use serde_json::{Value, json};
 
-use crate::Test;
 use crate::fixture::{Host, make_rootfs, spec};
+use crate::{Test, kernels};
 
 pub(crate) const TESTS: &[Test] = &[
     ("userns::root_inside_nobody_outside", root_inside_nobody_outside),
@@ -17,6 +17,19 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const BASE: u32 = 300_000;
+
+/// Whether this kernel can give images to a user namespace; where it should, it must.
+fn supported(host: &Host) -> bool {
+    let outcome = host.runtime.attempt(&Trial::Layers { dir: host.dir.path().to_owned() });
+    let expected = !kernels::without("mount-setattr") && !kernels::without("mapped-layers");
+    assert_eq!(outcome.is_ok(), expected, "{outcome:?}");
+    if let Err(error) = outcome {
+        println!("not here: {error}");
+        let started = host.runtime.start(&host.request_for(mapped(&["/bin/true"])));
+        assert!(matches!(started, Err(StartError::Failed(_))), "{started:?}");
+    }
+    expected
+}
 
 fn mapped(args: &[&str]) -> Value {
     let mut spec = spec(args);
@@ -28,6 +41,9 @@ fn mapped(args: &[&str]) -> Value {
 }
 
 fn root_inside_nobody_outside(host: &Host) {
+    if !supported(host) {
+        return;
+    }
     let script = "id -u; stat -c %u:%g /bin/busybox /; touch /made; stat -c %u /made; cat /proc/self/uid_map | tr -s ' '; \
                   echo x > /dev/null && echo null; head -c 2 /dev/urandom | wc -c; grep CapEff /proc/self/status; \
                   mount | grep -c . ; cat /proc/timer_list | wc -c; echo out > /dev/stdout; hostname; sleep 1000";
@@ -54,6 +70,9 @@ fn root_inside_nobody_outside(host: &Host) {
 }
 
 fn volumes_and_plain_roots(host: &Host) {
+    if !supported(host) {
+        return;
+    }
     let volume = host.dir.path().join("mapped-volume");
     fs::create_dir(&volume).unwrap();
     fs::write(volume.join("file"), "content\n").unwrap();
@@ -63,19 +82,24 @@ fn volumes_and_plain_roots(host: &Host) {
     let mut spec = mapped(&[
         "/bin/sh",
         "-c",
-        "stat -c %u /data/file; cat /data/file; echo new > /data/new; touch /here; echo $?",
+        "stat -c %u /data/file; cat /data/file; echo new > /data/new; touch /here; echo $?; \
+         stat -c %u /plain/file; cat /plain/file; touch /plain/no 2> /dev/null || echo refused",
     ]);
-    let mount = json!({ "destination": "/data", "source": volume, "options": ["rbind", "nosuid", "nodev"] });
-    spec["mounts"].as_array_mut().unwrap().push(mount);
+    let mount = json!({ "destination": "/data", "source": volume, "options": ["rbind", "ridmap", "nosuid", "nodev"] });
+    let plain = json!({ "destination": "/plain", "source": volume, "options": ["bind"] });
+    spec["mounts"].as_array_mut().unwrap().extend([mount, plain]);
     let mut request = host.request_for(spec);
     request.rootfs = Rootfs::Dir(rootfs.clone());
     host.start(&request);
-    assert_eq!(host.finish(&request).1, ["1000", "content", "0"]);
+    assert_eq!(host.finish(&request).1, ["1000", "content", "0", "65534", "content", "refused"]);
     assert_eq!(fs::metadata(volume.join("new")).unwrap().uid(), 0);
     assert_eq!(fs::metadata(rootfs.join("here")).unwrap().uid(), 0);
 }
 
 fn exec(host: &Host) {
+    if !supported(host) {
+        return;
+    }
     let request = host.request_for(mapped(&["/bin/sleep", "1000"]));
     host.start(&request);
     let process = json!({
