@@ -11,6 +11,7 @@ mod connect;
 mod demo_image;
 mod exit;
 mod hello;
+mod lock;
 mod manifests;
 mod output;
 mod ports;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use manifest::Manifest;
-use model::{Protocol, ServiceKey};
+use model::{Protocol, ServiceKey, ServiceSpec};
 
 /// A port that a service publishes, and who listens on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +38,23 @@ impl fmt::Display for Taken {
     }
 }
 
-/// The ports that these manifests publish and that something on this machine listens on.
-pub fn taken(manifests: &[Manifest]) -> Vec<Taken> {
-    let published = manifests.iter().flat_map(|manifest| {
-        let ports = manifest.spec.template.ports.iter();
-        ports.filter_map(|port| Some((manifest.key.clone(), port.publish?, port.protocol)))
+/// The ports that these services publish and that something on this machine listens on.
+pub fn taken<'a>(services: impl IntoIterator<Item = (&'a ServiceKey, &'a ServiceSpec)>) -> Vec<Taken> {
+    let published = services.into_iter().flat_map(|(service, spec)| {
+        let ports = spec.template.ports.iter();
+        ports.filter_map(move |port| Some((service, port.publish?, port.protocol)))
     });
-    let find = |(service, port, protocol): (ServiceKey, u16, Protocol)| {
+    let find = |(service, port, protocol): (&ServiceKey, u16, Protocol)| {
         let inodes = listeners(Path::new("/proc/net"), port, protocol);
         let by = owner(inodes.first()?);
-        Some(Taken { service, port, protocol, by })
+        Some(Taken { service: service.clone(), port, protocol, by })
     };
     published.filter_map(find).collect()
+}
+
+/// The same for manifests.
+pub fn taken_by(manifests: &[Manifest]) -> Vec<Taken> {
+    taken(manifests.iter().map(|manifest| (&manifest.key, &manifest.spec)))
 }
 
 /// The sockets that listen on a port, by their inodes. Source: proc_pid_net(5).
@@ -106,7 +111,7 @@ mod tests {
              - {{name: c, port: 3, publish: {free}}}\n"
         );
         let manifests = manifest::parse("test", &text).expect("a manifest");
-        let found = taken(&manifests);
+        let found = taken_by(&manifests);
         let ports: Vec<(u16, Protocol)> = found.iter().map(|taken| (taken.port, taken.protocol)).collect();
         assert_eq!(ports, [(tcp_port, Protocol::Tcp), (udp_port, Protocol::Udp)]);
         assert!(

@@ -52,7 +52,7 @@ pub struct Agent {
     #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16")]
     pub subnet: String,
     /// What bridge, firewall table and control groups are called after
-    #[arg(long, default_value = "wharf")]
+    #[arg(long, default_value = Agent::PREFIX)]
     pub prefix: String,
     /// Stop every container when the agent is told to stop, instead of leaving them to the next agent
     #[arg(long)]
@@ -60,4 +60,8 @@ pub struct Agent {
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub supervised: bool,
+}
+
+impl Agent {
+    pub const PREFIX: &str = "wharf";
 }

@@ -120,7 +120,7 @@ fn rollout(page: &mut Page, service: &Service, clock: &Clock) {
 fn replica(page: &mut Page, found: &ReplicaView, clock: &Clock) {
     let ReplicaView { replica, observed, node } = found;
     let seen = observed.as_ref();
-    let state = words::state(replica.desired, seen);
+    let state = words::state(replica, seen);
     let name = words::slot_name(replica);
     let node = node.as_ref().map_or_else(|| "not placed yet".to_owned(), |node| format!("on {node}"));
     page.line(format_args!(

@@ -57,7 +57,7 @@ pub fn replica(found: &ReplicaView) -> Json {
         "revision": replica.revision.0,
         "node": node,
         "desired": replica.desired.as_str(),
-        "state": words::state(replica.desired, seen),
+        "state": words::state(replica, seen),
         "ready": seen.is_some_and(|seen| seen.ready_since.is_some()),
         "address": seen.and_then(|seen| seen.address).map(|address| address.to_string()),
         "restarts": seen.map_or(0, words::restarts),

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod describe;
 pub mod json;
+pub mod live;
 pub mod logging;
 pub mod plan;
 pub mod progress;

@@ -2,14 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::IsTerminal,
     time::{Duration, Instant},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use model::{Millis, waiting::roughly};
 use owo_colors::OwoColorize;
 
-use super::say;
+use super::{live::Live, say};
 
 /// So often a pipe is told that the work goes on, though nothing changed: CI systems end what is silent for long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
@@ -32,63 +31,85 @@ impl Step {
     }
 }
 
+/// One frame of the sign that something goes on.
+const FRAMES: [char; 6] = ['⠋', '⠙', '⠸', '⠴', '⠦', '⠇'];
+
 /// Shows the state of several things by name. Dropped, it gives the terminal back.
 pub struct Progress {
-    lines: Option<MultiProgress>,
-    bars: BTreeMap<String, ProgressBar>,
+    live: Option<Live>,
+    /// What is open, by name.
+    open: BTreeMap<String, Step>,
     news: BTreeMap<String, News>,
+    began: Instant,
+    frame: usize,
 }
 
 impl Progress {
+    /// How often [`Progress::tick`] is to be called.
+    pub const TICK: Duration = Duration::from_millis(120);
+
     pub fn new() -> Progress {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let is_terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
-        let lines = (is_terminal && !is_dumb).then(MultiProgress::new);
-        Progress { lines, bars: BTreeMap::new(), news: BTreeMap::new() }
+        Progress {
+            live: Live::on_terminal(),
+            open: BTreeMap::new(),
+            news: BTreeMap::new(),
+            began: Instant::now(),
+            frame: 0,
+        }
     }
 
     /// Says how far one of them is; in a pipe only when that is news.
     pub fn show(&mut self, name: &str, step: &Step) {
-        let Some(lines) = &self.lines else {
-            if self.news.entry(name.to_owned()).or_default().is_news(step, Instant::now()) {
-                say(format_args!("{name}: {}", step.text()));
-            }
-            return;
-        };
-        let bar = self.bars.entry(name.to_owned()).or_insert_with(|| new_bar(lines));
-        bar.set_message(format!("{name}: {}", step.text()));
+        self.open.insert(name.to_owned(), step.clone());
+        if self.live.is_some() {
+            self.draw();
+        } else if self.news.entry(name.to_owned()).or_default().is_news(step, Instant::now()) {
+            say(format_args!("{name}: {}", step.text()));
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.frame += 1;
+        self.draw();
+    }
+
+    /// Whether it was shown and has not ended.
+    pub fn is_open(&self, name: &str) -> bool {
+        self.open.contains_key(name)
+    }
+
+    /// Since it was made.
+    pub fn took(&self) -> String {
+        roughly(Millis(self.began.elapsed().as_millis() as u64))
     }
 
     /// Says how one of them ended; that line stays.
     pub fn end(&mut self, name: &str, good: bool, text: &str) {
-        if let Some(bar) = self.bars.remove(name) {
-            bar.finish_and_clear();
+        self.open.remove(name);
+        if let Some(live) = &mut self.live {
+            live.clear();
         }
         let mark = if good { "✓".green().to_string() } else { "✗".red().to_string() };
-        let line = format!("{mark} {name} {text}");
-        match &self.lines {
-            Some(lines) => lines.suspend(|| say(line)),
-            None => say(line),
-        }
+        say(format_args!("{mark} {name} {text}"));
+        self.draw();
+    }
+
+    fn draw(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let frame = FRAMES[self.frame % FRAMES.len()];
+        let seconds = self.began.elapsed().as_secs();
+        let line = |(name, step): (&String, &Step)| format!("{frame} {seconds:>2}s {name}: {}", step.text());
+        live.show(&self.open.iter().map(line).collect::<Vec<_>>());
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        for bar in std::mem::take(&mut self.bars).into_values() {
-            bar.finish_and_clear();
+        if let Some(live) = &mut self.live {
+            live.clear();
         }
     }
-}
-
-/// As wide as the terminal and no wider: a line that wraps could not be taken back.
-fn new_bar(lines: &MultiProgress) -> ProgressBar {
-    let bar = lines.add(ProgressBar::new_spinner());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>3} {wide_msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 /// What a pipe was told of one thing.

@@ -69,7 +69,7 @@ pub fn replicas(found: &[&ReplicaView], clock: &Clock, width: Width) -> String {
         let normal = vec![
             words::slot_name(replica),
             replica.revision.to_string(),
-            words::state(replica.desired, seen).to_owned(),
+            words::state(replica, seen).to_owned(),
             if seen.is_some_and(|seen| seen.ready_since.is_some()) { "yes" } else { "no" }.to_owned(),
             or_dash(seen.map(words::restarts)),
             or_dash(node.as_ref()),

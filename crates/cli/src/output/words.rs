@@ -31,9 +31,14 @@ pub fn published(spec: &ServiceSpec) -> String {
 }
 
 /// How a replica stands, in one word.
-pub fn state(desired: Desired, observed: Option<&Observed>) -> &'static str {
+pub fn state(replica: &Replica, observed: Option<&Observed>) -> &'static str {
+    let desired = replica.desired;
     let Some(observed) = observed else {
-        return if desired == Desired::Stopped { "stopping" } else { "unknown" };
+        return match (desired, replica.node) {
+            (Desired::Stopped, _) => "stopping",
+            (Desired::Prepared | Desired::Running, None) => "pending",
+            (Desired::Prepared | Desired::Running, Some(_)) => "unknown",
+        };
     };
     let is_backing_off = |c: &ContainerObserved| matches!(c.state, ContainerState::BackingOff { .. });
     match observed.phase {

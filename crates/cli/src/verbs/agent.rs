@@ -12,6 +12,7 @@ use super::server::{end_with_parent, stop_signal};
 use crate::{
     args, demo_image,
     exit::{Code, Failure},
+    lock::Lock,
 };
 
 /// What is left to the system and to wharf itself.
@@ -33,6 +34,8 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
     let runtime = runtime::Runtime::fork(containers);
     let runtime = runtime.map_err(|error| Failure::new("the launcher cannot be started").caused_by(error))?;
     crate::output::logging::start();
+    // After the launcher was forked, which lives on for a moment when this process is killed.
+    let _lock = take_lock(&args.prefix)?;
     import_demo_images(&args)?;
     let config = config(args)?;
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -41,6 +44,17 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
     tokio.shutdown_background();
     result.map_err(|error| Failure::new("the agent ended").caused_by(error))?;
     Ok(Code::Done.into())
+}
+
+/// Two agents of one prefix would take each other's bridge and firewall table for their own.
+fn take_lock(prefix: &str) -> Result<Lock, Failure> {
+    let taken = Lock::take(&Lock::agent(prefix));
+    let taken = taken.map_err(|error| Failure::new("the agent's lock cannot be taken").caused_by(error))?;
+    taken.ok_or_else(|| {
+        let failure =
+            Failure::new(format!("an agent with the prefix {prefix:?} runs on this machine already"));
+        failure.help("stop that one, or give this one another --prefix and --subnet")
+    })
 }
 
 /// Before the agent opens the store: then the images are in the first list that it sends.

@@ -38,14 +38,18 @@ pub async fn apply(client: &mut Client, manifests: &[Manifest]) -> Result<Vec<Go
     for (manifest, result) in manifests.iter().zip(&planned).filter(|(_, result)| plan::differs(result)) {
         say(plan::plan(manifest, result, Detail::Summary)?.trim_end());
     }
-    for taken in ports::taken(manifests) {
-        remark(&format!("{} {taken}\n", "warning:".yellow().bold()));
-    }
+    warn_of(&ports::taken_by(manifests));
     let applied = declare(client, manifests, Try::Real).await?;
     for result in &applied {
         say(plan::done(result)?);
     }
     applied.into_iter().map(goal).collect()
+}
+
+pub fn warn_of(ports: &[ports::Taken]) {
+    for taken in ports {
+        remark(&format!("{} {taken}\n", "warning:".yellow().bold()));
+    }
 }
 
 fn goal(result: v1::ApplyResult) -> Result<Goal, Failure> {

@@ -1,8 +1,10 @@
 //! `wharf get`: lists.
 
-use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use rustix::termios::tcgetwinsize;
 use serde_json::Value as Json;
 
 use crate::{
@@ -13,7 +15,9 @@ use crate::{
     exit::{Code, Failure},
     output::{
         clock::Clock,
-        json, print, remark,
+        json,
+        live::Live,
+        print, remark,
         tables::{self, Width},
         text::{Format, lines},
         words,
@@ -194,52 +198,27 @@ async fn watch(client: &mut Client, listing: &Listing) -> Result<Code, Failure> 
     let mut answer = Answer::read(first)?;
     listing.check_names(client, &answer).await?;
     let is_table = Format::of(listing.output).is_none();
-    let is_live = is_table && std::io::stdout().is_terminal();
-    let mut screen = Screen::default();
-    let mut heard = std::time::Instant::now();
+    let mut live = Live::on_terminal().filter(|_| is_table);
+    let pause = Duration::from_secs(if live.is_some() { 1 } else { 3_600 });
+    let mut heard = Instant::now();
     let mut shown = String::new();
     loop {
         let text = listing.render(&answer, &Clock::at(answer.now).later(heard.elapsed()))?;
         let text = if text.is_empty() { listing.nothing().to_owned() } else { text };
-        if is_live {
-            screen.show(&text)?;
+        if let Some(live) = &mut live {
+            live.show(&text.lines().map(str::to_owned).collect::<Vec<_>>());
         } else if text != shown {
             let gap = if is_table && !shown.is_empty() { "\n" } else { "" };
             print(&format!("{gap}{text}"))?;
+            shown = text;
         }
-        shown = text;
-        let pause = if is_live { Duration::from_secs(1) } else { Duration::from_secs(3_600) };
         if let Ok(update) = tokio::time::timeout(pause, updates.message()).await {
             answer = Answer::read(update?.ok_or_else(ended)?)?;
-            heard = std::time::Instant::now();
+            heard = Instant::now();
         }
     }
 }
 
 fn ended() -> Failure {
     Failure::new("the server ended the watch").help("`wharf version` tells whether it answers")
-}
-
-/// A text that is written over itself.
-#[derive(Default)]
-struct Screen {
-    /// How many lines of the terminal the last text took.
-    height: usize,
-}
-
-impl Screen {
-    fn show(&mut self, text: &str) -> Result<(), Failure> {
-        let size = tcgetwinsize(std::io::stdout()).ok();
-        let (rows, columns) =
-            size.map_or((24, 80), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
-        // A line that would wrap is cut, and so is what does not fit: what has scrolled away cannot be written over.
-        let lines: Vec<String> = text
-            .lines()
-            .take(rows.saturating_sub(1).max(1))
-            .map(|line| line.chars().take(columns).collect())
-            .collect();
-        let back = if self.height > 0 { format!("\x1b[{}A\r\x1b[J", self.height) } else { String::new() };
-        self.height = lines.len();
-        crate::output::print_raw(format!("{back}{}\n", lines.join("\n")).as_bytes())
-    }
 }

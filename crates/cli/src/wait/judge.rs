@@ -1,6 +1,6 @@
 //! How far a goal is, or how it ended: decided by what a server says of the service, and by nothing else.
 
-use model::{RolloutPhase, Service, Unplaceable, WaitingOn, waiting::roughly};
+use model::{RolloutPhase, Service, Unplaceable, WaitingOn};
 
 use super::Goal;
 use crate::{
@@ -75,13 +75,9 @@ pub fn end_of(service: &Service) -> Option<(Code, String)> {
     let rollout = &service.rollout;
     match &rollout.phase {
         RolloutPhase::Progressing | RolloutPhase::RollingBack { .. } => None,
-        RolloutPhase::Completed { at } => {
+        RolloutPhase::Completed { .. } => {
             let replicas = count(service.spec.replicas, "replica");
-            let took = roughly(at.since(rollout.started_at));
-            Some((
-                Code::Done,
-                format!("runs revision {} with {replicas}; its rollout took {took}", rollout.to),
-            ))
+            Some((Code::Done, format!("runs revision {} with {replicas}", rollout.to)))
         }
         RolloutPhase::RolledBack { back_to, reason, .. } => {
             let text = format!("revision {} failed: {reason}; rolled back to revision {back_to}", rollout.to);

@@ -147,8 +147,8 @@ impl Follower {
         }
         let mut updates = client.watch(question.request()).await?.into_inner();
         while !self.open.is_empty() {
-            // Looked at every second as well, for what only time decides.
-            let pause = self.deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+            // Looked at again and again as well, for what only time decides.
+            let pause = self.deadline.saturating_duration_since(Instant::now()).min(Progress::TICK);
             match tokio::time::timeout(pause, updates.message()).await {
                 Ok(update) => {
                     let ended = || Status::unavailable("the server ended the watch");
@@ -159,6 +159,7 @@ impl Follower {
                 Err(_) if Instant::now() >= self.deadline => self.give_up(),
                 Err(_) => {
                     self.heard_at = Instant::now();
+                    self.progress.tick();
                     self.look();
                 }
             }
@@ -205,6 +206,11 @@ impl Follower {
     fn end(&mut self, name: &str, code: Code, text: &str) {
         self.open.remove(name);
         self.worst = self.worst.max(code);
-        self.progress.end(name, code == Code::Done, text);
+        // What was so from the first look on took no time.
+        let took = match self.progress.is_open(name) && code == Code::Done {
+            true => format!(" after {}", self.progress.took()),
+            false => String::new(),
+        };
+        self.progress.end(name, code == Code::Done, &format!("{text}{took}"));
     }
 }

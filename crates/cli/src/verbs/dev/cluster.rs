@@ -67,9 +67,16 @@ impl Cluster {
         let mut progress = Progress::new();
         let headline = "starting a server and an agent; the first time, the demo image is made".to_owned();
         progress.show("wharf", &Step { headline, detail: None });
+        let ticks = async {
+            loop {
+                tokio::time::sleep(Progress::TICK).await;
+                progress.tick();
+            }
+        };
         let (server, agent) = (&mut self.server, &mut self.agent);
         tokio::select! {
             client = wait_for_node(global) => client,
+            () = ticks => unreachable!("ticks have no end"),
             failure = server.cannot_start() => Err(failure),
             failure = agent.cannot_start() => Err(failure),
             () = tokio::time::sleep(START) => {

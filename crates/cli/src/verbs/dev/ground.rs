@@ -2,16 +2,20 @@
 
 use std::{
     io::ErrorKind,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
-    },
     path::Path,
+    time::{Duration, Instant},
 };
 
 use manifest::Manifest;
 
-use crate::{args::Global, connect::answers, exit::Failure, ports};
+use crate::{
+    args::{Agent, Global},
+    connect::answers,
+    exit::Failure,
+    lock::Lock,
+    output::progress::{Progress, Step},
+    ports,
+};
 
 pub async fn check_may_run(global: &Global) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
@@ -26,7 +30,7 @@ pub async fn check_may_run(global: &Global) -> Result<(), Failure> {
 
 /// Here a port that is taken is an error: the two would fight for this very machine.
 pub fn check_ports(manifests: &[Manifest]) -> Result<(), Failure> {
-    match ports::taken(manifests).first() {
+    match ports::taken_by(manifests).first() {
         None => Ok(()),
         Some(taken) => {
             let message = format!("port {} of this machine is in use", taken.port);
@@ -36,28 +40,36 @@ pub fn check_ports(manifests: &[Manifest]) -> Result<(), Failure> {
     }
 }
 
-/// One cluster at a time: bridge, firewall table and control groups of a second would be those of the first.
-///
-/// An abstract socket is a name that the kernel takes back when its owner ends, however it ends, and that is known in
-/// one network namespace, which is what there is to fight for. Source: unix(7).
-pub struct Lock {
-    _name: UnixDatagram,
-}
+/// How long an agent of an earlier run may still stop its containers.
+const EARLIER: Duration = Duration::from_secs(120);
 
-impl Lock {
-    pub fn take() -> Result<Lock, Failure> {
-        let taken =
-            SocketAddr::from_abstract_name("wharf-dev").and_then(|name| UnixDatagram::bind_addr(&name));
-        match taken {
-            Ok(name) => Ok(Lock { _name: name }),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                let failure = Failure::new("another `wharf dev` runs on this machine, under another socket");
-                Err(failure
-                    .help("stop it first: both would use the same bridge, firewall table and control groups"))
-            }
-            Err(error) => Err(Failure::new("the lock of `wharf dev` cannot be taken").caused_by(error)),
+/// One cluster at a time: bridge, firewall table and control groups of a second would be those of the first.
+pub async fn take_lock() -> Result<Lock, Failure> {
+    let failed = |error| Failure::new("the lock of `wharf dev` cannot be taken").caused_by(error);
+    let Some(lock) = Lock::take(Lock::DEV).map_err(failed)? else {
+        let failure = Failure::new("another `wharf dev` runs on this machine, under another socket");
+        return Err(
+            failure.help("stop it first: both would use the same bridge, firewall table and control groups")
+        );
+    };
+    // After a `wharf dev` that was killed, or that did not want to wait, its agent still stops what ran.
+    let agent = Lock::agent(Agent::PREFIX);
+    let began = Instant::now();
+    let mut progress = Progress::new();
+    let headline = "an agent of an earlier run still stops its containers; waiting for its end".to_owned();
+    let step = Step { headline, detail: None };
+    while Lock::take(&agent).map_err(failed)?.is_none() {
+        if began.elapsed() > EARLIER {
+            let failure = Failure::new("an agent runs on this machine already");
+            return Err(failure.help("stop it first, or apply to the cluster that it belongs to"));
         }
+        match progress.is_open("wharf") {
+            false => progress.show("wharf", &step),
+            true => progress.tick(),
+        }
+        tokio::time::sleep(Progress::TICK).await;
     }
+    Ok(lock)
 }
 
 /// Only what earlier runs made is removed, never the folder that the user named.

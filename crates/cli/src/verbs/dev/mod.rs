@@ -14,7 +14,7 @@ use manifest::Manifest;
 use owo_colors::OwoColorize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{cluster::Cluster, ground::Lock};
+use self::cluster::Cluster;
 use crate::{
     answer::ServiceView,
     args::{self, Global},
@@ -23,6 +23,7 @@ use crate::{
     exit::{Code, Failure},
     manifests,
     output::{remark, say},
+    ports,
     verbs::apply,
     wait::{self, Goal},
 };
@@ -35,7 +36,7 @@ pub async fn run(global: &Global, args: args::Dev) -> Result<Code, Failure> {
     // Read before anything is started: a manifest with errors costs nothing.
     let manifests = if args.files.is_empty() { Vec::new() } else { manifests::read(&args.files)? };
     ground::check_ports(&manifests)?;
-    let _lock = Lock::take()?;
+    let _lock = ground::take_lock().await?;
     if args.fresh {
         ground::forget(&args.data)?;
     }
@@ -108,9 +109,9 @@ async fn bring_up(
             failure.exit_code()
         }
     };
-    for line in addresses(&ask::status(&mut client, Question::all()).await?.services) {
-        say(line);
-    }
+    let services = ask::status(&mut client, Question::all()).await?.services;
+    addresses(&services).into_iter().for_each(say);
+    apply::warn_of(&ports::taken(services.iter().map(|found| (&found.service.key, &found.service.spec))));
     say(hint(global, args).dimmed());
     say("Ctrl-C stops everything");
     Ok(code)
