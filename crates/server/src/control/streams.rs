@@ -71,7 +71,13 @@ impl Control {
             Some(replica_selector::Replica::Slot(slot)) => replica.slot.get() == slot,
             Some(replica_selector::Replica::Id(id)) => replica.id.0 == id,
         };
-        let mut found: Vec<_> = view.state.replicas_of(&key).filter(takes).cloned().collect();
+        let mut found: Vec<_> = view
+            .state
+            .replicas_of(&key)
+            .filter(takes)
+            .filter(|replica| replica.node.is_some())
+            .cloned()
+            .collect();
         found.sort_by_key(|replica| (replica.slot, std::cmp::Reverse(replica.created_at)));
         if let Some(replica_selector::Replica::Slot(_)) = selector {
             found.truncate(1);
