@@ -214,7 +214,13 @@ impl World {
         self.cx.say(format_args!("server: crashes"));
         self.server.published = None;
         if !self.server.disk.has_blown() {
-            self.server.disk.set_fuse(self.cx.random.between(0, 8) as u32);
+            // A group takes two operations, its write and its sync; a new segment or a snapshot takes more.
+            let operations = match self.cx.random.between(1, 4) {
+                1 => 0,
+                2 | 3 => 1,
+                _ => self.cx.random.between(2, 8),
+            };
+            self.server.disk.set_fuse(operations as u32);
             // Whether these get done is what the crash leaves open.
             let group: Vec<Persist> = running.waiting.drain(..running.writing).collect();
             let _ = running.log.append(&group);

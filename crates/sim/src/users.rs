@@ -39,10 +39,12 @@ impl World {
                 return self.server_hears(Event::Read { id });
             }
             Ask::Apply(wishes) => {
+                // Long enough to fill several sectors of the log, so that a crash can tear them.
+                let note = "x".repeat(self.cx.random.between(0, 3) as usize * 700);
                 let declarations = wishes.into_iter().map(|(service, wish)| Declaration {
                     service,
                     labels: BTreeMap::new(),
-                    annotations: BTreeMap::new(),
+                    annotations: BTreeMap::from([("note".to_owned(), note.clone())]),
                     spec: wish.spec,
                     expects: None,
                 });
