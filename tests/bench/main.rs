@@ -37,17 +37,10 @@ fn main() -> ExitCode {
     print_host();
     let image = Image::make();
     let execs = Execs::listen();
-    let wharf = {
-        let mut wharf = Wharf::start(&image);
-        let measured = cases::measure(&mut wharf, &execs, rounds);
-        wharf.end();
-        measured
-    };
-    let mut columns = vec![wharf];
+    // One after the other: each is stopped before the next is started.
+    let mut columns = vec![cases::measure(&mut Wharf::start(&image), &execs, rounds)];
     if swarm::is_installed() {
-        let mut swarm = Swarm::start(&image);
-        columns.push(cases::measure(&mut swarm, &execs, rounds));
-        swarm.end();
+        columns.push(cases::measure(&mut Swarm::start(&image), &execs, rounds));
     }
     println!("\n{}", table::render(&columns));
     if columns.len() == 1 {

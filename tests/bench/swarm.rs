@@ -40,10 +40,6 @@ impl Swarm {
         swarm
     }
 
-    pub(crate) fn end(self) {
-        self.daemon.end();
-    }
-
     fn docker(&self, args: &[&str]) -> String {
         let output = Command::new("docker").arg("-H").arg(self.daemon.address()).args(args).output();
         let output = output.expect("docker.io comes with its client");

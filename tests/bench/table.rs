@@ -11,7 +11,7 @@ use crate::{
 const TIME_AIM: f64 = 20.0;
 const MEMORY_AIM: f64 = 5.0;
 
-const LABEL: usize = 62;
+const LABEL: usize = 68;
 const COLUMN: usize = 22;
 
 pub(crate) fn render(columns: &[Measured]) -> String {

@@ -26,10 +26,6 @@ impl Wharf {
         Wharf { cluster }
     }
 
-    pub(crate) fn end(self) {
-        self.cluster.end();
-    }
-
     /// The agent's child is the launcher, whose children are the keepers, whose children are the inits.
     fn of_agent(&self) -> BTreeMap<&'static str, Vec<i32>> {
         let all = processes();

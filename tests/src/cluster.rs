@@ -17,6 +17,9 @@ use crate::{leftovers, wait_for};
 /// The host has one bridge, one firewall table and one set of ports: clusters take turns.
 static HOST: Mutex<()> = Mutex::new(());
 
+/// A tmpfs on every host, as `/run` is where a system runs: what means nothing after a boot costs no disk.
+const TMPFS: &str = "/dev/shm";
+
 /// Starting, including the demo image of a debug build; a loaded CI machine is slow.
 const UP: Duration = Duration::from_secs(90);
 
@@ -24,6 +27,7 @@ const UP: Duration = Duration::from_secs(90);
 pub struct Cluster {
     dev: Option<Child>,
     folder: TempDir,
+    run: TempDir,
     before: leftovers::Host,
     _host: MutexGuard<'static, ()>,
 }
@@ -50,8 +54,9 @@ impl Cluster {
     pub fn start() -> Cluster {
         let host = HOST.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir().expect("a temporary folder");
+        let run = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
         let before = leftovers::Host::look();
-        let mut cluster = Cluster { dev: None, folder, before, _host: host };
+        let mut cluster = Cluster { dev: None, folder, run, before, _host: host };
         cluster.resume();
         cluster
     }
@@ -79,7 +84,7 @@ impl Cluster {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("run/wharf.sock")
+        self.run.path().join("wharf.sock")
     }
 
     /// A place for the test's own files.

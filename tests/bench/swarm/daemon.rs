@@ -11,9 +11,8 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tests::{leftovers::processes, wait_for};
+use tests::{cluster::kill_9, leftovers::processes, wait_for};
 
 use super::api;
 
@@ -25,7 +24,7 @@ const CGROUP: &str = "wharf-bench-swarm";
 /// Run by the namespaces' first process: a loopback for the swarm, and a `/run` in which no other containerd is found.
 const SCRIPT: &str = "\
 ip link set lo up && mount -t tmpfs tmpfs /run && exec dockerd --host \"$0\" --data-root \"$1/data\" \
---exec-root \"$1/exec\" --pidfile \"$1/pid\" --cgroup-parent \"/$2\"";
+--cgroup-parent \"/$2\"";
 
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -97,31 +96,15 @@ impl Daemon {
         let outside = self.outside.id() as i32;
         processes().iter().filter(|process| process.parent == outside).map(|process| process.pid).collect()
     }
-
-    /// Ends it in order; what goes wrong with that is a panic.
-    pub(crate) fn end(mut self) {
-        self.signal(Signal::TERM);
-        let ended = wait_for("dockerd to end", Duration::from_secs(60), || match self.outside.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            other => Err(format!("{other:?}\n{}", self.log())),
-        });
-        assert!(ended.success(), "dockerd: {ended}\n{}", self.log());
-    }
-
-    fn signal(&self, signal: Signal) {
-        for pid in self.first() {
-            if let Some(pid) = Pid::from_raw(pid) {
-                // It may have ended by itself.
-                let _ = kill_process(pid, signal);
-            }
-        }
-    }
 }
 
 impl Drop for Daemon {
-    /// Also where something failed: the first process takes all others and the namespaces with it.
+    /// The first process takes all others and the namespaces with it.
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        for pid in self.first() {
+            kill_9(pid);
+        }
+        // It has nothing more to say.
         let _ = self.outside.wait();
         for group in cgroups() {
             if let Err(error) = fs::remove_dir(&group) {
