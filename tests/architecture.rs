@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("agent", &["model", "proto", "image", "network", "runtime"]),
     ("server", &["model", "manifest", "store", "consensus", "manager", "proto"]),
     ("cli", &["model", "manifest", "proto", "server", "agent", "runtime", "image", "network"]),
-    ("sim", &["model", "store", "consensus", "orchestrator", "scheduler", "manager", "agent", "proto"]),
+    ("sim", &["model", "store", "consensus", "orchestrator", "scheduler", "manager", "agent", "server"]),
 ];
 
 /// Crates, and parts of crates, that take events and return effects.
