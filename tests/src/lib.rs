@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod http;
 pub mod leftovers;
 pub mod load;
+pub mod vm;
 
 use std::{
     fmt::Debug,

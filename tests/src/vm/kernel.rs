@@ -1,0 +1,73 @@
+//! The kernel that virtual machines boot, as `tests/vm/kernel` has fetched it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::cpio::Initramfs;
+
+/// What a host has that wharf is for, and what the machine itself is made of. The kernel loads most of it by itself
+/// when it is first used, as on any Debian.
+const MODULES: [&str; 14] = [
+    "kernel/net/netfilter/",
+    "kernel/net/bridge/",
+    "kernel/net/ipv4/netfilter/",
+    "kernel/net/ipv6/netfilter/",
+    "kernel/fs/overlayfs/",
+    "kernel/fs/ext4/",
+    "kernel/crypto/",
+    "kernel/drivers/block/loop.ko",
+    "kernel/drivers/block/virtio_blk.ko",
+    "kernel/drivers/net/dummy.ko",
+    "kernel/drivers/net/veth.ko",
+    "kernel/drivers/net/virtio_net.ko",
+    "kernel/drivers/net/vxlan/",
+    "kernel/drivers/net/wireguard/",
+];
+
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    folder: PathBuf,
+    /// As `uname -r` says it.
+    version: String,
+}
+
+impl Kernel {
+    /// Panics with what to do if it was not fetched.
+    pub fn find() -> Kernel {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vm/kernel");
+        assert!(
+            folder.join("vmlinuz").exists(),
+            "there is no kernel for virtual machines: run tests/vm/kernel"
+        );
+        let mut versions = fs::read_dir(folder.join("lib/modules")).expect("the kernel has modules");
+        let version = versions.next().expect("the modules of a version").expect("its name").file_name();
+        Kernel { folder, version: version.to_string_lossy().into_owned() }
+    }
+
+    pub fn image(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// Puts the modules there, with what they depend on and the index of modprobe.
+    pub fn add_modules(&self, initramfs: &mut Initramfs) {
+        let inside = format!("/lib/modules/{}", self.version);
+        let host = self.folder.join("lib/modules").join(&self.version);
+        for index in ["modules.dep", "modules.alias", "modules.symbols", "modules.builtin"] {
+            initramfs.copy(&format!("{inside}/{index}"), &host.join(index));
+        }
+        let dependencies = fs::read_to_string(host.join("modules.dep")).expect("the index of modules");
+        for module in with_dependencies(&dependencies) {
+            initramfs.copy(&format!("{inside}/{module}"), &host.join(module));
+        }
+    }
+}
+
+/// The lines of modules.dep are `module: everything it needs, directly or not`.
+fn with_dependencies(index: &str) -> BTreeSet<&str> {
+    let lines = index.lines().filter_map(|line| line.split_once(':'));
+    let wanted = lines.filter(|(module, _)| MODULES.iter().any(|prefix| module.starts_with(prefix)));
+    wanted.flat_map(|(module, needs)| needs.split_whitespace().chain([module])).collect()
+}

@@ -1,0 +1,167 @@
+//! What depends on cgroup v2: limits and what is told of them, devices, killing, cleaning up.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{vm::Machine, wait_for};
+
+use crate::host::Host;
+
+const SOON: Duration = Duration::from_secs(90);
+
+#[test]
+fn the_doctor_finds_cgroup_v2_and_nothing_amiss() {
+    let machine = Machine::builder("doctor").start();
+    let findings: Value = serde_json::from_str(&machine.ok("wharf doctor -o json")).expect("JSON");
+    let findings = findings.as_array().expect("a list of findings");
+    let find = |name: &str| {
+        let found = findings.iter().find(|finding| finding["name"] == name);
+        found.unwrap_or_else(|| panic!("no finding {name} in {findings:#?}"))
+    };
+    assert_eq!(find("cgroups")["detail"], "v2");
+    for controller in ["memory controller", "pids controller", "cpu controller"] {
+        assert_eq!(find(controller)["detail"], "cgroup2");
+    }
+    for name in ["cgroup.kill", "user namespace", "id-mapped mounts"] {
+        assert_eq!(find(name)["status"], "ok", "{}", find(name));
+    }
+    for finding in findings {
+        assert_eq!(finding["status"], "ok", "{finding}");
+    }
+}
+
+#[test]
+fn hello_is_limited_survives_kills_and_leaves_nothing() {
+    let host = Host::boot("hello");
+    host.dev("-f /root/hello.yaml");
+    host.wait_for_dev("Ctrl-C stops everything");
+    let pids = host.wait_ready("hello", 3);
+    assert!(host.machine.ok("wget -q -O - http://127.0.0.1:8080/").contains("hello from hello-"));
+    for pid in &pids {
+        let limits =
+            ["memory.max", "memory.swap.max", "pids.max", "cpu.max"].map(|file| host.limit(*pid, file));
+        assert_eq!(limits, ["67108864", "0", "64", "20000 100000"]);
+    }
+
+    // The agent is gone and comes back: the containers are the same processes.
+    let agent = host.daemon("agent");
+    host.machine.ok(&format!("kill -9 {agent}"));
+    wait_for("another agent", SOON, || {
+        let now = host.daemon("agent");
+        if !now.is_empty() && now != agent { Ok(()) } else { Err(now) }
+    });
+    wait_for("the containers to be adopted", SOON, || {
+        let now = host.wait_ready("hello", 3);
+        if now == pids { Ok(()) } else { Err(now) }
+    });
+
+    // A container is gone: its node starts it again, in a group with the same limits.
+    host.machine.ok(&format!("kill -9 {}", pids[0]));
+    wait_for("the container to be restarted", SOON, || {
+        let now = host.wait_ready("hello", 3);
+        if now.contains(&pids[0]) { Err(now) } else { Ok(()) }
+    });
+    for pid in host.pids("hello") {
+        assert_eq!(host.limit(pid, "memory.max"), "67108864");
+    }
+    let told = host.ok("describe hello");
+    assert!(told.contains("killed by SIGKILL"), "{told}");
+    host.end();
+}
+
+/// A service of one container with busybox; `more` are further lines of the spec.
+fn boxed(name: &str, script: &str, more: &str) -> String {
+    format!(
+        "\
+apiVersion: wharf/v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  image: box:1
+  command: [/bin/sh, -c, '{script}']
+  stopGrace: 1s
+{more}"
+    )
+}
+
+/// One host for all of them: most of the time goes into booting it.
+#[test]
+fn limits_hold_and_what_they_did_is_told() {
+    let host = Host::start("limits");
+    host.load_box();
+    memory(&host);
+    processes(&host);
+    devices_and_strangers(&host);
+    host.end();
+}
+
+fn memory(host: &Host) {
+    let hog = boxed(
+        "hog",
+        "exec busybox dd if=/dev/zero of=/dev/null bs=200M count=1",
+        "  resources: {memory: 32Mi}\n  update: {onFailure: continue, progressDeadline: 60s}\n",
+    );
+    assert_eq!(host.apply(&hog, "").code, 0);
+    wait_for("an OOM kill to be told", SOON, || {
+        let told = host.ok("describe hog");
+        if told.contains("OOM killed (limit 32Mi, peak 32Mi)") { Ok(()) } else { Err(told) }
+    });
+    host.ok("delete hog");
+}
+
+fn processes(host: &Host) {
+    let bomb = boxed(
+        "bomb",
+        "bomb() { bomb | bomb & }; while :; do bomb 2>/dev/null; sleep 0.1; done",
+        "  resources: {pids: 30, memory: 64Mi, cpu: 300m}\n",
+    );
+    let applied = host.apply(&bomb, "--wait --timeout 2m");
+    assert_eq!(applied.code, 0, "{applied:#?}");
+    let [pid] = host.pids("bomb")[..] else { panic!("{:#?}", host.replicas("bomb")) };
+    // The kernel counts what it refused: the limit was met, and it held.
+    wait_for("the fork bomb to meet its limit", SOON, || {
+        let events = host.limit(pid, "pids.events");
+        let refused: u64 = events.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        if refused > 0 { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(
+        (host.limit(pid, "pids.max"), host.limit(pid, "pids.peak")),
+        ("30".to_owned(), "30".to_owned())
+    );
+    assert_eq!(host.limit(pid, "cpu.max"), "30000 100000");
+    host.ok("delete bomb");
+    wait_for("the fork bomb to be gone", SOON, || {
+        let left = host.machine.run("ps -o args | grep '[b]omb()'");
+        if left.code == 1 { Ok(()) } else { Err(left) }
+    });
+}
+
+/// A process of the host that is put into a container's group has all rights, and no namespace: what stops it is the
+/// group's device program, and what ends it with the container is cgroup.kill.
+fn devices_and_strangers(host: &Host) {
+    let quiet =
+        boxed("quiet", "exec sleep 1000", "  capabilities: {add: [MKNOD]}\n  resources: {memory: 32Mi}\n");
+    let applied = host.apply(&quiet, "--wait --timeout 2m");
+    assert_eq!(applied.code, 0, "{applied:#?}");
+    let [pid] = host.pids("quiet")[..] else { panic!("{:#?}", host.replicas("quiet")) };
+    let group = host.group(pid);
+    let inside = |script: &str| host.machine.run(&format!("echo 0 >{group}/cgroup.procs; {script}"));
+    assert_eq!(host.machine.run("head -c 0 </dev/kmsg").code, 0, "the host's root may");
+    let refused = inside("head -c 0 </dev/kmsg");
+    assert!(refused.output.contains("Operation not permitted"), "{refused:?}");
+    let allowed = inside("head -c 4 /dev/zero | wc -c; echo x >/dev/null");
+    assert_eq!((allowed.code, allowed.output.as_str()), (0, "4\n"));
+    // The container itself, with the capability to make devices: only those that it may use.
+    host.ok("exec quiet -- /bin/mknod /null c 1 3");
+    let refused = host.wharf("exec quiet -- /bin/mknod /kmsg c 1 11");
+    assert!(refused.code != 0 && refused.output.contains("Operation not permitted"), "{refused:?}");
+
+    let stranger = inside("setsid sleep 2000 >/dev/null 2>&1 & echo $!");
+    let stranger = stranger.output.trim();
+    host.machine.ok(&format!("grep -q . {group}/cgroup.procs && kill -0 {stranger}"));
+    host.ok("delete quiet");
+    wait_for("the stranger to be killed with the container", SOON, || {
+        let left = host.machine.run(&format!("kill -0 {stranger}"));
+        if left.code != 0 { Ok(()) } else { Err(left) }
+    });
+}
