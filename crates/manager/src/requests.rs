@@ -1,7 +1,5 @@
 //! What users ask for: made into commands, tried out, and answered once these are applied.
 
-use std::sync::Arc;
-
 use consensus::Role;
 use model::{
     ReplicaTemplate, Revision, RevisionHash, RevisionNumber, RevisionStatus, ServiceKey, ServiceSpec,

@@ -10,27 +10,25 @@ use model::NodeId;
 use proto::{
     PROTOCOL_VERSION,
     session::AgentSays,
-    v1::{self, server_message},
+    v1::{self, agent_message, server_message},
 };
 use tokio::{
-    sync::mpsc,
-    time::{error::Elapsed, timeout},
+    sync::{mpsc, watch},
+    time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    brain::{Brain, ToAgent},
-    relay::{Relay, Relays},
+    brain::{Brain, Stopped, ToAgent},
+    relay::{AgentSession, Life, Relays},
 };
 
 /// How many messages may wait for a slow agent before the server waits for it.
 const SESSION_QUEUE: usize = 256;
 const RELAY_QUEUE: usize = 64;
-
-/// An agent speaks every three seconds at least. One that is silent for longer than this may have stopped, though its
-/// connection stands: what it said is not known to be true any more.
-const SILENCE: Duration = Duration::from_secs(10);
+/// An agent says something every three seconds. One that does not for so long hangs, even if its connection stands.
+const SILENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub struct Agents {
@@ -57,34 +55,26 @@ impl v1::agents_server::Agents for Agents {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut inbound = request.into_inner();
-        let first = inbound.message().await?.map(AgentSays::try_from).transpose()?;
-        let Some(AgentSays::Hello(hello)) = first else {
-            return Err(Status::invalid_argument("a session begins with hello"));
-        };
-        if hello.protocol_version != PROTOCOL_VERSION {
-            let theirs = hello.protocol_version;
-            return Err(Status::failed_precondition(format!(
-                "the agent speaks protocol {theirs}, this server {PROTOCOL_VERSION}; run the same version of wharf"
-            )));
-        }
-        let hello = Hello { info: hello.node, observed: hello.observed, images: hello.images };
+        let hello = read_hello(inbound.message().await?)?;
         let (node, name) = (hello.info.id, hello.info.name.clone());
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = SessionId(number);
-        let from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
         let (to_agent, outbound) = mpsc::channel(SESSION_QUEUE);
-        self.relays.agent_opened(node, name, number, to_agent.clone());
-        let ends = SessionEnd { brain: self.brain.clone(), relays: self.relays.clone(), session, node };
+        let (lives, life) = watch::channel(Life::Speaks);
+        // Before the brain publishes that the node is ready: then it can be asked.
+        self.relays.agent_opened(node, AgentSession { number, name, to_agent: to_agent.clone(), life });
+        let ends =
+            SessionEnd { brain: self.brain.clone(), relays: self.relays.clone(), session, node, lives };
+        let from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
         tokio::spawn(async move {
-            // The end is said whichever direction ends first, and also when this task is dropped.
-            let ends = ends;
-            tokio::select! {
-                () = forward(from_brain, &to_agent) => {}
-                result = listen(&mut inbound, &ends) => {
-                    if let Err(status) = result {
-                        tracing::info!(%node, %status, "the session of an agent ended");
-                    }
-                }
+            let reason = tokio::select! {
+                reason = forward(from_brain, &to_agent) => reason,
+                reason = listen(&mut inbound, &ends) => reason,
+            };
+            if let Some(status) = reason {
+                tracing::info!(%node, %status, "the session of an agent ended");
+                // An agent that does not take what it is told does not take this either.
+                let _ = to_agent.try_send(Err(status));
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
@@ -100,9 +90,24 @@ impl v1::agents_server::Agents for Agents {
             return Err(Status::invalid_argument("a relay begins with open"));
         };
         let (to_agent, outbound) = mpsc::channel(RELAY_QUEUE);
-        self.relays.dialled(open.stream, Relay { from_agent, to_agent })?;
+        self.relays.dialled(open.stream, from_agent, to_agent)?;
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
+}
+
+/// The version comes first: what an agent of another one says may not be understood.
+fn read_hello(first: Option<v1::AgentMessage>) -> Result<Hello, Status> {
+    let Some(agent_message::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        return Err(Status::invalid_argument("a session begins with hello"));
+    };
+    if hello.protocol_version != PROTOCOL_VERSION {
+        let theirs = hello.protocol_version;
+        return Err(Status::failed_precondition(format!(
+            "the agent speaks protocol {theirs}, this server {PROTOCOL_VERSION}; run the same version of wharf"
+        )));
+    }
+    let hello = proto::session::Hello::try_from(hello)?;
+    Ok(Hello { info: hello.node, observed: hello.observed, images: hello.images })
 }
 
 /// Says that a session is over, whatever ended it.
@@ -111,6 +116,7 @@ struct SessionEnd {
     relays: Relays,
     session: SessionId,
     node: NodeId,
+    lives: watch::Sender<Life>,
 }
 
 impl Drop for SessionEnd {
@@ -121,48 +127,58 @@ impl Drop for SessionEnd {
     }
 }
 
+/// Returns why the session is over, if the agent is there to hear it.
 async fn forward(
     mut from_brain: mpsc::UnboundedReceiver<ToAgent>,
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
-) {
+) -> Option<Status> {
     while let Some(message) = from_brain.recv().await {
-        let (message, last) = match message {
-            ToAgent::Dispatch(dispatch) => {
-                let message = server_message::Message::Dispatch(v1::Dispatch::from(&dispatch));
-                (Ok(v1::ServerMessage { message: Some(message) }), false)
-            }
-            ToAgent::Close(reason) => (Err(Status::unavailable(reason)), true),
+        let dispatch = match message {
+            ToAgent::Dispatch(dispatch) => v1::Dispatch::from(&dispatch),
+            ToAgent::Close(reason) => return Some(Status::unavailable(reason)),
         };
-        if to_agent.send(message).await.is_err() || last {
-            return;
+        let message = server_message::Message::Dispatch(dispatch);
+        to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
+    }
+    Some(stopped(Stopped))
+}
+
+/// The same.
+async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) -> Option<Status> {
+    loop {
+        let said = match timeout(SILENCE, inbound.message()).await {
+            Ok(Ok(Some(said))) => said,
+            Ok(Ok(None)) => return None,
+            Ok(Err(status)) => return Some(status),
+            Err(_) => {
+                ends.lives.send_replace(Life::Hangs);
+                let seconds = SILENCE.as_secs();
+                return Some(Status::deadline_exceeded(format!("the agent said nothing for {seconds} s")));
+            }
+        };
+        if let Err(status) = hear(said, ends) {
+            return Some(status);
         }
     }
 }
 
-fn silent(_: Elapsed) -> Status {
-    Status::deadline_exceeded(format!("the agent said nothing for {}s", SILENCE.as_secs()))
+fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
+    let report = match AgentSays::try_from(said)? {
+        AgentSays::Report(said) => Report {
+            observed: said.observed,
+            exits: said.exits.into_iter().map(Into::into).collect(),
+            images: None,
+        },
+        AgentSays::Images(images) => Report { images: Some(images), ..Report::default() },
+        AgentSays::Hello(_) => {
+            return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
+        }
+        // That it came is all that a heartbeat says; nothing waits for acknowledgements.
+        AgentSays::Heartbeat | AgentSays::Acknowledged { .. } => return Ok(()),
+    };
+    ends.brain.report(ends.session, report).map_err(stopped)
 }
 
-async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) -> Result<(), Status> {
-    while let Some(message) = timeout(SILENCE, inbound.message()).await.map_err(silent)?? {
-        let report = match AgentSays::try_from(message)? {
-            AgentSays::Report(said) => Report {
-                observed: said.observed,
-                exits: said.exits.into_iter().map(Into::into).collect(),
-                images: None,
-            },
-            AgentSays::Images(images) => Report { images: Some(images), ..Report::default() },
-            AgentSays::Hello(_) => {
-                return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
-            }
-            // That it came is all that a heartbeat says; nothing waits for acknowledgements.
-            AgentSays::Heartbeat | AgentSays::Acknowledged { .. } => continue,
-        };
-        ends.brain.report(ends.session, report).map_err(stopped)?;
-    }
-    Ok(())
-}
-
-fn stopped(error: crate::brain::Stopped) -> Status {
+fn stopped(error: Stopped) -> Status {
     Status::unavailable(error.to_string())
 }

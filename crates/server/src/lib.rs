@@ -3,31 +3,39 @@
 //! - `brain`: the thread that owns the manager and executes its effects.
 //! - `log`: the Raft log and the snapshots on disk.
 //! - `control`: the gRPC service for users; `agents`: the one for agents; `relay`: streams to agents.
-//! - `socket`: who may connect.
+//! - `socket`: who may connect; `clock`: what time it is.
 //!
 //! Start reading at [`run`], then `brain`.
 
 pub mod agents;
 pub mod brain;
+mod clock;
 pub mod codec;
 pub mod control;
 pub mod log;
 pub mod relay;
 pub mod socket;
 
-use std::{future::Future, path::PathBuf};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use consensus::Recovered;
 use manager::Manager;
 use proto::v1::{agents_server::AgentsServer, control_server::ControlServer};
-use tonic::transport::Server;
+use tokio::sync::oneshot;
+use tonic::transport::{Server, server::Router};
 
-use crate::{agents::Agents, codec::WireCodec, control::Control, log::Log, relay::Relays};
+use crate::{
+    agents::Agents, brain::Brain, codec::WireCodec, control::Control, log::Log, relay::Relays, socket::Socket,
+};
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The largest gRPC message in bytes: an assignment set of a large node, an apply of many services.
 pub const MAX_MESSAGE: usize = 64 << 20;
+/// In one connection: an agent has one, for the logs of all its replicas.
+const MAX_STREAMS: u32 = 10_000;
+/// How long the ends of streams may take to arrive when the server stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// So many applied entries after the last snapshot, another is written.
 const SNAPSHOT_EVERY: u64 = 10_000;
 
@@ -57,31 +65,41 @@ pub enum Error {
 
 /// Serves until `shutdown` completes. What was acknowledged is on disk whenever and however this ends.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let Config { data_dir, socket } = config;
+    let Config { data_dir, socket: path } = config;
     let seed = random().map_err(Error::Random)?;
     let (manager, log) = open(data_dir, seed)?;
+    let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
-    let listener =
-        socket::listen(&socket).map_err(|source| Error::Listen { path: socket.clone(), source })?;
-    tracing::info!(socket = %socket.display(), "serving");
-    let relays = Relays::default();
-    let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
-    let agents = AgentsServer::new(Agents::new(brain.clone(), relays));
-    let serve = Server::builder()
-        .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-        .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming(socket::incoming(listener));
-    // Sessions and watches never end by themselves, so an end is not waited for: clients connect again.
+    tracing::info!(socket = %path.display(), "serving");
+    let (close, closed) = oneshot::channel::<()>();
+    let serve = router(&brain).serve_with_incoming_shutdown(socket.incoming(), async { drop(closed.await) });
+    tokio::pin!(serve);
     let served = tokio::select! {
-        served = serve => served,
-        () = shutdown => Ok(()),
+        served = &mut serve => Some(served),
+        () = shutdown => None,
     };
     brain.stop();
     // Only its panic could make this fail, and that aborts the process.
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-    // Best effort: the next server takes a left socket over.
-    let _ = std::fs::remove_file(&socket);
-    Ok(served?)
+    if let Some(ended_early) = served {
+        return Ok(ended_early?);
+    }
+    // Sessions and watches have ended with the brain; what else is open, a command in a container, is not waited for.
+    drop(close);
+    match tokio::time::timeout(LAST_WORDS, serve).await {
+        Ok(served) => Ok(served?),
+        Err(_) => Ok(()),
+    }
+}
+
+fn router(brain: &Brain) -> Router {
+    let relays = Relays::default();
+    let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
+    let agents = AgentsServer::new(Agents::new(brain.clone(), relays));
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
 }
 
 fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {

@@ -1,11 +1,38 @@
 //! Images on nodes: loaded, listed, removed where the nodes keep them.
+//!
+//! What was loaded or removed is answered once this server knows it: an apply that follows means the new image.
 
-use model::{Name, NodeId};
+use std::time::Duration;
+
+use model::{Digest, Name, NodeId, container::normal_reference};
 use proto::v1::{self, load_image_request::Part, open, relay_frame::Frame};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tonic::{Status, Streaming};
 
-use super::{Control, refuse::invalid};
+use super::{
+    Control,
+    refuse::{invalid, not_found, stopped},
+};
 use crate::relay::Relay;
+
+/// How many parts of an archive wait for a slow node before the others wait for it.
+const PARTS_AHEAD: usize = 4;
+/// How long a node may take to report what it has just answered. More only means that an apply may be too early.
+const REPORTED: Duration = Duration::from_secs(5);
+
+type Answer = Result<Vec<v1::Image>, Status>;
+
+/// The archive on its way to one node.
+struct Upload {
+    parts: mpsc::Sender<Frame>,
+    answer: JoinHandle<Answer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    There,
+    Gone,
+}
 
 impl Control {
     pub(super) async fn do_load_image(
@@ -15,27 +42,22 @@ impl Control {
         let Some(Part::Start(start)) = input.message().await?.and_then(|first| first.part) else {
             return Err(invalid("an image begins with start"));
         };
-        let mut relays = Vec::new();
+        let mut uploads = Vec::new();
         for (node, name) in self.relays.nodes(start.node.as_deref())? {
             let wanted = open::LoadImage { name: start.name.clone() };
             let relay = self.relays.open(node, open::Request::LoadImage(wanted)).await?;
-            relays.push((node, name, relay));
+            let (parts, waiting) = mpsc::channel(PARTS_AHEAD);
+            uploads.push(Upload { parts, answer: tokio::spawn(upload(relay, waiting, node, name)) });
         }
         while let Some(message) = input.message().await? {
             let Some(Part::Chunk(chunk)) = message.part else {
                 return Err(invalid("only the first message of an image is start"));
             };
-            for (_, _, relay) in &mut relays {
-                send_or_say_why(relay, Frame::LoadChunk(chunk.clone())).await?;
-            }
+            send_to_all(&mut uploads, || Frame::LoadChunk(chunk.clone())).await?;
         }
-        for (_, _, relay) in &mut relays {
-            send_or_say_why(relay, Frame::LoadEnd(v1::relay_frame::LoadEnd {})).await?;
-        }
-        let mut images = Vec::new();
-        for (node, name, relay) in relays {
-            images.extend(answer(relay, node, &name).await?);
-        }
+        send_to_all(&mut uploads, || Frame::LoadEnd(v1::relay_frame::LoadEnd {})).await?;
+        let images = answers(uploads.into_iter().map(|upload| upload.answer)).await?;
+        self.wait_until_known(&images, Now::There).await?;
         Ok(v1::LoadImageResponse { images })
     }
 
@@ -58,46 +80,112 @@ impl Control {
         let images = self.ask(request.node.as_deref(), wanted).await?;
         if images.is_empty() {
             let message = format!("image {reference:?} is on none of these nodes; see `wharf image ls`");
-            return Err(super::refuse::not_found(message));
+            return Err(not_found(message));
         }
+        self.wait_until_known(&images, Now::Gone).await?;
         Ok(v1::RemoveImageResponse { images })
     }
 
     /// Puts one question to all the nodes meant, at once.
-    async fn ask(
-        &self,
-        node: Option<&str>,
-        request: impl Fn() -> open::Request,
-    ) -> Result<Vec<v1::Image>, Status> {
+    async fn ask(&self, node: Option<&str>, request: impl Fn() -> open::Request) -> Answer {
         let mut asked = Vec::new();
         for (id, name) in self.relays.nodes(node)? {
             let relays = self.relays.clone();
             let request = request();
-            asked.push(tokio::spawn(async move { answer(relays.open(id, request).await?, id, &name).await }));
+            asked.push(tokio::spawn(async move {
+                let mut relay = relays.open(id, request).await?;
+                let mut images = Vec::new();
+                while let Some(frame) = relay.next().await.map_err(|status| on_node(&name, status))? {
+                    images.extend(images_in(frame, id, &name));
+                }
+                Ok(images)
+            }));
         }
-        let mut images = Vec::new();
-        for answers in asked {
-            images.extend(answers.await.map_err(|error| Status::internal(error.to_string()))??);
+        answers(asked).await
+    }
+
+    /// Agents report their images in their sessions, beside the stream that the answer came in.
+    async fn wait_until_known(&self, images: &[v1::Image], now: Now) -> Result<(), Status> {
+        let mut views = self.brain.views();
+        let known = views.wait_for(|view| {
+            images.iter().all(|image| {
+                let report = view.observed.node(NodeId(image.node));
+                let digest = image.digest.parse::<Digest>().ok();
+                let is_there = report.is_some_and(|report| {
+                    let is_it = |(reference, known): &(String, Digest)| {
+                        normal_reference(reference) == normal_reference(&image.reference)
+                            && digest.as_ref() == Some(known)
+                    };
+                    report.images.iter().any(is_it)
+                });
+                is_there == (now == Now::There)
+            })
+        });
+        match timeout(REPORTED, known).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(stopped(crate::brain::Stopped)),
+            Err(_) => {
+                tracing::warn!("a node did not report what became of its images");
+                Ok(())
+            }
         }
-        Ok(images)
     }
 }
 
-/// An agent that refuses an archive half-way has said why before it closed the stream.
-async fn send_or_say_why(relay: &mut Relay, frame: Frame) -> Result<(), Status> {
-    match relay.send(frame).await {
-        Ok(()) => Ok(()),
-        Err(closed) => Err(relay.next().await.err().unwrap_or(closed)),
-    }
-}
-
-async fn answer(mut relay: Relay, node: NodeId, name: &Name) -> Result<Vec<v1::Image>, Status> {
+/// Sends the archive, and hears meanwhile: an agent that refuses it half-way says why and takes no more.
+async fn upload(mut relay: Relay, mut parts: mpsc::Receiver<Frame>, node: NodeId, name: Name) -> Answer {
     let mut images = Vec::new();
-    while let Some(frame) = relay.next().await? {
-        if let Frame::Images(list) = frame {
-            let of_node = |image| v1::Image { node: node.0, node_name: name.to_string(), ..image };
-            images.extend(list.images.into_iter().map(of_node));
+    let mut is_whole = false;
+    loop {
+        tokio::select! {
+            part = parts.recv(), if !is_whole => {
+                let part = part.ok_or_else(|| Status::cancelled("the archive was cut short"))?;
+                is_whole = matches!(part, Frame::LoadEnd(_));
+                relay.send(part).await.map_err(|status| on_node(&name, status))?;
+            }
+            frame = relay.next() => match frame.map_err(|status| on_node(&name, status))? {
+                Some(frame) => images.extend(images_in(frame, node, &name)),
+                None => break,
+            },
         }
+    }
+    // An archive may go on after its end; that is of no interest.
+    while parts.recv().await.is_some() {}
+    Ok(images)
+}
+
+/// The first node that takes no more ends it for all.
+async fn send_to_all(uploads: &mut [Upload], part: impl Fn() -> Frame) -> Result<(), Status> {
+    for upload in uploads {
+        if upload.parts.send(part()).await.is_err() {
+            let answer = (&mut upload.answer).await.map_err(|panic| Status::internal(panic.to_string()))?;
+            return Err(answer
+                .err()
+                .unwrap_or_else(|| Status::internal("a node takes no more, but not why")));
+        }
+    }
+    Ok(())
+}
+
+async fn answers(asked: impl IntoIterator<Item = JoinHandle<Answer>>) -> Answer {
+    let mut images = Vec::new();
+    for answer in asked {
+        images.extend(answer.await.map_err(|panic| Status::internal(panic.to_string()))??);
     }
     Ok(images)
+}
+
+fn images_in(frame: Frame, node: NodeId, name: &Name) -> Vec<v1::Image> {
+    let Frame::Images(list) = frame else { return Vec::new() };
+    let of_node = |image| v1::Image { node: node.0, node_name: name.to_string(), ..image };
+    list.images.into_iter().map(of_node).collect()
+}
+
+/// Names the node of which an agent told something.
+fn on_node(name: &Name, status: Status) -> Status {
+    match proto::reason::reason(&status) {
+        // From this server, and of the node already.
+        Some(_) => status,
+        None => Status::new(status.code(), format!("node {name}: {}", status.message())),
+    }
 }

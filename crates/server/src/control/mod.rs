@@ -1,9 +1,11 @@
 //! The gRPC service that users and CI call. One file per kind of call; this one only says which is where.
 
+mod chosen;
+mod exec;
 mod images;
+mod logs;
 mod read;
 mod refuse;
-mod streams;
 mod write;
 
 use std::pin::Pin;

@@ -1,9 +1,13 @@
 //! What users look at: status, once or again and again.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use manager::View;
-use model::{ServiceKey, Timestamp};
+use model::{NodeId, ServiceKey, Timestamp};
 use proto::v1::{self, status_request::Services};
 use store::NodeStatus;
 use tokio::sync::mpsc;
@@ -14,9 +18,13 @@ use super::{
     Control, Outbound,
     refuse::{invalid, stopped},
 };
+use crate::brain::Stopped;
 
 /// How many events an answer has at most.
 const MAX_EVENTS: usize = 1_000;
+/// What changes within this time is one answer to a watcher. People see no difference, and a rollout of many replicas is
+/// few answers.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// A `StatusRequest` that was understood.
 #[derive(Clone, Debug)]
@@ -57,24 +65,29 @@ impl Control {
         request: v1::StatusRequest,
     ) -> Result<Outbound<v1::StatusResponse>, Status> {
         let wanted = read_request(request)?;
-        // The first answer is as good as that of Status; later views are newer.
-        let mut view = self.brain.read().await.map_err(stopped)?;
+        // In this order: every later view is as new as the first answer, or newer.
         let mut views = self.brain.views();
+        let mut view = self.brain.read().await.map_err(stopped)?;
         let (to_user, outbound) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut last = v1::StatusResponse::default();
+            let mut last = None;
             loop {
                 let next = status(&view, &wanted);
-                if differs(&last, &next) {
-                    last = next.clone();
-                    if to_user.send(Ok(next)).await.is_err() {
+                if last.as_ref().is_none_or(|last| differs(last, &next)) {
+                    if to_user.send(Ok(next.clone())).await.is_err() {
                         return;
                     }
+                    last = Some(next);
                 }
                 tokio::select! {
-                    changed = views.changed() => if changed.is_err() { return },
+                    changed = views.changed() => if changed.is_err() {
+                        // Nobody may be there to hear it.
+                        let _ = to_user.send(Err(stopped(Stopped))).await;
+                        return;
+                    },
                     () = to_user.closed() => return,
                 }
+                tokio::time::sleep(GATHER).await;
                 view = views.borrow_and_update().clone();
             }
         });
@@ -101,14 +114,11 @@ fn read_request(request: v1::StatusRequest) -> Result<Wanted, Status> {
 
 /// Whether there is anything new for a watcher: time alone is not.
 fn differs(last: &v1::StatusResponse, next: &v1::StatusResponse) -> bool {
-    last.server_version.is_empty()
-        || last.services != next.services
-        || last.nodes != next.nodes
-        || last.events != next.events
+    last.services != next.services || last.nodes != next.nodes || last.events != next.events
 }
 
 fn status(view: &View, wanted: &Wanted) -> v1::StatusResponse {
-    let now = crate::brain::now();
+    let now = crate::clock::now();
     let services = view.state.services().filter(|service| wanted.services.takes(&service.key));
     v1::StatusResponse {
         version: view.state.version().0,
@@ -153,20 +163,21 @@ fn replica_status(view: &View, replica: &model::Replica) -> v1::ReplicaStatus {
 
 fn node_statuses(view: &View) -> Vec<v1::NodeStatus> {
     use v1::node_status::Readiness;
-    let loads = view.node_loads();
+    let loads: BTreeMap<NodeId, _> =
+        view.node_loads().into_iter().map(|load| (load.id, load.allocated)).collect();
     let one = |node: &Arc<model::Node>| {
         let report = view.observed.node(node.info.id);
         let readiness = match report.map(|report| report.status) {
             Some(NodeStatus::Ready) => Readiness::Ready,
             Some(NodeStatus::Unknown) | None => Readiness::Unknown,
         };
-        let load = loads.iter().find(|load| load.id == node.info.id);
+        let allocated = loads.get(&node.info.id);
         v1::NodeStatus {
             node: Some(v1::Node::from(&**node)),
             readiness: readiness.into(),
             since_unix_ms: report.map(|report| report.since.0),
-            allocated_cpu_millicores: load.map_or(0, |load| load.allocated.cpu.0),
-            allocated_memory_bytes: load.map_or(0, |load| load.allocated.memory.0),
+            allocated_cpu_millicores: allocated.map_or(0, |allocated| allocated.cpu.0),
+            allocated_memory_bytes: allocated.map_or(0, |allocated| allocated.memory.0),
             replicas: view.state.replicas_on(node.info.id).count() as u32,
         }
     };

@@ -1,5 +1,7 @@
 //! What users change: apply, delete, scale, undo, restart.
 
+use std::collections::BTreeSet;
+
 use manager::{Applied, Declaration, Reply, Request};
 use model::{RevisionNumber, ServiceKey, Version};
 use proto::v1;
@@ -11,14 +13,19 @@ use super::{
     refuse::{invalid, request_error, stopped},
 };
 
+/// What a manifest can say, too.
+const MAX_REPLICAS: u32 = 10_000;
+
 impl Control {
     pub(super) async fn do_apply(&self, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
         let declarations =
             request.services.into_iter().map(read_declaration).collect::<Result<Vec<_>, _>>()?;
-        let specs: Vec<_> = declarations.iter().map(|declared| declared.spec.clone()).collect();
+        let mut named = BTreeSet::new();
+        if let Some(twice) = declarations.iter().find(|declared| !named.insert(&declared.service)) {
+            return Err(invalid(format!("service {} is declared twice", twice.service)));
+        }
         let reply = self.request(Request::Apply { declarations, dry_run: request.dry_run }).await?;
-        let results = reply.applied.into_iter().zip(specs).map(|(applied, spec)| apply_result(applied, spec));
-        Ok(v1::ApplyResponse { results: results.collect() })
+        Ok(v1::ApplyResponse { results: reply.applied.into_iter().map(apply_result).collect() })
     }
 
     pub(super) async fn do_delete(&self, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
@@ -30,7 +37,12 @@ impl Control {
 
     pub(super) async fn do_scale(&self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Status> {
         let service = read_key(request.service)?;
-        let applied = self.request_one(Request::Scale { service, replicas: request.replicas }).await?;
+        let replicas = request.replicas;
+        if replicas > MAX_REPLICAS {
+            let message = format!("service {service}: {replicas} replicas are more than {MAX_REPLICAS}");
+            return Err(invalid(message));
+        }
+        let applied = self.request_one(Request::Scale { service, replicas }).await?;
         Ok(v1::ScaleResponse {
             generation: applied.generation.0,
             revision: revision(&applied),
@@ -74,12 +86,15 @@ pub(super) fn read_key(key: Option<v1::ServiceKey>) -> Result<ServiceKey, Status
 
 /// A declaration holds what a manifest can say: a client that makes its own specs is held to the same rules.
 fn read_declaration(declared: v1::ServiceDeclaration) -> Result<Declaration, Status> {
-    let spec = declared.spec.ok_or_else(|| invalid("a declaration has no spec"))?;
+    let service = read_key(declared.service)?;
+    let of_service = |error: &dyn std::fmt::Display| invalid(format!("service {service}: {error}"));
+    let spec = declared.spec.ok_or_else(|| of_service(&"the declaration has no spec"))?;
+    let spec = spec.try_into().map_err(|error: proto::DecodeError| of_service(&error))?;
     let declaration = Declaration {
-        service: read_key(declared.service)?,
+        service: service.clone(),
         labels: declared.labels.into_iter().collect(),
         annotations: declared.annotations.into_iter().collect(),
-        spec: spec.try_into().map_err(invalid)?,
+        spec,
         expects: declared.expects_version.map(Version),
     };
     let Declaration { service: key, labels, annotations, spec, .. } = &declaration;
@@ -87,7 +102,7 @@ fn read_declaration(declared: v1::ServiceDeclaration) -> Result<Declaration, Sta
     Ok(declaration)
 }
 
-fn apply_result(applied: Applied, declared: model::ServiceSpec) -> v1::ApplyResult {
+fn apply_result(applied: Applied) -> v1::ApplyResult {
     use v1::apply_result::Outcome as Wire;
     let (outcome, rollout) = match applied.outcome {
         Outcome::Created { .. } => (Wire::Created, true),
@@ -95,7 +110,6 @@ fn apply_result(applied: Applied, declared: model::ServiceSpec) -> v1::ApplyResu
         Outcome::Unchanged { .. } => (Wire::Unchanged, false),
         Outcome::Deleted | Outcome::Done => (Wire::Unspecified, false),
     };
-    let resolved = applied.current.as_ref().map_or(&declared, |service| &service.spec);
     v1::ApplyResult {
         service: Some(v1::ServiceKey::from(&applied.service)),
         outcome: outcome.into(),
@@ -103,7 +117,7 @@ fn apply_result(applied: Applied, declared: model::ServiceSpec) -> v1::ApplyResu
         revision: revision(&applied),
         rollout,
         previous: applied.previous.as_deref().map(v1::Service::from),
-        resolved: Some(v1::ServiceSpec::from(resolved)),
+        resolved: applied.current.as_ref().map(|service| v1::ServiceSpec::from(&service.spec)),
     }
 }
 

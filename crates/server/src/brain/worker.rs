@@ -1,0 +1,276 @@
+//! The thread that owns the manager: it gathers what happened, lets the manager decide, and executes the effects.
+//!
+//! A panic on this thread, and a log that cannot be written, end the process: the only safe state then is the one on disk.
+
+use std::{
+    collections::HashMap,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use consensus::{Snapshot, SnapshotMeta};
+use manager::{
+    Codec, Effect, Event, Manager, ReadId, Reply, Request, RequestError, RequestId, SessionId, View,
+};
+use store::State;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Input, ToAgent};
+use crate::{
+    clock::now,
+    codec::WireCodec,
+    log::{Log, LogError, LogEvent, LogWriter, SavedSnapshot, SnapshotWriter},
+};
+
+/// How often consensus counts. Elections and heartbeats are multiples of it.
+const TICK: Duration = Duration::from_millis(100);
+/// How many events are handed to the manager at once: as many as came while the last batch was worked on, but not so
+/// many that a reply waits long for the others of its batch.
+const MAX_BATCH: usize = 1_024;
+/// How long a server that stops goes on for those whom it has not answered yet.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How often a snapshot is tried again that the disk has no room for.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    manager: Manager<WireCodec>,
+    log: LogWriter,
+    publish: watch::Sender<View>,
+    inputs: Sender<Input>,
+    /// Why nothing can be written now.
+    full: Option<String>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Reply, RequestError>>>,
+    reads: HashMap<ReadId, oneshot::Sender<View>>,
+    sessions: HashMap<SessionId, mpsc::UnboundedSender<ToAgent>>,
+    next_id: u64,
+    /// When this thread ends at the latest; none while nobody wants it to end.
+    stop_by: Option<Instant>,
+    snapshot: Option<SnapshotThread>,
+}
+
+/// Dropping the first part tells the thread that nobody waits for it.
+struct SnapshotThread(Sender<()>, JoinHandle<()>);
+
+impl Worker {
+    pub(super) fn new(
+        manager: Manager<WireCodec>,
+        log: Log,
+        publish: watch::Sender<View>,
+        inputs: Sender<Input>,
+    ) -> std::io::Result<Worker> {
+        let told = inputs.clone();
+        // The brain may have stopped before the log: then nobody waits for this.
+        let notify = move |event| drop(told.send(Input::Log(event)));
+        Ok(Worker {
+            manager,
+            log: LogWriter::start(log, Box::new(notify))?,
+            publish,
+            inputs,
+            full: None,
+            requests: HashMap::new(),
+            reads: HashMap::new(),
+            sessions: HashMap::new(),
+            next_id: 0,
+            stop_by: None,
+            snapshot: None,
+        })
+    }
+
+    pub(super) fn run(mut self, received: &Receiver<Input>) {
+        let mut next_tick = Instant::now();
+        while !self.is_done() {
+            let mut events = Vec::new();
+            match received.recv_timeout(self.patience(next_tick)) {
+                Ok(input) => events.extend(self.take(input)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while events.len() < MAX_BATCH
+                && let Ok(input) = received.try_recv()
+            {
+                events.extend(self.take(input));
+            }
+            if Instant::now() >= next_tick {
+                events.push(Event::Tick);
+                next_tick = Instant::now() + TICK;
+            }
+            for effect in self.manager.step(now(), events) {
+                self.execute(effect);
+            }
+        }
+        if let Some(SnapshotThread(waits, thread)) = self.snapshot.take() {
+            drop(waits);
+            // Its panic has been printed by the panic hook.
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether this thread is to end, and has answered everyone that it can answer soon.
+    fn is_done(&self) -> bool {
+        let waits = !self.requests.is_empty() && self.full.is_none();
+        self.stop_by.is_some_and(|by| !waits || Instant::now() >= by)
+    }
+
+    /// How long nothing needs doing: until the next tick, or until something the manager waits for is due.
+    fn patience(&self, next_tick: Instant) -> Duration {
+        let to_tick = next_tick.saturating_duration_since(Instant::now());
+        match self.manager.next_wake() {
+            Some(at) => to_tick.min(Duration::from_millis(at.since(now()).0)),
+            None => to_tick,
+        }
+    }
+
+    /// Turns an input into an event, if the manager is to know of it, keeping the way back to who asked.
+    fn take(&mut self, input: Input) -> Option<Event> {
+        self.next_id += 1;
+        Some(match input {
+            Input::Request { request, reply } => return self.take_request(request, reply),
+            Input::Read { reply } => {
+                let id = ReadId(self.next_id);
+                self.reads.insert(id, reply);
+                Event::Read { id }
+            }
+            Input::SessionOpened { session, hello, to_agent } => {
+                self.sessions.insert(session, to_agent);
+                Event::SessionOpened { session, hello: *hello }
+            }
+            Input::SessionReport { session, report } => Event::SessionReport { session, report },
+            Input::SessionClosed { session } => {
+                self.sessions.remove(&session);
+                Event::SessionClosed { session }
+            }
+            Input::Log(event) => return self.take_log_event(event),
+            Input::SnapshotWritten(snapshot, saved) => {
+                self.log.compact(saved);
+                self.snapshot = None;
+                Event::SnapshotWritten(snapshot)
+            }
+            Input::Stop => {
+                self.stop_by = Some(Instant::now() + LAST_ANSWERS);
+                return None;
+            }
+        })
+    }
+
+    /// What is not to be written can be answered also while nothing can be written.
+    fn take_request(
+        &mut self,
+        request: Request,
+        reply: oneshot::Sender<Result<Reply, RequestError>>,
+    ) -> Option<Event> {
+        let is_dry_run = matches!(request, Request::Apply { dry_run: true, .. });
+        if let Some(reason) = self.full.clone().filter(|_| !is_dry_run) {
+            let _ = reply.send(Err(RequestError::CannotWrite { reason }));
+            return None;
+        }
+        let id = RequestId(self.next_id);
+        self.requests.insert(id, reply);
+        Some(Event::Request { id, request })
+    }
+
+    fn take_log_event(&mut self, event: LogEvent) -> Option<Event> {
+        match event {
+            LogEvent::Persisted { number } => return Some(Event::Persisted { number }),
+            LogEvent::Full(error) => {
+                let reason = chain(&error);
+                tracing::error!(error = reason, "nothing can be written until there is room; reads go on");
+                // Those whose write is stuck would wait until somebody makes room.
+                for (_, reply) in self.requests.drain() {
+                    let _ = reply.send(Err(RequestError::WritesLater { reason: reason.clone() }));
+                }
+                self.full = Some(reason);
+            }
+            LogEvent::Writable => {
+                tracing::info!("there is room again: writes go on");
+                self.full = None;
+            }
+            LogEvent::Failed(error) => give_up(&chain(&error)),
+        }
+        None
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        // Whoever asked may have gone away meanwhile; then the answer is dropped, which is all there is to do.
+        match effect {
+            Effect::Persist(persist) => self.log.append(persist),
+            Effect::Send(messages) => {
+                assert!(messages.is_empty(), "a cluster of one server has nobody to send to");
+            }
+            Effect::Reply { id, result } => {
+                if let Some(reply) = self.requests.remove(&id) {
+                    let _ = reply.send(result);
+                }
+            }
+            Effect::ReadReady { id, view } => {
+                if let Some(reply) = self.reads.remove(&id) {
+                    let _ = reply.send(view);
+                }
+            }
+            Effect::Dispatch { session, dispatch } => self.tell(session, ToAgent::Dispatch(dispatch)),
+            Effect::CloseSession { session, reason } => {
+                self.tell(session, ToAgent::Close(reason));
+                self.sessions.remove(&session);
+            }
+            Effect::Snapshot { meta, state } => self.write_snapshot(meta, state),
+            Effect::Publish(view) => {
+                self.publish.send_replace(view);
+            }
+            Effect::Fatal { reason } => give_up(&reason),
+        }
+    }
+
+    fn tell(&self, session: SessionId, message: ToAgent) {
+        if let Some(to_agent) = self.sessions.get(&session) {
+            let _ = to_agent.send(message);
+        }
+    }
+
+    /// Beside everything else: the state is a clone that nobody changes.
+    fn write_snapshot(&mut self, meta: SnapshotMeta, state: State) {
+        let (writer, inputs) = (self.log.snapshots(), self.inputs.clone());
+        let (waits, waited_for) = channel();
+        let written = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            let snapshot = Snapshot { meta, data: WireCodec.encode_snapshot(&state).into() };
+            if let Some(saved) = save(&writer, &snapshot, &waited_for) {
+                let _ = inputs.send(Input::SnapshotWritten(snapshot, saved));
+            }
+        });
+        match written {
+            Ok(thread) => self.snapshot = Some(SnapshotThread(waits, thread)),
+            Err(error) => give_up(&format!("no thread can be started for a snapshot: {error}")),
+        }
+    }
+}
+
+/// Tries until there is room, since a log that is not compacted only grows, or until nobody waits for it.
+fn save(writer: &SnapshotWriter, snapshot: &Snapshot, waited_for: &Receiver<()>) -> Option<SavedSnapshot> {
+    loop {
+        match writer.write(snapshot) {
+            Ok(saved) => return Some(saved),
+            Err(error @ LogError::Full { .. }) => {
+                tracing::warn!(error = chain(&error), "a snapshot waits for room on the disk");
+            }
+            Err(error) => give_up(&chain(&error)),
+        }
+        if waited_for.recv_timeout(SNAPSHOT_RETRY) == Err(RecvTimeoutError::Disconnected) {
+            return None;
+        }
+    }
+}
+
+fn give_up(reason: &str) -> ! {
+    tracing::error!(reason, "this server cannot go on");
+    std::process::exit(1);
+}
+
+/// An error with everything that caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
