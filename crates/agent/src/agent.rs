@@ -83,6 +83,7 @@ pub async fn run(
     let seed = random().map_err(Error::Random)?;
     let Begun { host, ledger, node, records, found } =
         spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
+    let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
     let mut agent = Agent {
         core: Core::new(),
@@ -93,6 +94,7 @@ pub async fn run(
         balancer: balancer::spawn(host.clone(), sender.clone()),
         to_server: Session::spawn(host.clone(), node, sender.clone(), seed),
         host,
+        launcher,
         sender,
         happened,
     };
@@ -136,6 +138,7 @@ struct Agent {
     balancer: watch::Sender<Order>,
     to_server: mpsc::UnboundedSender<ToServer>,
     host: Host,
+    launcher: runtime::LauncherWatch,
     sender: Sender,
     happened: mpsc::UnboundedReceiver<Happened>,
 }
@@ -159,14 +162,10 @@ impl Agent {
 
     async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
-        let launcher = self
-            .host
-            .runtime
-            .watch_launcher()
-            .and_then(|launcher| readiness::of(&launcher, Interest::READABLE));
-        let launcher = launcher.map_err(Error::Launcher)?;
+        let launcher = readiness::of(&self.launcher, Interest::READABLE).map_err(Error::Launcher)?;
         loop {
             tokio::select! {
+                biased;
                 // Every start would fail from now on, and be held against the replica. Who supervises this agent starts it again.
                 ended = launcher.readable() => return Err(ended.map_or_else(Error::Launcher, |_| Error::LauncherEnded)),
                 () = &mut shutdown => return Ok(()),
@@ -219,6 +218,12 @@ impl Agent {
 
     fn take(&mut self, happened: Happened) -> Result<(), Error> {
         match happened {
+            // Faster than the watch. The ledger says that it was being done, which is where the next agent goes on.
+            Happened::Core(event)
+                if needed_launcher(&event) && self.launcher.wait(0).map_err(Error::Launcher)? =>
+            {
+                return Err(Error::LauncherEnded);
+            }
             Happened::Core(event) => {
                 let sequence = match &event {
                     Event::Assigned(
@@ -317,6 +322,16 @@ impl Agent {
         let (host, in_use) = (self.host.clone(), self.core.images());
         spawn_blocking(move || host.collect_garbage(&in_use));
     }
+}
+
+/// Whether it failed in a way that the launcher's end alone may explain.
+fn needed_launcher(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Prepared { result: Err(_), .. }
+            | Event::Started { result: Err(_), .. }
+            | Event::Probed { result: Err(_), .. }
+    )
 }
 
 fn on_the_wire(exit: core::ContainerExit) -> ContainerExit {

@@ -27,20 +27,38 @@ fn main() -> ExitCode {
         println!("skipped: needs root");
         return ExitCode::SUCCESS;
     }
+    if std::env::var_os(LAST_ACT).is_some() {
+        return on_stage(a_dead_launcher_ends_the_agent);
+    }
+    let outcome = on_stage(everything);
+    if outcome != ExitCode::SUCCESS {
+        return outcome;
+    }
+    // A process has one launcher, and after that act it has none: the act gets a process of its own.
+    let own = std::env::current_exe().unwrap();
+    let last = std::process::Command::new(own).env(LAST_ACT, "1").status().unwrap();
+    if last.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+const LAST_ACT: &str = "WHARF_TEST_LAST_ACT";
+
+fn on_stage(act: fn(&Stage)) -> ExitCode {
     let stage = Stage::build();
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        from_assignment_to_traffic(&stage);
-        logs_and_commands(&stage);
-        a_killed_container_is_started_again(&stage);
-        a_new_agent_adopts_what_runs(&stage);
-        stopping_leaves_the_balancer_first(&stage);
-        sick_and_greedy_containers_are_explained(&stage);
-        many_at_once(&stage);
-        images_come_and_go(&stage);
-        nothing_is_left_behind(&stage);
-    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| act(&stage)));
     drop(stage);
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn everything(stage: &Stage) {
+    from_assignment_to_traffic(stage);
+    logs_and_commands(stage);
+    a_killed_container_is_started_again(stage);
+    a_new_agent_adopts_what_runs(stage);
+    stopping_leaves_the_balancer_first(stage);
+    sick_and_greedy_containers_are_explained(stage);
+    many_at_once(stage);
+    images_come_and_go(stage);
+    nothing_is_left_behind(stage);
 }
 
 const WEB: ReplicaId = ReplicaId(1);
@@ -242,4 +260,34 @@ fn nothing_is_left_behind(stage: &Stage) {
     println!("stop on exit: {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(8), "it does not wait for what is not there");
     assert_eq!(stage.leftovers(), Vec::<String>::new());
+}
+
+fn a_dead_launcher_ends_the_agent(stage: &Stage) {
+    const MANY: u64 = 20;
+    stage.start_agent(false);
+    stage.server.hello();
+    let steady = ReplicaId(300);
+    stage.server.dispatch_full(vec![stage.may_fall_sick(steady)]);
+    let ready = stage.server.wait_for("it is ready", steady, is_ready);
+    let all = (301..301 + MANY).map(|id| stage.sleeper(ReplicaId(id), Desired::Running));
+    stage.server.dispatch_full(all.chain([stage.may_fall_sick(steady)]).collect());
+    stage.server.wait_for("the first of many starts", ReplicaId(301), |seen| seen.phase == Phase::Running);
+    let began = Instant::now();
+    rustix::process::kill_process(host_support::launcher(), rustix::process::Signal::KILL).unwrap();
+    let error = stage.agent_error();
+    println!("from the launcher's death to the agent's end: {:?}", began.elapsed());
+    assert!(matches!(error, agent::Error::LauncherEnded), "{error}");
+    // Neither a start that was under way nor a probe that found no launcher is held against a replica.
+    for id in (301..301 + MANY).map(ReplicaId) {
+        let Some(seen) = stage.server.last_seen(id) else { continue };
+        assert!(seen.message.is_none() && seen.phase != Phase::Failed, "{seen:?}");
+    }
+    let after = stage.server.last_seen(steady).expect("it was ready");
+    assert_eq!((after.message, after.ready_since), (None, ready.ready_since));
+    assert!(std::path::Path::new(&format!("/proc/{}", running_pid(&ready))).exists(), "containers go on");
+    // And the names are not taken twice: each replica that was started has one container.
+    let mut replicas = stage.container_replicas();
+    let containers = replicas.len();
+    replicas.dedup();
+    assert_eq!(replicas.len(), containers);
 }

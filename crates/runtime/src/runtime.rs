@@ -183,7 +183,10 @@ impl Runtime {
         let socket = socket.ok_or(StartError::NoLauncher)?;
         let all: Vec<BorrowedFd<'_>> =
             [body.as_fd(), theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
-        frame::send(socket.as_fd(), b"r", &all).map_err(|_| StartError::NoLauncher)?;
+        frame::send(socket.as_fd(), b"r", &all).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN) => StartError::NoLauncher,
+            _ => StartError::Io(error),
+        })?;
         Ok(ours)
     }
 

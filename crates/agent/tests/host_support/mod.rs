@@ -132,6 +132,24 @@ impl Stage {
         self.server.forget();
     }
 
+    /// Waits for the agent to end by itself, with an error.
+    pub(crate) fn agent_error(&self) -> agent::Error {
+        let Agent { tokio, ended, shutdown: _kept } = self.agent.take().expect("an agent");
+        let result = tokio.block_on(async { tokio::time::timeout(PATIENCE, ended).await });
+        let error = result.expect("the agent ends in time").unwrap().unwrap_err();
+        tokio.shutdown_timeout(PATIENCE);
+        error
+    }
+
+    /// Of every container there is, in order.
+    pub(crate) fn container_replicas(&self) -> Vec<ReplicaId> {
+        let all = self.runtime.list().unwrap();
+        let ids = all.iter().map(|container| container.id.as_str().parse::<agent::core::ContainerId>());
+        let mut replicas: Vec<ReplicaId> = ids.map(|id| id.unwrap().replica).collect();
+        replicas.sort();
+        replicas
+    }
+
     /// A web server that shows its host's name and its environment, begins with a word, and is ready when it answers.
     pub(crate) fn web(&self, replica: ReplicaId, desired: Desired) -> Assignment {
         let script = "echo web begins; cd /tmp; echo $WHARF_NAMESPACE/$WHARF_SERVICE/$WHARF_SLOT > env; \
@@ -295,6 +313,14 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
+}
+
+/// The runtime's launcher: the one child of this process.
+pub(crate) fn launcher() -> rustix::process::Pid {
+    let own = std::process::id();
+    let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+    let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    pid.and_then(rustix::process::Pid::from_raw).expect("a launcher")
 }
 
 pub(crate) fn running_pid(observed: &Observed) -> u32 {

@@ -88,6 +88,11 @@ impl Server {
         self.wait_for("it is seen", replica, |_| true)
     }
 
+    /// What was reported last, if anything was.
+    pub(crate) fn last_seen(&self, replica: ReplicaId) -> Option<Observed> {
+        self.heard.memory.lock().unwrap().seen.get(&replica).cloned()
+    }
+
     pub(crate) fn wait_for(
         &self,
         what: &str,
