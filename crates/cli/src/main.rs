@@ -15,6 +15,8 @@ mod lock;
 mod manifests;
 mod output;
 mod ports;
+#[cfg(test)]
+mod shown;
 mod target;
 mod verbs;
 mod wait;
