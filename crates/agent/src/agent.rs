@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     core::{self, Action, ContainerId, Core, Event, Found, FoundState, Record},
     host::{self, Host, HostError},
+    identity::{Identity, IdentityError},
     journal::{Held, Journal, Urgency},
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
@@ -60,6 +61,8 @@ pub enum Error {
     Host(#[from] HostError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("the agent cannot draw random numbers")]
     Random(#[source] std::io::Error),
     #[error("the launcher ended; containers go on, and the next agent takes them over")]
@@ -81,7 +84,7 @@ pub async fn run(
     let stop_on_exit = config.stop_on_exit;
     let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
-    let Begun { host, ledger, node, records, found } =
+    let Begun { host, ledger, identity, node, records, found } =
         spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
@@ -92,7 +95,7 @@ pub async fn run(
         ledger: Arc::new(ledger),
         lanes: Lanes::new(host.clone(), sender.clone()),
         balancer: balancer::spawn(host.clone(), sender.clone()),
-        to_server: Session::spawn(host.clone(), node, sender.clone(), seed),
+        to_server: Session::spawn(host.clone(), node, identity, sender.clone(), seed),
         host,
         launcher,
         sender,
@@ -107,6 +110,7 @@ pub async fn run(
 struct Begun {
     host: Host,
     ledger: Ledger,
+    identity: Identity,
     node: NodeInfo,
     records: Vec<Record>,
     found: Found,
@@ -116,10 +120,11 @@ fn begin(config: Config, runtime: runtime::Runtime, clock: Clock, seed: u64) -> 
     let config = Arc::new(config);
     let host = Host::open(Arc::clone(&config), runtime, clock)?;
     let ledger = Ledger::open(&config.ledger_path())?;
-    let node = host::node_info(&config, ledger.node(NodeId(seed))?)?;
+    let identity = Identity::open(config.identity_path(), || Ok::<_, Error>(NodeId(seed)))?;
+    let node = host::node_info(&config, identity.node())?;
     let records = ledger.records()?;
     let found = host.find(&records)?;
-    Ok(Begun { host, ledger, node, records, found })
+    Ok(Begun { host, ledger, identity, node, records, found })
 }
 
 fn random() -> std::io::Result<u64> {

@@ -43,6 +43,10 @@ impl Config {
         self.data_dir.join("ledger.redb")
     }
 
+    pub(crate) fn identity_path(&self) -> PathBuf {
+        self.data_dir.join("identity")
+    }
+
     /// The image store. Whoever wants an image to be there from the start puts it in before the agent runs: the store takes
     /// one process at a time.
     pub fn images_dir(&self) -> PathBuf {

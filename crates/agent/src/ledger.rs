@@ -1,4 +1,4 @@
-//! What the agent remembers over its own death: one entry per replica, and which node this is. A redb database.
+//! What the agent remembers over its own death: one entry per replica. A redb database.
 //!
 //! A commit is one fsync, whatever is in it: the loop collects what waits while a commit runs into the next one
 //! (see [`crate::journal`]), so that many replicas starting at once cost few.
@@ -7,7 +7,7 @@ mod entry;
 
 use std::path::{Path, PathBuf};
 
-use model::{NodeId, ReplicaId};
+use model::ReplicaId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::core::{Change, Record};
@@ -15,7 +15,6 @@ use crate::core::{Change, Record};
 pub use entry::EntryError;
 
 const REPLICAS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("replicas");
-const NODE: TableDefinition<'_, &str, u64> = TableDefinition::new("node");
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -30,36 +29,22 @@ pub enum LedgerError {
         path.display()
     )]
     Database { path: PathBuf, source: Box<redb::Error> },
+    #[error(
+        "the ledger {} is damaged; move it away: running containers are then stopped and started anew",
+        path.display()
+    )]
+    Damaged { path: PathBuf },
     #[error("the ledger {} has an entry for replica {replica} that this version cannot read", path.display())]
     Entry { path: PathBuf, replica: ReplicaId, source: EntryError },
 }
 
 impl Ledger {
     pub(crate) fn open(path: &Path) -> Result<Ledger, LedgerError> {
-        let failed = |source| LedgerError::Database { path: path.to_owned(), source: Box::new(source) };
-        let database = Database::create(path).map_err(|error| failed(error.into()))?;
+        let database = attempt(path, || Ok(Database::create(path)?))?;
         let ledger = Ledger { database, path: path.to_owned() };
         // Tables exist from the first moment on, so that reading an empty ledger is no special case.
         ledger.write(|_| Ok(()))?;
         Ok(ledger)
-    }
-
-    /// The node that this ledger belongs to; `drawn` at its first start.
-    pub(crate) fn node(&self, drawn: NodeId) -> Result<NodeId, LedgerError> {
-        let known = self.attempt(|| {
-            let table = self.database.begin_read()?.open_table(NODE)?;
-            Ok(table.get("id")?.map(|id| NodeId(id.value())))
-        })?;
-        match known {
-            Some(id) => Ok(id),
-            None => {
-                self.write(|transaction| {
-                    transaction.open_table(NODE)?.insert("id", drawn.0)?;
-                    Ok(())
-                })?;
-                Ok(drawn)
-            }
-        }
     }
 
     pub(crate) fn records(&self) -> Result<Vec<Record>, LedgerError> {
@@ -105,7 +90,6 @@ impl Ledger {
             let mut transaction = self.database.begin_write()?;
             // A kill in the middle must not cost a scan of the whole file at the next start.
             transaction.set_quick_repair(true);
-            transaction.open_table(NODE)?;
             transaction.open_table(REPLICAS)?;
             change(&transaction)?;
             transaction.commit()?;
@@ -114,7 +98,17 @@ impl Ledger {
     }
 
     fn attempt<T>(&self, what: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LedgerError> {
-        what().map_err(|source| LedgerError::Database { path: self.path.clone(), source: Box::new(source) })
+        attempt(&self.path, what)
+    }
+}
+
+/// A damaged file makes redb panic as well as fail.
+fn attempt<T>(path: &Path, what: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, LedgerError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)) {
+        Ok(result) => {
+            result.map_err(|source| LedgerError::Database { path: path.to_owned(), source: Box::new(source) })
+        }
+        Err(_) => Err(LedgerError::Damaged { path: path.to_owned() }),
     }
 }
 
@@ -133,7 +127,6 @@ mod tests {
         let path = folder.path().join("ledger");
         let ledger = Ledger::open(&path).unwrap();
         assert_eq!(ledger.records().unwrap(), []);
-        assert_eq!(ledger.node(NodeId(7)).unwrap(), NodeId(7));
         let (mut one, two) = (entry::tests::record(1), entry::tests::record(2));
         ledger.save(&[Change::Put(Box::new(one.clone())), Change::Put(Box::new(two.clone()))]).unwrap();
         one.phase = Phase::Stopping;
@@ -142,7 +135,6 @@ mod tests {
         drop(ledger);
         let again = Ledger::open(&path).unwrap();
         assert_eq!(again.records().unwrap(), [one]);
-        assert_eq!(again.node(NodeId(8)).unwrap(), NodeId(7));
     }
 
     #[test]
@@ -153,5 +145,25 @@ mod tests {
         let refused = Ledger::open(&path).unwrap_err().to_string();
         assert!(refused.contains("cannot use the ledger"), "{refused}");
         drop(first);
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let ledger = Ledger::open(&path).unwrap();
+        ledger.save(&[Change::Put(Box::new(entry::tests::record(1)))]).unwrap();
+        drop(ledger);
+        let whole = std::fs::read(&path).unwrap();
+        for (from, to) in [(0, 100), (4096, 16384), (0, whole.len())] {
+            let mut bytes = whole.clone();
+            bytes.truncate(whole.len().max(to));
+            bytes[from..to].fill(0xa5);
+            std::fs::write(&path, &bytes).unwrap();
+            // It may be whole all the same: redb has two roots. It must not end the agent without a word.
+            if let Err(refused) = Ledger::open(&path).and_then(|ledger| ledger.records()) {
+                assert!(refused.to_string().contains("ledger"), "{refused}");
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use model::{Dispatch, IdSource, NodeInfo, Observed};
 use proto::{
-    PROTOCOL_VERSION,
+    CLUSTER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
     v1::{self, agents_client::AgentsClient, server_message::Message},
 };
@@ -26,6 +26,7 @@ use crate::{
     agent::{Happened, Sender},
     core::Event,
     host::{Host, chain},
+    identity::{Identity, IdentityError},
     relay,
 };
 use pending::Pending;
@@ -69,6 +70,10 @@ enum Ended {
     Nonsense(#[from] proto::DecodeError),
     #[error("cannot list the images")]
     Images(#[from] image::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the server does not say of which cluster it is; run the same version of wharf")]
+    NoCluster,
     #[error("the agent ends")]
     AgentEnds,
 }
@@ -77,6 +82,7 @@ enum Ended {
 pub(crate) struct Session {
     host: Host,
     node: NodeInfo,
+    identity: Identity,
     happened: Sender,
     inbox: mpsc::UnboundedReceiver<ToServer>,
     pending: Pending,
@@ -88,17 +94,19 @@ impl Session {
     pub(crate) fn spawn(
         host: Host,
         node: NodeInfo,
+        identity: Identity,
         happened: Sender,
         seed: u64,
     ) -> mpsc::UnboundedSender<ToServer> {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (pending, random) = (Pending::default(), IdSource::new(seed));
-        tokio::spawn(Session { host, node, happened, inbox, pending, random }.run());
+        tokio::spawn(Session { host, node, identity, happened, inbox, pending, random }.run());
         outbox
     }
 
     async fn run(mut self) {
         let mut pause = RETRY_FIRST;
+        let mut said = String::new();
         loop {
             let opened = Instant::now();
             let ended = match self.serve().await {
@@ -108,12 +116,11 @@ impl Session {
             if opened.elapsed() > RETRY_MAX {
                 pause = RETRY_FIRST;
             }
-            // Once when it is lost; repeating it every few seconds helps nobody.
-            if pause <= RETRY_FIRST {
-                tracing::warn!(
-                    error = chain(&ended),
-                    "no session with the server; what runs goes on running"
-                );
+            // Once, and again for every new reason; repeating the same every few seconds helps nobody.
+            let reason = chain(&ended);
+            if pause <= RETRY_FIRST || reason != said {
+                tracing::warn!(error = reason, "no session with the server; what runs goes on running");
+                said = reason;
             }
             let half = pause.as_millis() as u64 / 2;
             sleep(Duration::from_millis(half + self.random.next_u64() % (half + 1))).await;
@@ -144,7 +151,10 @@ impl Session {
         // There is room for it: nothing else was sent.
         let _ = outbound.try_send((&AgentSays::Hello(hello)).into());
         let answer = AgentsClient::new(channel.clone()).session(ReceiverStream::new(messages)).await;
-        let inbound = answer.map_err(Ended::Status)?.into_inner();
+        let answer = answer.map_err(Ended::Status)?;
+        let cluster = answer.metadata().get(CLUSTER_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
+        self.identity.admit(cluster.ok_or(Ended::NoCluster)?)?;
+        let inbound = answer.into_inner();
         tracing::info!("a session with the server is open");
         Ok((channel, outbound, inbound))
     }

@@ -101,6 +101,10 @@ pub struct ReplicaId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
+/// Identifies a cluster: everything that one desired state is about. Drawn when its first server starts for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u64);
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an id: an id is 13 characters of 0-9 and a-z without i, l, o and u")]
 pub struct IdError(pub String);
@@ -150,7 +154,7 @@ macro_rules! base32_id {
         }
     )*};
 }
-base32_id!(ReplicaId, NodeId);
+base32_id!(ReplicaId, NodeId, ClusterId);
 
 /// Where new ids come from: SplitMix64 (Steele, Lea and Flood 2014), seeded by the shell, so that the cores draw no
 /// random number themselves and a simulation repeats exactly.

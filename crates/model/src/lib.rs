@@ -25,7 +25,8 @@ pub use assignment::{Assignment, Dispatch};
 pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
 pub use event::{Event, EventKind};
 pub use id::{
-    Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Version,
+    ClusterId, Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot,
+    Version,
 };
 pub use node::{Node, NodeInfo};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Timeline};

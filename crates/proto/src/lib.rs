@@ -32,4 +32,4 @@ mod strategies;
 mod waiting;
 
 pub use error::{DecodeError, Problem};
-pub use session::PROTOCOL_VERSION;
+pub use session::{CLUSTER_HEADER, PROTOCOL_VERSION};

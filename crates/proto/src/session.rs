@@ -17,6 +17,9 @@ pub use says::{AgentSays, ContainerExit, Hello, Report};
 /// What [`v1::Hello::protocol_version`] is now. Grows when an agent or a server cannot serve the other's older form.
 pub const PROTOCOL_VERSION: u64 = 1;
 
+/// In the head of a server's answer to [`v1::agents_client`]'s session, before any assignment: which cluster it is of.
+pub const CLUSTER_HEADER: &str = "wharf-cluster";
+
 /// Replicas that share a template in memory share it on the wire: a node runs many of one revision.
 impl From<&[Assignment]> for v1::AssignmentSet {
     fn from(assignments: &[Assignment]) -> Self {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use manager::{Hello, Report, SessionId};
-use model::NodeId;
+use model::{ClusterId, NodeId};
 use proto::{
-    PROTOCOL_VERSION,
+    CLUSTER_HEADER, PROTOCOL_VERSION,
     session::AgentSays,
     v1::{self, agent_message, server_message},
 };
@@ -34,12 +34,13 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub struct Agents {
     brain: Brain,
     relays: Relays,
+    cluster: ClusterId,
     next_session: AtomicU64,
 }
 
 impl Agents {
-    pub fn new(brain: Brain, relays: Relays) -> Agents {
-        Agents { brain, relays, next_session: AtomicU64::new(1) }
+    pub fn new(brain: Brain, relays: Relays, cluster: ClusterId) -> Agents {
+        Agents { brain, relays, cluster, next_session: AtomicU64::new(1) }
     }
 }
 
@@ -77,7 +78,11 @@ impl v1::agents_server::Agents for Agents {
                 let _ = to_agent.try_send(Err(status));
             }
         });
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        let mut answer = Response::new(ReceiverStream::new(outbound));
+        let cluster = self.cluster.to_string().parse();
+        let cluster = cluster.map_err(|_| Status::internal("the cluster's id does not fit into a header"))?;
+        answer.metadata_mut().insert(CLUSTER_HEADER, cluster);
+        Ok(answer)
     }
 
     async fn relay(

@@ -10,6 +10,7 @@
 pub mod agents;
 pub mod brain;
 mod clock;
+mod cluster;
 pub mod codec;
 pub mod control;
 pub mod log;
@@ -20,6 +21,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use consensus::Recovered;
 use manager::Manager;
+use model::ClusterId;
 use proto::v1::{agents_server::AgentsServer, control_server::ControlServer};
 use tokio::sync::oneshot;
 use tonic::transport::{Server, server::Router};
@@ -53,6 +55,8 @@ pub enum Error {
     Log { dir: PathBuf, source: log::OpenError },
     #[error("the state in {} cannot be restored", dir.display())]
     Restore { dir: PathBuf, source: manager::RestoreError },
+    #[error("{} does not tell which cluster this is", path.display())]
+    Cluster { path: PathBuf, source: std::io::Error },
     #[error("the server cannot listen on {}", path.display())]
     Listen { path: PathBuf, source: std::io::Error },
     #[error("a thread cannot be started")]
@@ -67,12 +71,15 @@ pub enum Error {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let Config { data_dir, socket: path } = config;
     let seed = random().map_err(Error::Random)?;
-    let (manager, log) = open(data_dir, seed)?;
+    let (manager, log) = open(data_dir.clone(), seed)?;
+    let cluster = cluster::identify(&data_dir, ClusterId(seed));
+    let cluster = cluster.map_err(|source| Error::Cluster { path: data_dir.join("cluster"), source })?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
     tracing::info!(socket = %path.display(), "serving");
     let (close, closed) = oneshot::channel::<()>();
-    let serve = router(&brain).serve_with_incoming_shutdown(socket.incoming(), async { drop(closed.await) });
+    let serve =
+        router(&brain, cluster).serve_with_incoming_shutdown(socket.incoming(), async { drop(closed.await) });
     tokio::pin!(serve);
     let served = tokio::select! {
         served = &mut serve => Some(served),
@@ -92,10 +99,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
 }
 
-fn router(brain: &Brain) -> Router {
+fn router(brain: &Brain, cluster: ClusterId) -> Router {
     let relays = Relays::default();
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
-    let agents = AgentsServer::new(Agents::new(brain.clone(), relays));
+    let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))

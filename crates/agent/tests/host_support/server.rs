@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Assignment, Dispatch, Observed, ReplicaId};
+use model::{Assignment, ClusterId, Dispatch, Observed, ReplicaId};
 use proto::{
     session::{AgentSays, ContainerExit, Hello},
     v1::{
@@ -227,7 +227,10 @@ impl Agents for Played {
                 heard.changed.notify_all();
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let mut answer = Response::new(ReceiverStream::new(receiver));
+        let cluster = ClusterId(1).to_string().parse().expect("an id fits into a header");
+        answer.metadata_mut().insert(proto::CLUSTER_HEADER, cluster);
+        Ok(answer)
     }
 
     async fn relay(

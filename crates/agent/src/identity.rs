@@ -1,0 +1,142 @@
+//! Which node this is and of which cluster: two lines of text beside the ledger, which outlive its loss.
+//!
+//! With the node's id kept, a lost ledger means that the server assigns again what it had assigned. With the cluster's id
+//! kept, a server that lost its state, or the wrong one, is not taken for one that wants nothing to run any more.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use model::{ClusterId, NodeId};
+
+#[derive(Debug)]
+pub(crate) struct Identity {
+    path: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    node: NodeId,
+    cluster: Option<ClusterId>,
+}
+
+/// Why this node does not take orders from a server.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error(
+        "this node belongs to cluster {ours}, the server to cluster {theirs} (did it lose its data?); what runs goes on \
+         running. To give the node to the other cluster, which then stops what it does not know, remove {} and start the \
+         agent again", path.display()
+    )]
+    OtherCluster { ours: ClusterId, theirs: ClusterId, path: PathBuf },
+    #[error("cannot use {}, which tells which node this is", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+impl Identity {
+    /// `node` gives the id where the file does not know it.
+    pub(crate) fn open<E: From<IdentityError>>(
+        path: PathBuf,
+        node: impl FnOnce() -> Result<NodeId, E>,
+    ) -> Result<Identity, E> {
+        let failed = |source| IdentityError::File { path: path.clone(), source };
+        let known = match fs::read_to_string(&path) {
+            Ok(text) => read(&text).ok_or_else(|| {
+                failed(io::Error::other("it has no line `node ID`; remove it if nothing can mend it"))
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let known = Known { node: node()?, cluster: None };
+                write(&path, known).map_err(failed)?;
+                known
+            }
+            Err(error) => return Err(failed(error).into()),
+        };
+        Ok(Identity { path, known: Mutex::new(known) })
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.known().node
+    }
+
+    /// Whether a server of this cluster may give orders here. The first one that is heard decides.
+    pub(crate) fn admit(&self, theirs: ClusterId) -> Result<(), IdentityError> {
+        let mut known = self.known();
+        match known.cluster {
+            Some(ours) if ours == theirs => Ok(()),
+            Some(ours) => Err(IdentityError::OtherCluster { ours, theirs, path: self.path.clone() }),
+            None => {
+                let joined = Known { cluster: Some(theirs), ..*known };
+                write(&self.path, joined)
+                    .map_err(|source| IdentityError::File { path: self.path.clone(), source })?;
+                *known = joined;
+                Ok(())
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn read(text: &str) -> Option<Known> {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let cluster = match value("cluster") {
+        Some(id) => Some(id.trim().parse().ok()?),
+        None => None,
+    };
+    Some(Known { node: value("node")?.trim().parse().ok()?, cluster })
+}
+
+fn write(path: &Path, known: Known) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let mut file = File::create(&unfinished)?;
+    writeln!(file, "node {}", known.node)?;
+    if let Some(cluster) = known.cluster {
+        writeln!(file, "cluster {cluster}")?;
+    }
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path, drawn: u64) -> Result<Identity, IdentityError> {
+        Identity::open(path.to_owned(), || Ok(NodeId(drawn)))
+    }
+
+    #[test]
+    fn the_first_cluster_is_kept_and_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        let (first, other) = (ClusterId(1), ClusterId(2));
+        let identity = open(&path, 5).unwrap();
+        identity.admit(first).unwrap();
+        let again = open(&path, 6).unwrap();
+        assert_eq!(again.node(), NodeId(5));
+        again.admit(first).unwrap();
+        let refused = again.admit(other).unwrap_err().to_string();
+        assert!(refused.contains(&first.to_string()) && refused.contains(&other.to_string()), "{refused}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity");
+        for text in ["", "node x", "cluster 0000000000001", "node 0000000000001\ncluster y"] {
+            fs::write(&path, text).unwrap();
+            let refused = open(&path, 1).unwrap_err().to_string();
+            assert!(refused.contains("identity"), "{text:?}: {refused}");
+        }
+    }
+}
