@@ -142,7 +142,7 @@ impl Machine {
     pub fn builder(name: &str) -> Builder {
         let mut files = Initramfs::default();
         files.file("/init", 0o755, include_str!("vm/init.sh"));
-        files.copy("/bin/busybox", Path::new("/bin/busybox"));
+        files.copy("/bin/busybox", &find_program("busybox"));
         files.link("/bin/sh", "busybox");
         for folder in ["proc", "sys", "dev", "run", "tmp", "mnt", "root", "var", "etc", "sbin", "usr/sbin"] {
             files.folder(folder);
@@ -153,7 +153,7 @@ impl Machine {
         files.file("/etc/group", 0o644, "root:x:0:\n");
         files.link("/sbin/modprobe", "/bin/busybox");
         files.program("/usr/bin/wharf", &program());
-        files.program("/usr/sbin/nft", Path::new("/usr/sbin/nft"));
+        files.program("/usr/sbin/nft", &find_program("nft"));
         Builder {
             name: name.to_owned(),
             memory_mib: 768,

@@ -84,6 +84,28 @@ spec:
     )
 }
 
+/// What was acknowledged was on the disk by then: the power goes at once.
+#[test]
+fn a_host_that_lost_its_power_runs_again_what_was_declared() {
+    let host = Host::start("power-cut");
+    let hello = boxed("quiet", "exec sleep 1000", "  resources: {memory: 32Mi}\n");
+    host.load_box();
+    let applied = host.apply(&hello, "--wait --timeout 2m");
+    assert_eq!(applied.code, 0, "{applied:#?}");
+    let changed = host.apply(&hello.replace("sleep 1000", "sleep 2000"), "");
+    host.machine.kill();
+    assert_eq!(changed.code, 0, "{changed:#?}");
+    host.machine.boot();
+    host.dev("");
+    host.wait_for_dev("Ctrl-C stops everything");
+    wait_for("the changed service to run", SOON, || {
+        host.wait_ready("quiet", 1);
+        let running = host.machine.ok("ps -o args | grep '^sleep'; true");
+        if running.trim() == "sleep 2000" { Ok(()) } else { Err(running) }
+    });
+    host.end();
+}
+
 /// One host for all of them: most of the time goes into booting it.
 #[test]
 fn limits_hold_and_what_they_did_is_told() {
