@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::cgroup::{Layout, Usage};
+use crate::cgroup::{Groups, Layout, Usage};
 use crate::features;
 use crate::frame::{self, Body, ExecPlan, Refusal, Reply, Request};
 use crate::id::ContainerId;
@@ -25,6 +25,7 @@ use crate::plan::{Plan, ProcessPlan};
 use crate::record::{ExitRecord, State};
 use crate::request::{ExecRequest, ExecStdio, StartRequest, Trial};
 use crate::seccomp;
+use crate::sys;
 
 /// Where a runtime keeps what it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,14 +194,23 @@ impl Runtime {
     /// Every container in the state directory, also those that an earlier caller started.
     pub fn list(&self) -> Result<Vec<Container>, Error> {
         let mut found = Vec::new();
-        let entries =
-            fs::read_dir(&self.inner.context.state_dir).map_err(|source| self.state_error(source))?;
-        for entry in entries {
+        let entries = match fs::read_dir(&self.inner.context.state_dir) {
+            // Somebody removed it; what runs is still found by its groups.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(|source| self.state_error(source))?),
+        };
+        for entry in entries.into_iter().flatten() {
             let entry = entry.map_err(|source| self.state_error(source))?;
             // Anything else in there is not ours, and not our business.
             let Ok(id) = entry.file_name().to_string_lossy().parse::<ContainerId>() else { continue };
             if let Some(container) = self.find(&id)? {
                 found.push(container);
+            }
+        }
+        let Context { layout, cgroup_parent, .. } = &*self.inner.context;
+        for id in layout.containers(cgroup_parent).map_err(|source| self.state_error(source))? {
+            if !self.run_dir(&id).is_dir() {
+                found.extend(self.find(&id)?);
             }
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -209,7 +219,8 @@ impl Runtime {
 
     /// One container; `None` when there is none of that name.
     pub fn find(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
-        if !self.run_dir(id).is_dir() {
+        // Without its directory nothing is known of it but that it runs: somebody emptied the state directory.
+        if !self.run_dir(id).is_dir() && !self.groups_by_name(id).exist() {
             return Ok(None);
         }
         let Some(state) = self.state(id)? else {
@@ -253,7 +264,14 @@ impl Runtime {
     /// How the container ended; `None` while it runs. A keeper that died without a record gives an unknown ending, and
     /// whatever was left of the container is killed.
     pub fn exit_record(&self, id: &ContainerId) -> Result<Option<ExitRecord>, Error> {
-        let state = self.known(id)?;
+        let Some(state) = self.state(id)? else {
+            if !self.groups_by_name(id).exist() {
+                return Err(Error::Unknown(id.clone()));
+            }
+            self.kill(id)?;
+            // Since when it ran is lost too.
+            return Ok(Some(ExitRecord::unknown(sys::unix_ms())));
+        };
         match self.status(id, &state)? {
             Status::Running { .. } => Ok(None),
             Status::Exited(record) => Ok(Some(record)),
@@ -280,7 +298,13 @@ impl Runtime {
 
     /// Kills everything in the container. Nothing to kill is no error.
     pub fn kill(&self, id: &ContainerId) -> Result<(), Error> {
-        let state = self.known(id)?;
+        let Some(state) = self.state(id)? else {
+            let groups = self.groups_by_name(id);
+            return match groups.exist() {
+                true => groups.kill_everywhere().map_err(|source| Error::of(id, source)),
+                false => Err(Error::Unknown(id.clone())),
+            };
+        };
         if let Some(first) = self.first(id, &state)? {
             // The end of a PID namespace's first process is the end of all of them.
             match rustix::process::pidfd_send_signal(first, Signal::KILL) {
@@ -304,6 +328,12 @@ impl Runtime {
             }
             self.kill(id)?;
             state.groups.remove().map_err(|source| Error::of(id, source))?;
+        } else {
+            let groups = self.groups_by_name(id);
+            groups
+                .kill_everywhere()
+                .and_then(|()| groups.remove())
+                .map_err(|source| Error::of(id, source))?;
         }
         match fs::remove_dir_all(&run_dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::of(id, error)),
@@ -338,6 +368,11 @@ impl Runtime {
 
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.inner.context.state_dir.join(id.as_str())
+    }
+
+    /// For a container whose state is lost: every group that it can have.
+    fn groups_by_name(&self, id: &ContainerId) -> Groups {
+        Groups::by_name(&self.inner.context.layout, &self.inner.context.cgroup_parent, id)
     }
 
     fn state(&self, id: &ContainerId) -> Result<Option<State>, Error> {

@@ -27,6 +27,14 @@ impl Host {
         Ok(files)
     }
 
+    /// Writes the files again if somebody emptied the run directory since the replica was prepared.
+    pub(super) fn restore_etc(&self, assignment: &Assignment, address: Ipv4Addr) -> Result<(), HostError> {
+        match self.etc_dir(assignment.replica).join("hosts").exists() {
+            true => Ok(()),
+            false => self.write_etc(assignment, address).map(drop),
+        }
+    }
+
     pub(super) fn etc_dir(&self, replica: ReplicaId) -> std::path::PathBuf {
         self.config.replicas_dir().join(replica.to_string())
     }

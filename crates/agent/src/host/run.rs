@@ -23,6 +23,7 @@ impl Host {
         address: Ipv4Addr,
     ) -> Result<u32, String> {
         let sandbox = self.startable(assignment, address)?;
+        self.restore_etc(assignment, address).map_err(|error| chain(&error))?;
         let startable = sandbox.containers.get(&id.container);
         let startable =
             startable.ok_or_else(|| format!("replica {} has no container {}", id.replica, id.container))?;

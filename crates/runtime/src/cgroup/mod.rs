@@ -93,6 +93,29 @@ impl Layout {
         Ok(())
     }
 
+    /// Whether the parent groups are there; others may have removed them while they were empty.
+    pub(crate) fn is_prepared(&self, parent: &str) -> bool {
+        self.v1.values().chain(&self.unified).all(|mount| mount.join(parent).is_dir())
+    }
+
+    /// The containers that have a group, whatever else is known of them.
+    pub(crate) fn containers(&self, parent: &str) -> io::Result<BTreeSet<ContainerId>> {
+        let mut found = BTreeSet::new();
+        for mount in self.v1.values().chain(&self.unified) {
+            let entries = match fs::read_dir(mount.join(parent)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    found.extend(entry.file_name().to_string_lossy().parse::<ContainerId>());
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Removes the parent groups that are empty; one that still has containers stays.
     pub(crate) fn remove_parents(&self, parent: &str) -> io::Result<()> {
         if let Some(devices) = self.v1.get("devices") {
@@ -170,6 +193,21 @@ impl Groups {
         }
     }
 
+    /// Every group that a container of this name can have.
+    pub(crate) fn by_name(layout: &Layout, parent: &str, id: &ContainerId) -> Groups {
+        let path = |mount: &PathBuf| mount.join(parent).join(id.as_str());
+        Groups {
+            unified: layout.unified.as_ref().map(path),
+            v1: layout.v1.iter().map(|(name, mount)| (name.clone(), path(mount))).collect(),
+            shared_devices: None,
+            memory_in_unified: layout.in_unified("memory"),
+        }
+    }
+
+    pub(crate) fn exist(&self) -> bool {
+        self.v1.values().chain(&self.unified).any(|path| path.is_dir())
+    }
+
     /// Makes the groups and sets the limits.
     pub(crate) fn create(&self, limits: &Limits) -> Result<(), Failure> {
         for (controller, path) in &self.v1 {
@@ -228,6 +266,12 @@ impl Groups {
             }
         }
         kill_each(path)
+    }
+
+    /// Kills every process of all the groups, for whoever does not know in which of them it is.
+    pub(crate) fn kill_everywhere(&self) -> io::Result<()> {
+        self.kill()?;
+        self.v1.values().try_for_each(|path| kill_each(path))
     }
 
     /// Removes the groups. The last processes may take a moment to leave after they were killed.

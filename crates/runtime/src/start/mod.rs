@@ -74,6 +74,10 @@ pub(crate) fn mount_rootfs(rootfs: &crate::Rootfs) -> Result<OwnedFd, Failure> {
 fn claim(run_dir: &Path) -> Result<(), Refusal> {
     match rustix::fs::mkdir(run_dir, Mode::from_raw_mode(0o700)) {
         Err(rustix::io::Errno::EXIST) => Err(Refusal::Exists),
+        // Whoever emptied a tmpfs took the directory of all of them too.
+        Err(rustix::io::Errno::NOENT) => {
+            Ok(fs::create_dir_all(run_dir).at(Step::RunDirectory, run_dir.display())?)
+        }
         other => Ok(other.at(Step::RunDirectory, run_dir.display())?),
     }
 }
@@ -101,6 +105,10 @@ impl<'a> Start<'a> {
         let plan = self.plan;
         let mut state = self.write_run_dir(body)?;
         let log_dir = open_log_dir(&plan.log.path)?;
+        let Context { layout, cgroup_parent, .. } = self.context;
+        if !layout.is_prepared(cgroup_parent) {
+            layout.prepare(cgroup_parent).at(Step::Cgroup, cgroup_parent)?;
+        }
         self.groups.create(&plan.limits)?;
         let entrances = self.groups.entrances()?;
         let group = self.groups.unified_dir()?;
