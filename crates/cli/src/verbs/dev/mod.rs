@@ -155,9 +155,7 @@ fn hint(global: &Global, args: &args::Dev) -> String {
     let usual = std::path::Path::new("/run/wharf/wharf.sock");
     let socket = match global.socket == usual {
         true => String::new(),
-        false => format!("export WHARF_SOCKET={}; ", global.socket.display()),
+        false => format!(" after `export WHARF_SOCKET={}`", global.socket.display()),
     };
-    format!(
-        "state and logs are in {data}\nin another terminal: {socket}wharf get services, wharf logs, wharf describe"
-    )
+    format!("state and logs are in {data}\nin another terminal{socket}: wharf get services, wharf logs NAME")
 }
