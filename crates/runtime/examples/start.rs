@@ -45,8 +45,13 @@ impl Bench {
     fn run(&self, rounds: u32) -> Outcome<()> {
         make_rootfs(&self.dir.join("rootfs"))?;
         println!("{:<34} {:>12} {:>14}", "median of start, ms", "back to back", "100 ms apart");
-        for (name, init) in [("wharf, with init", true), ("wharf, init: false", false)] {
-            let line = self.measure(rounds, |number| self.start(number, init))?;
+        let rows = [
+            ("wharf, with init", true, false),
+            ("wharf, init: false", false, false),
+            ("wharf, with a user namespace", true, true),
+        ];
+        for (name, init, userns) in rows {
+            let line = self.measure(rounds, |number| self.start(number, init, userns))?;
             println!("{name:<34} {:>12.2} {:>14.2}", line[0], line[1]);
         }
         let ours = self.measure(rounds, |number| self.to_end(number))?;
@@ -103,8 +108,11 @@ impl Bench {
     }
 
     /// From the call of `start` to its return, which is after the application's exec.
-    fn start(&self, number: u32, init: bool) -> Outcome<Duration> {
-        let request = self.request(&format!("b{number}"), &["/bin/true"], init)?;
+    fn start(&self, number: u32, init: bool, userns: bool) -> Outcome<Duration> {
+        let mut request = self.request(&format!("b{number}"), &["/bin/true"], init)?;
+        if userns {
+            request.spec = with_user_namespace(request.spec)?;
+        }
         let begun = Instant::now();
         self.runtime.start(&request)?;
         let took = begun.elapsed();
@@ -215,6 +223,16 @@ fn make_rootfs(path: &Path) -> Outcome<()> {
         symlink("busybox", path.join("bin").join(applet))?;
     }
     Ok(())
+}
+
+fn with_user_namespace(spec: Spec) -> Outcome<Spec> {
+    let mut spec = serde_json::to_value(spec)?;
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().ok_or("namespaces")?;
+    namespaces.push(json!({ "type": "user" }));
+    for field in ["uidMappings", "gidMappings"] {
+        spec["linux"][field] = json!([{ "containerID": 0, "hostID": 1_000_000, "size": 65_536 }]);
+    }
+    Ok(serde_json::from_value(spec)?)
 }
 
 /// `foreign` adds what only other runtimes want to be told.
