@@ -53,6 +53,11 @@ impl Config {
         self.data_dir.join("images")
     }
 
+    /// On the file system of the images: what is true of the layers of one must be true of this one.
+    pub(crate) fn skeleton_dir(&self) -> PathBuf {
+        self.data_dir.join("skeleton")
+    }
+
     pub(crate) fn logs_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }

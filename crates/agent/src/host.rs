@@ -10,6 +10,7 @@ mod exits;
 mod node;
 mod prepare;
 mod run;
+mod skeleton;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -89,6 +90,7 @@ impl Host {
         for path in [config.logs_dir(), config.netns_dir(), config.replicas_dir()] {
             make_dir(&path)?;
         }
+        skeleton::make(&config.skeleton_dir())?;
         let images = Store::open(&config.images_dir()).map_err(HostError::Images)?;
         let mut network = network::Config::new(&config.network, config.subnet, config.netns_dir());
         network.warm = config.warm_sandboxes;

@@ -86,6 +86,8 @@ fn from_assignment_to_traffic(stage: &Stage) {
     let answer = matches_now("the published port answers", || http_get(stage.port, "/etc/hostname").ok());
     assert_eq!(answer, "web-1\n");
     assert_eq!(http_get(stage.port, "/env").unwrap().trim(), "shop/web/1");
+    // By its script; what is mounted over needs no place there.
+    assert_eq!(stage.written_by_container(), ["tmp"]);
 }
 
 fn logs_and_commands(stage: &Stage) {

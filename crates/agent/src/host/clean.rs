@@ -81,7 +81,12 @@ fn old_logs(dir: &Path, is_live: impl Fn(ReplicaId) -> bool) -> io::Result<Vec<P
         let entry = entry?;
         let id = entry.file_name().to_string_lossy().parse::<ReplicaId>();
         if id.is_ok_and(|id| !is_live(id)) {
-            gone.push((entry.metadata()?.modified()?, entry.path()));
+            match entry.metadata() {
+                Ok(metadata) => gone.push((metadata.modified()?, entry.path())),
+                // Removed meanwhile, for another replica of the service.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     gone.sort();

@@ -34,7 +34,8 @@ impl Host {
         // One may be left of a start of this attempt that never came to be.
         self.images.remove_snapshot(name).map_err(|error| chain(&error))?;
         let snapshot = self.images.create_snapshot(name).map_err(|error| chain(&error))?;
-        let lowers = startable.image.layers.clone();
+        let mut lowers = startable.image.layers.clone();
+        lowers.push(self.config.skeleton_dir());
         let request = StartRequest {
             id: rid.clone(),
             spec: startable.spec.clone(),

@@ -106,6 +106,17 @@ impl Stage {
         *self.digest.borrow_mut() = image.digest.to_string().parse().unwrap();
     }
 
+    /// What is in the root of the only container's writable layer.
+    pub(crate) fn written_by_container(&self) -> Vec<String> {
+        let names = |dir: &Path| -> Vec<String> {
+            let entries = fs::read_dir(dir).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let snapshots = self.config(false).images_dir().join("snapshots");
+        let [snapshot] = names(&snapshots).try_into().unwrap();
+        names(&snapshots.join(snapshot).join("upper"))
+    }
+
     pub(crate) fn start_agent(&self, stop_on_exit: bool) {
         let tokio =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
