@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use consensus::Role;
 use imbl::OrdMap;
 use model::{Desired, Millis, ReplicaId, ServiceKey, Timestamp, WaitingOn};
 use scheduler::Decision;
 use store::{Changes, Command, Observations, Placement};
 
-use crate::{Codec, Manager, Request, RequestError, RequestId, alarms::Alarms, proposals::Origin};
+use crate::{Codec, Event, Manager, RequestError, alarms::Alarms, proposals::Origin, sessions::NOT_LEADER};
 
 /// How long a plan waits that could not be proposed: too much is in the log, or leadership is on its way to another.
 const TRY_AGAIN: Millis = Millis(100);
@@ -70,14 +71,36 @@ impl<C: Codec> Manager<C> {
         for proposal in self.proposals.take_all() {
             self.lost(proposal.origin);
         }
-        for (id, _) in std::mem::take(&mut self.held) {
-            self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
-        }
         if self.leader.leads() {
             self.leader = Leader::default();
             self.observed = Observations::default();
             self.close_all_sessions("this server does not lead the cluster any more");
             self.view_changed = true;
+        }
+        if !self.is_elected() {
+            self.turn_away_held();
+        }
+    }
+
+    /// Whether this server will lead once the first entry of its term is committed. What is asked of it waits till then.
+    pub(crate) fn is_elected(&self) -> bool {
+        !self.leader.leads() && self.consensus.status().role == Role::Leader
+    }
+
+    fn turn_away_held(&mut self) {
+        for event in std::mem::take(&mut self.held) {
+            match event {
+                Event::Request { id, .. } => {
+                    self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
+                }
+                Event::SessionOpened { session, .. } => self.turn_away(session, NOT_LEADER.to_owned()),
+                Event::SessionReport { .. } | Event::SessionClosed { .. } => {}
+                Event::Tick
+                | Event::Read { .. }
+                | Event::Peer(_)
+                | Event::Persisted { .. }
+                | Event::SnapshotWritten(_) => unreachable!("none of these is held"),
+            }
         }
     }
 
@@ -87,19 +110,20 @@ impl<C: Codec> Manager<C> {
             return false;
         }
         let held = std::mem::take(&mut self.held);
+        let mut anything = !held.is_empty();
+        for event in held {
+            self.handle(now, event);
+        }
         let due = self.leader.alarms.due(now);
         self.leader.dirty.extend(due);
         let ready: Vec<ServiceKey> = self.leader.dirty.difference(&self.leader.in_flight).cloned().collect();
-        let places = self.leader.placing.again && !self.leader.placing.in_flight;
-        let anything = !held.is_empty() || !ready.is_empty() || places;
-        for (id, request) in held {
-            self.request(now, id, request);
-        }
         for service in ready {
+            anything = true;
             self.leader.dirty.remove(&service);
             self.reconcile(now, service);
         }
-        if places {
+        if self.leader.placing.again && !self.leader.placing.in_flight {
+            anything = true;
             self.leader.placing.again = false;
             self.place(now);
         }
@@ -228,11 +252,6 @@ impl<C: Codec> Manager<C> {
         self.leader.placing.again |= places;
         self.mark_dirty(changes.services);
         self.tell_nodes(changes.nodes);
-    }
-
-    /// A request that came while this server was elected but did not know yet what it leads: see `lead`.
-    pub(crate) fn hold(&mut self, id: RequestId, request: Request) {
-        self.held.push((id, request));
     }
 }
 

@@ -66,8 +66,8 @@ pub struct Manager<C> {
     observed: Observations,
     sessions: sessions::Sessions,
     leader: leader::Leader,
-    /// Requests that wait until this server, already elected, leads.
-    held: Vec<(RequestId, Request)>,
+    /// What came while this server was elected, but did not know yet what it leads.
+    held: Vec<Event>,
     proposals: proposals::Proposals,
     reads: reads::Reads,
     snapshots: log::Snapshots,
@@ -152,6 +152,14 @@ impl<C: Codec> Manager<C> {
 
     fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
+            Event::Request { .. }
+            | Event::SessionOpened { .. }
+            | Event::SessionReport { .. }
+            | Event::SessionClosed { .. }
+                if self.is_elected() =>
+            {
+                self.held.push(event);
+            }
             Event::Tick => {
                 self.consensus.tick();
                 self.reads.tick(self.read_patience_ticks);

@@ -1,6 +1,5 @@
 //! What users ask for: made into commands, tried out, and answered once these are applied.
 
-use consensus::Role;
 use model::{
     ReplicaTemplate, Revision, RevisionHash, RevisionNumber, RevisionStatus, ServiceKey, ServiceSpec,
     Timestamp,
@@ -16,13 +15,7 @@ use crate::{
 impl<C: Codec> Manager<C> {
     pub(crate) fn request(&mut self, now: Timestamp, id: RequestId, request: Request) {
         if !self.leader.leads() {
-            let status = self.consensus.status();
-            return match status.role {
-                Role::Leader => self.hold(id, request),
-                Role::Follower { .. } | Role::Candidate => {
-                    self.refuse(id, RequestError::NotLeader { leader: status.leader });
-                }
-            };
+            return self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
         }
         if let Err(error) = self.try_request(now, id, request) {
             self.refuse(id, error);

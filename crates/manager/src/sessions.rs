@@ -13,6 +13,8 @@ use store::{Command, NodeStatus};
 
 use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
 
+pub(crate) const NOT_LEADER: &str = "this server does not lead the cluster";
+
 /// A server that does not lead has none.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -34,7 +36,7 @@ impl<C: Codec> Manager<C> {
     pub(crate) fn open_session(&mut self, now: Timestamp, session: SessionId, hello: Hello) {
         let node = hello.info.id;
         if !self.leader.leads() {
-            return self.turn_away(session, "this server does not lead the cluster".to_owned());
+            return self.turn_away(session, NOT_LEADER.to_owned());
         }
         if self.ahead().node(node).is_none_or(|known| known.info != hello.info) {
             let register = Command::Register { info: hello.info, at: now };
@@ -79,7 +81,7 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    fn turn_away(&mut self, session: SessionId, reason: String) {
+    pub(crate) fn turn_away(&mut self, session: SessionId, reason: String) {
         self.effects.push(Effect::CloseSession { session, reason });
     }
 
