@@ -11,6 +11,7 @@ use std::{
 
 use model::{Dispatch, NodeId, NodeInfo, Observed, ReplicaId};
 use proto::session::ContainerExit;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::Interest,
     sync::{mpsc, oneshot, watch},
@@ -117,6 +118,7 @@ struct Begun {
 }
 
 fn begin(config: Config, runtime: runtime::Runtime, clock: Clock, seed: u64) -> Result<Begun, Error> {
+    raise_descriptor_limit();
     let config = Arc::new(config);
     let host = Host::open(Arc::clone(&config), runtime, clock)?;
     let ledger = Ledger::open(&config.ledger_path())?;
@@ -125,6 +127,16 @@ fn begin(config: Config, runtime: runtime::Runtime, clock: Clock, seed: u64) -> 
     let records = ledger.records()?;
     let found = host.find(&records)?;
     Ok(Begun { host, ledger, identity, node, records, found })
+}
+
+/// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was
+/// forked before, so containers do not inherit it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays where it is");
+    }
 }
 
 fn random() -> std::io::Result<u64> {

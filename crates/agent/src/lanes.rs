@@ -108,6 +108,9 @@ impl Workplace {
                 let host = self.host.clone();
                 let cleaned = spawn_blocking(move || host.clean(replica, service.as_ref())).await;
                 let result = cleaned.unwrap_or_else(|error| Err(chain(&error)));
+                if let Err(reason) = &result {
+                    tracing::warn!(%replica, reason, "what a replica left behind cannot be removed yet");
+                }
                 self.tell(Event::Cleaned { replica, result });
             }
             Action::Save(_)

@@ -30,7 +30,14 @@ impl Host {
         let name = replica.to_string();
         for container in self.runtime.list()? {
             if is_of(container.id.as_str(), replica) {
-                self.runtime.delete(&container.id)?;
+                // One that runs here was taken for ended; its end comes first, the next attempt removes it.
+                match self.runtime.delete(&container.id) {
+                    Err(error @ runtime::Error::Running(_)) => {
+                        self.runtime.kill(&container.id)?;
+                        return Err(error.into());
+                    }
+                    other => other?,
+                }
             }
         }
         for snapshot in self.images.snapshots()? {
