@@ -28,7 +28,7 @@ use crate::{
 const SESSION_QUEUE: usize = 256;
 const RELAY_QUEUE: usize = 64;
 /// An agent says something every three seconds. One that does not for so long hangs, even if its connection stands.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Agents {

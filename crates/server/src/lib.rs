@@ -20,11 +20,13 @@ pub mod socket;
 use std::{future::Future, path::PathBuf, time::Duration};
 
 use consensus::Recovered;
+use http_body_util::BodyExt as _;
 use manager::Manager;
 use model::ClusterId;
 use proto::v1::{agents_server::AgentsServer, control_server::ControlServer};
 use tokio::sync::oneshot;
-use tonic::transport::{Server, server::Router};
+use tonic::{Status, body::Body, codegen::http, transport::Server};
+use tower::util::MapRequestLayer;
 
 use crate::{
     agents::Agents, brain::Brain, codec::WireCodec, control::Control, log::Log, relay::Relays, socket::Socket,
@@ -78,8 +80,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
     tracing::info!(socket = %path.display(), "serving");
     let (close, closed) = oneshot::channel::<()>();
-    let serve =
-        router(&brain, cluster).serve_with_incoming_shutdown(socket.incoming(), async { drop(closed.await) });
+    let serve = serve(&brain, cluster, &socket, async { drop(closed.await) });
     tokio::pin!(serve);
     let served = tokio::select! {
         served = &mut serve => Some(served),
@@ -99,14 +100,28 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
 }
 
-fn router(brain: &Brain, cluster: ClusterId) -> Router {
+fn serve(
+    brain: &Brain,
+    cluster: ClusterId,
+    socket: &Socket,
+    close: impl Future<Output = ()>,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> {
     let relays = Relays::default();
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(MapRequestLayer::new(say_when_cut_off))
         .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .serve_with_incoming_shutdown(socket.incoming(), close)
+}
+
+/// tonic takes a stream that its client reset for one that ended, and so half an archive for a whole one. An error that
+/// is a status already, it passes on.
+fn say_when_cut_off(request: http::Request<Body>) -> http::Request<Body> {
+    let cut_off = |status: Status| Status::aborted(format!("the stream was cut off: {}", status.message()));
+    request.map(|body| Body::new(body.map_err(cut_off)))
 }
 
 fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {

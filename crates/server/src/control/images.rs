@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use model::{Digest, Name, NodeId, container::normal_reference};
 use proto::v1::{self, load_image_request::Part, open, relay_frame::Frame};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
 use tonic::{Status, Streaming};
 
 use super::{
@@ -22,12 +26,6 @@ const REPORTED: Duration = Duration::from_secs(5);
 
 type Answer = Result<Vec<v1::Image>, Status>;
 
-/// The archive on its way to one node.
-struct Upload {
-    parts: mpsc::Sender<Frame>,
-    answer: JoinHandle<Answer>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
     There,
@@ -42,21 +40,43 @@ impl Control {
         let Some(Part::Start(start)) = input.message().await?.and_then(|first| first.part) else {
             return Err(invalid("an image begins with start"));
         };
-        let mut uploads = Vec::new();
+        let (mut uploads, mut nodes) = (JoinSet::new(), Vec::new());
         for (node, name) in self.relays.nodes(start.node.as_deref())? {
             let wanted = open::LoadImage { name: start.name.clone() };
             let relay = self.relays.open(node, open::Request::LoadImage(wanted)).await?;
             let (parts, waiting) = mpsc::channel(PARTS_AHEAD);
-            uploads.push(Upload { parts, answer: tokio::spawn(upload(relay, waiting, node, name)) });
+            uploads.spawn(upload(relay, waiting, node, name));
+            nodes.push(parts);
         }
-        while let Some(message) = input.message().await? {
-            let Some(Part::Chunk(chunk)) = message.part else {
-                return Err(invalid("only the first message of an image is start"));
+        let mut images = Vec::new();
+        loop {
+            // The first node that fails ends it for all; it may be long before the archive's end.
+            let message = tokio::select! {
+                message = input.message() => message?,
+                Some(ended) = uploads.join_next() => {
+                    images.extend(ended.map_err(panicked)??);
+                    continue;
+                }
             };
-            send_to_all(&mut uploads, || Frame::LoadChunk(chunk.clone())).await?;
+            let (frame, is_last) = match message {
+                Some(v1::LoadImageRequest { part: Some(Part::Chunk(chunk)) }) => {
+                    (Frame::LoadChunk(chunk), false)
+                }
+                Some(_) => return Err(invalid("only the first message of an image is start")),
+                None => (Frame::LoadEnd(v1::relay_frame::LoadEnd {}), true),
+            };
+            for node in &nodes {
+                // A node that has answered already takes no more, and needs no more.
+                let _ = node.send(frame.clone()).await;
+            }
+            if is_last {
+                break;
+            }
         }
-        send_to_all(&mut uploads, || Frame::LoadEnd(v1::relay_frame::LoadEnd {})).await?;
-        let images = answers(uploads.into_iter().map(|upload| upload.answer)).await?;
+        while let Some(ended) = uploads.join_next().await {
+            images.extend(ended.map_err(panicked)??);
+        }
+        images.sort_by(|a, b| (&a.reference, &a.node_name).cmp(&(&b.reference, &b.node_name)));
         self.wait_until_known(&images, Now::There).await?;
         Ok(v1::LoadImageResponse { images })
     }
@@ -65,9 +85,8 @@ impl Control {
         &self,
         request: v1::ListImagesRequest,
     ) -> Result<v1::ListImagesResponse, Status> {
-        let mut images =
+        let images =
             self.ask(request.node.as_deref(), || open::Request::ListImages(open::ListImages {})).await?;
-        images.sort_by(|a, b| (&a.reference, &a.node_name).cmp(&(&b.reference, &b.node_name)));
         Ok(v1::ListImagesResponse { images })
     }
 
@@ -86,22 +105,27 @@ impl Control {
         Ok(v1::RemoveImageResponse { images })
     }
 
-    /// Puts one question to all the nodes meant, at once.
+    /// Puts one question to all the nodes meant, at once; answers in the order of reference and node.
     async fn ask(&self, node: Option<&str>, request: impl Fn() -> open::Request) -> Answer {
-        let mut asked = Vec::new();
+        let mut asked = JoinSet::new();
         for (id, name) in self.relays.nodes(node)? {
             let relays = self.relays.clone();
             let request = request();
-            asked.push(tokio::spawn(async move {
+            asked.spawn(async move {
                 let mut relay = relays.open(id, request).await?;
                 let mut images = Vec::new();
                 while let Some(frame) = relay.next().await.map_err(|status| on_node(&name, status))? {
                     images.extend(images_in(frame, id, &name));
                 }
-                Ok(images)
-            }));
+                Ok::<_, Status>(images)
+            });
         }
-        answers(asked).await
+        let mut images = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            images.extend(answered.map_err(panicked)??);
+        }
+        images.sort_by(|a, b| (&a.reference, &a.node_name).cmp(&(&b.reference, &b.node_name)));
+        Ok(images)
     }
 
     /// Agents report their images in their sessions, beside the stream that the answer came in.
@@ -132,7 +156,8 @@ impl Control {
     }
 }
 
-/// Sends the archive, and hears meanwhile: an agent that refuses it half-way says why and takes no more.
+/// Sends the archive, and hears meanwhile: an agent that refuses it half-way says why and takes no more, and one that
+/// has seen the end of an archive need not wait for what comes after.
 async fn upload(mut relay: Relay, mut parts: mpsc::Receiver<Frame>, node: NodeId, name: Name) -> Answer {
     let mut images = Vec::new();
     let mut is_whole = false;
@@ -145,34 +170,14 @@ async fn upload(mut relay: Relay, mut parts: mpsc::Receiver<Frame>, node: NodeId
             }
             frame = relay.next() => match frame.map_err(|status| on_node(&name, status))? {
                 Some(frame) => images.extend(images_in(frame, node, &name)),
-                None => break,
+                None => return Ok(images),
             },
         }
     }
-    // An archive may go on after its end; that is of no interest.
-    while parts.recv().await.is_some() {}
-    Ok(images)
 }
 
-/// The first node that takes no more ends it for all.
-async fn send_to_all(uploads: &mut [Upload], part: impl Fn() -> Frame) -> Result<(), Status> {
-    for upload in uploads {
-        if upload.parts.send(part()).await.is_err() {
-            let answer = (&mut upload.answer).await.map_err(|panic| Status::internal(panic.to_string()))?;
-            return Err(answer
-                .err()
-                .unwrap_or_else(|| Status::internal("a node takes no more, but not why")));
-        }
-    }
-    Ok(())
-}
-
-async fn answers(asked: impl IntoIterator<Item = JoinHandle<Answer>>) -> Answer {
-    let mut images = Vec::new();
-    for answer in asked {
-        images.extend(answer.await.map_err(|panic| Status::internal(panic.to_string()))??);
-    }
-    Ok(images)
+fn panicked(panic: JoinError) -> Status {
+    Status::internal(panic.to_string())
 }
 
 fn images_in(frame: Frame, node: NodeId, name: &Name) -> Vec<v1::Image> {

@@ -1,0 +1,22 @@
+//! A server in this process, real users over its socket, and agents that are only played.
+//!
+//! Start reading at `fixture`, then `apply`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it goes wrong")]
+
+mod agent;
+mod fixture;
+
+mod apply;
+mod refusals;
+mod sizes;
+mod watch;
+
+mod exec;
+mod images;
+mod logs;
+mod sessions;
+
+mod disk;
+mod restarts;
+mod socket;

@@ -1,0 +1,139 @@
+//! What is on disk, and who may use it.
+
+use std::{error::Error as _, fs, path::PathBuf};
+
+use proto::v1;
+
+use crate::{
+    agent::Agent,
+    fixture::{Home, Server, apply_of, declaration, everything, generations, key},
+};
+
+/// An error with everything that caused it.
+fn chain(error: &server::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// What a server says that cannot start.
+async fn refuses(config: server::Config) -> String {
+    let started = server::run(config, std::future::pending());
+    let ended = crate::fixture::in_time("it ends at once", started).await;
+    chain(&ended.expect_err("it does not start"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_is_there_after_a_restart() {
+    let mut server = Server::start().await;
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let _agent = Agent::start(&server, 1).await;
+        let mut control = server.control().await;
+        for number in 0..20 {
+            let name = format!("s{round}x{number}");
+            control.apply(apply_of([declaration(&name, "image: hello\nreplicas: 1")])).await.unwrap();
+            let scale = v1::ScaleRequest { service: Some(key(&name)), replicas: 2 };
+            let scaled = control.scale(scale).await.unwrap().into_inner();
+            expected.push((name, scaled.generation));
+        }
+        let mut all = expected.clone();
+        all.sort();
+        server = server.restart().await;
+        assert_eq!(generations(&mut server.control().await).await, all);
+    }
+    // What was decided is not decided again, also before any agent is back.
+    let status = server.control().await.status(everything()).await.unwrap().into_inner();
+    assert!(status.services.iter().all(|service| service.replicas.len() == 2));
+    assert_eq!(status.nodes.len(), 1);
+}
+
+/// A write that was in flight when the server was told to stop is answered, and holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_while_the_server_stops_is_answered_as_it_is() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server, 1).await;
+    let mut asked = Vec::new();
+    for number in 0..200 {
+        let mut control = server.control().await;
+        let name = format!("s{number}");
+        let request = apply_of([declaration(&name, "image: hello")]);
+        asked.push((name, tokio::spawn(async move { control.apply(request).await })));
+    }
+    let server = server.restart().await;
+    let known: Vec<String> =
+        generations(&mut server.control().await).await.into_iter().map(|(name, _)| name).collect();
+    for (name, answer) in asked {
+        if crate::fixture::in_time("an answer", answer).await.unwrap().is_ok() {
+            assert!(known.contains(&name), "{name} was acknowledged");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_do_not_share_a_data_directory() {
+    let server = Server::start().await;
+    let other = server::Config { socket: server.home.socket.with_extension("other"), ..server.home.config() };
+    let refused = refuses(other).await;
+    let holder = std::process::id().to_string();
+    assert!(refused.contains("is in use by another server") && refused.contains(&holder), "{refused}");
+    assert!(generations(&mut server.control().await).await.is_empty(), "the first goes on");
+}
+
+/// The segment with the newest entries.
+fn newest_segment(home: &Home) -> PathBuf {
+    let names = fs::read_dir(&home.data).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "wal")).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_named_and_not_touched() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server, 1).await;
+    server.control().await.apply(apply_of([declaration("web", "image: hello")])).await.unwrap();
+    let home = server.stop().await;
+    let segment = newest_segment(&home);
+    let mut bytes = fs::read(&segment).unwrap();
+    // In the middle of what is written: the services that were acknowledged.
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let flipped = written / 2;
+    bytes[flipped] ^= 0x40;
+    fs::write(&segment, &bytes).unwrap();
+
+    let refused = refuses(home.config()).await;
+    let name = segment.file_name().unwrap().to_string_lossy().into_owned();
+    for words in [&*home.data.to_string_lossy(), &name, &format!("byte {}", flipped / 512 * 512)] {
+        assert!(refused.contains(words), "{words:?} is not in {refused:?}");
+    }
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "it was changed");
+
+    // The disk was mended: all is there.
+    bytes[flipped] ^= 0x40;
+    fs::write(&segment, &bytes).unwrap();
+    let server = Server::start_in(home).await;
+    assert_eq!(generations(&mut server.control().await).await, [("web".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_torn_is_cut_and_the_rest_is_there() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server, 1).await;
+    let mut control = server.control().await;
+    for name in ["db", "web"] {
+        control.apply(apply_of([declaration(name, "image: hello\nreplicas: 0")])).await.unwrap();
+    }
+    let home = server.stop().await;
+    // As a crash leaves it that kept nothing of the last sector.
+    let segment = newest_segment(&home);
+    let mut bytes = fs::read(&segment).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 512 * 512;
+    bytes[last..last + 512].fill(0);
+    fs::write(&segment, &bytes).unwrap();
+    let server = Server::start_in(home).await;
+    let there = generations(&mut server.control().await).await;
+    assert!(there.contains(&("db".to_owned(), 1)), "{there:?}");
+}
