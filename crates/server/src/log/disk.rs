@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -142,6 +142,11 @@ impl DiskFile for File {
 
     /// fdatasync(2): it leaves out the times of the file, and nothing that is needed to read the data back.
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // What is only in a file that has no name any more is gone with this process: it must not be acknowledged.
+        match self.metadata()?.nlink() {
+            0 => Err(io::Error::other("somebody removed the file")),
+            _ => Ok(()),
+        }
     }
 }

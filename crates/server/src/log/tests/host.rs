@@ -32,6 +32,16 @@ fn a_log_is_made_written_and_opened_again() {
 }
 
 #[test]
+fn nothing_is_acknowledged_into_a_file_that_was_removed() {
+    let dir = directory();
+    let mut log = Log::open(dir.path(), || Recovered::bootstrap(1)).expect("a new log").log;
+    log.append(&[persist(1, vec![entry(2, 1, 100)])]).expect("an append");
+    std::fs::remove_file(dir.path().join(segment_name(1))).expect("the segment");
+    let error = log.append(&[persist(2, vec![entry(3, 1, 100)])]).expect_err("it cannot be read again");
+    assert!(matches!(error, LogError::Fatal { .. }), "{error}");
+}
+
+#[test]
 fn two_servers_cannot_share_a_directory() {
     let dir = directory();
     let first = Log::open(dir.path(), || Recovered::bootstrap(1)).expect("a new log");
