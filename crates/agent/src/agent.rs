@@ -304,7 +304,7 @@ impl Agent {
 
     fn release(&mut self, held: Held) {
         match held {
-            Held::Hello(observed) => self.say(ToServer::Hello(observed)),
+            Held::Hello(observed) => self.say(ToServer::Hello(self.annotated(observed))),
             Held::Acknowledge(sequence) => self.say(ToServer::Acknowledged(sequence)),
             Held::Actions(actions) => actions.into_iter().for_each(|action| self.execute(action)),
         }
@@ -322,12 +322,20 @@ impl Agent {
             Action::Balance { serial, ports } => {
                 self.balancer.send_replace((serial, ports));
             }
-            Action::Report(observed) => self.say(ToServer::Report(observed)),
+            Action::Report(observed) => self.say(ToServer::Report(self.annotated(observed))),
             Action::Exits(exits) => self.say(ToServer::Exits(exits.into_iter().map(on_the_wire).collect())),
             Action::ReopenSession => self.say(ToServer::Reopen),
             // The journal took it.
             Action::Save(_) => debug_assert!(false, "a save comes first in its list"),
         }
+    }
+
+    /// With what people should know of replicas that are as they should be; in any other, the message says what is wrong.
+    fn annotated(&self, mut observed: Vec<Observed>) -> Vec<Observed> {
+        for seen in observed.iter_mut().filter(|seen| seen.message.is_none() && seen.ready_since.is_some()) {
+            seen.message = self.host.note(seen.replica);
+        }
+        observed
     }
 
     fn say(&self, what: ToServer) {

@@ -11,11 +11,14 @@ use model::{Assignment, Capabilities, ContainerSpec, Mount, Name, Resources};
 use oci_spec::{
     OciSpecError,
     runtime::{
-        self as oci, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxMemoryBuilder,
-        LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp,
-        MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+        self as oci, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
+        LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+        LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, MountBuilder, ProcessBuilder, RootBuilder,
+        Spec, SpecBuilder, UserBuilder,
     },
 };
+
+use crate::host::IDS;
 
 /// Where programs are looked for when an image does not say; Docker's value, which images count on.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,6 +67,8 @@ pub(crate) struct Source<'a> {
     pub node: &'a Name,
     pub files: &'a EtcFiles,
     pub network_namespace: &'a Path,
+    /// What root is on the host, and the ids of its user namespace follow; without it root is root.
+    pub first_host_id: Option<u32>,
     pub seccomp: LinuxSeccomp,
 }
 
@@ -189,7 +194,7 @@ fn capabilities(source: &Source<'_>) -> Result<oci::Capabilities, CompileError> 
     granted.effective().into_iter().map(parse).collect()
 }
 
-fn mounts(source: &Source<'_>) -> Result<Vec<oci::Mount>, OciSpecError> {
+fn mounts(asked_by: &Source<'_>) -> Result<Vec<oci::Mount>, OciSpecError> {
     let mut mounts = vec![
         filesystem("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
         filesystem("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=64k"])?,
@@ -203,7 +208,7 @@ fn mounts(source: &Source<'_>) -> Result<Vec<oci::Mount>, OciSpecError> {
         filesystem("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
         filesystem("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"])?,
     ];
-    let files = source.files;
+    let files = asked_by.files;
     for (target, file) in [
         ("/etc/hosts", &files.hosts),
         ("/etc/hostname", &files.hostname),
@@ -211,7 +216,7 @@ fn mounts(source: &Source<'_>) -> Result<Vec<oci::Mount>, OciSpecError> {
     ] {
         mounts.push(bind(target, file, &["bind", "ro", "nosuid", "nodev", "noexec"])?);
     }
-    let mut asked: Vec<&Mount> = source.container.mounts.iter().collect();
+    let mut asked: Vec<&Mount> = asked_by.container.mounts.iter().collect();
     // A mount inside another one comes after it, in whatever order they were written.
     asked.sort_by_key(|mount| mount.target().split('/').filter(|part| !part.is_empty()).count());
     for mount in asked {
@@ -221,7 +226,10 @@ fn mounts(source: &Source<'_>) -> Result<Vec<oci::Mount>, OciSpecError> {
             }
             Mount::HostPath { source, target, read_only } => {
                 let access = if *read_only { "ro" } else { "rw" };
-                bind(target, Path::new(source), &["rbind", access, "nosuid", "nodev"])?
+                let mut options = vec!["rbind", access, "nosuid", "nodev"];
+                // Files keep the owners that they have on the host, and what root makes there belongs to root.
+                options.extend(asked_by.first_host_id.map(|_| "ridmap"));
+                bind(target, Path::new(source), &options)?
             }
         });
     }
@@ -242,6 +250,7 @@ fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<oc
 }
 
 fn linux(source: &Source<'_>) -> Result<oci::Linux, OciSpecError> {
+    let user = source.first_host_id.map(|_| LinuxNamespaceType::User);
     let own = [
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Mount,
@@ -250,19 +259,21 @@ fn linux(source: &Source<'_>) -> Result<oci::Linux, OciSpecError> {
         LinuxNamespaceType::Cgroup,
     ];
     let mut namespaces = Vec::new();
-    for kind in own {
+    for kind in own.into_iter().chain(user) {
         namespaces.push(LinuxNamespaceBuilder::default().typ(kind).build()?);
     }
     let shared =
         LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path(source.network_namespace);
     namespaces.push(shared.build()?);
-    LinuxBuilder::default()
+    let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .resources(resources(&source.container.resources)?)
         .seccomp(source.seccomp.clone())
         .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .build()
+        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
+    let Some(first) = source.first_host_id else { return linux.build() };
+    let mapping = LinuxIdMappingBuilder::default().container_id(0u32).host_id(first).size(IDS).build()?;
+    linux.uid_mappings(vec![mapping]).gid_mappings(vec![mapping]).build()
 }
 
 fn resources(resources: &Resources) -> Result<oci::LinuxResources, OciSpecError> {

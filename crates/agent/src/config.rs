@@ -18,6 +18,9 @@ pub struct Config {
     /// Marks bridge, firewall tables and links: at most eight letters, different for each agent on one host.
     pub network: String,
     pub subnet: network::Subnet,
+    /// The first uid and gid of the host that replicas may have for their user namespaces: 65,536 for each address of a
+    /// subnet. Agents on one host whose subnets end alike need different ones. `None`: containers have the host's users.
+    pub user_namespaces: Option<u32>,
     /// Network namespaces kept ready, so that a start need not wait for one; about 200 KiB of kernel memory each.
     pub warm_sandboxes: usize,
     /// Where published ports are reached, for people to be told.
@@ -39,6 +42,9 @@ pub enum ServerAddress {
 }
 
 impl Config {
+    /// Above what distributions give to the users of a host for their own containers.
+    pub const FIRST_HOST_ID: u32 = 1_000_000;
+
     pub(crate) fn ledger_path(&self) -> PathBuf {
         self.data_dir.join("ledger.redb")
     }

@@ -11,6 +11,7 @@ mod node;
 mod prepare;
 mod run;
 mod skeleton;
+mod users;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,6 +30,7 @@ use crate::{clock::Clock, config::Config, core::ContainerId};
 
 pub(crate) use exits::{exit_of, unknown_exit};
 pub(crate) use node::node_info;
+pub(crate) use users::IDS;
 
 /// Shared by all executors; cheap to clone.
 #[derive(Clone)]
@@ -38,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) images: Store,
     pub(crate) clock: Clock,
     network: Arc<Network>,
+    users: users::Policy,
     known: Arc<Mutex<Known>>,
 }
 
@@ -54,6 +57,7 @@ pub(crate) struct Sandbox {
     pub(crate) slot: Slot,
     pub(crate) address: Ipv4Addr,
     pub(crate) containers: HashMap<Name, Startable>,
+    users: users::Users,
 }
 
 #[derive(Debug)]
@@ -91,6 +95,7 @@ impl Host {
             make_dir(&path)?;
         }
         skeleton::make(&config.skeleton_dir())?;
+        let users = users::Policy::find(&config, &runtime);
         let images = Store::open(&config.images_dir()).map_err(HostError::Images)?;
         let mut network = network::Config::new(&config.network, config.subnet, config.netns_dir());
         network.warm = config.warm_sandboxes;
@@ -98,7 +103,7 @@ impl Host {
         let addresses = Addresses::new(config.subnet);
         let known = Known { addresses, sandboxes: HashMap::new(), live: BTreeSet::new() };
         let (network, known) = (Arc::new(network), Arc::new(Mutex::new(known)));
-        Ok(Host { config, runtime, images, clock, network, known })
+        Ok(Host { config, runtime, images, clock, network, users, known })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -113,6 +118,11 @@ impl Host {
     /// Makes again what others took away of the network.
     pub(crate) fn heal_network(&self) -> Result<(), network::Error> {
         self.network.repair()
+    }
+
+    /// What people should know of a replica although it runs as it should.
+    pub(crate) fn note(&self, replica: ReplicaId) -> Option<String> {
+        self.known().sandboxes.get(&replica)?.users.note()
     }
 
     /// Exactly these ports, from now on.

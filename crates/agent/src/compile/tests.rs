@@ -72,6 +72,7 @@ fn compiled(container: &ContainerSpec, image: &ImageConfig, user: &User) -> Resu
         node: &"alpha".parse().unwrap(),
         files: &files,
         network_namespace: Path::new("/run/wharf/netns/7"),
+        first_host_id: None,
         seccomp,
     })
 }

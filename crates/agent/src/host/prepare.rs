@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
-use image::Prepared;
+use image::{Prepared, User};
 use model::{Assignment, ContainerSpec, ReplicaId};
 
 use super::{Host, HostError, Sandbox, Startable, chain, make_dir};
 use crate::{
-    compile::{self, CompileError, EtcFiles},
+    compile::{self, CompileError},
     core::PrepareError,
 };
 
@@ -21,6 +21,8 @@ enum Failure {
     Image { container: String, reference: String, source: Box<image::Error> },
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error("cannot find out whether it can have a user namespace")]
+    Users(#[source] runtime::StartError),
     #[error("no address")]
     Address(#[from] network::AddressError),
     #[error("no network namespace")]
@@ -39,7 +41,7 @@ impl Failure {
                 image::Error::Io(_) | image::Error::Unpack { .. } | image::Error::Panicked { .. } => false,
                 _ => true,
             },
-            Failure::Address(_) | Failure::Network(_) | Failure::Host(_) => false,
+            Failure::Users(_) | Failure::Address(_) | Failure::Network(_) | Failure::Host(_) => false,
         }
     }
 }
@@ -76,20 +78,37 @@ impl Host {
         let replica = assignment.replica;
         let mut images = HashMap::new();
         for container in assignment.template.containers() {
-            images.insert(container.name.clone(), self.prepare_image(container)?);
+            let image = self.prepare_image(container)?;
+            let user = self.user(container, &image)?;
+            images.insert(container.name.clone(), (image, user));
         }
         let address = self.hold_address(replica, address)?;
+        let everybody: Vec<&User> = images.values().map(|(_, user)| user).collect();
+        let place = (self.config.subnet, address);
+        let users = self.users.users(&self.runtime, assignment, &everybody, place).map_err(Failure::Users)?;
         let sandbox = self.network.create_sandbox(&replica.to_string(), address)?;
         // Also for whoever follows the logs of a replica that has not started yet.
         make_dir(&self.log_dir(&assignment.service, replica))?;
         let files = self.write_etc(assignment, address)?;
         let mut containers = HashMap::new();
         for container in assignment.template.containers() {
-            let Some(image) = images.remove(&container.name) else { continue };
-            let startable = self.compile(assignment, container, image, &files, &sandbox.netns)?;
+            let Some((image, user)) = images.remove(&container.name) else { continue };
+            let spec = compile::compile(&compile::Source {
+                assignment,
+                container,
+                image: &image.config,
+                user: &user,
+                node: &self.config.name,
+                files: &files,
+                network_namespace: &sandbox.netns,
+                first_host_id: users.first_id(),
+                seccomp: seccomp(container),
+            })?;
+            let config = image.config.clone();
+            let startable = Startable { spec, init: container.init, config, image };
             containers.insert(container.name.clone(), startable);
         }
-        let sandbox = Arc::new(Sandbox { slot: assignment.slot, address, containers });
+        let sandbox = Arc::new(Sandbox { slot: assignment.slot, address, containers, users });
         let mut known = self.known();
         known.live.insert(replica);
         known.sandboxes.insert(replica, Arc::clone(&sandbox));
@@ -119,32 +138,18 @@ impl Host {
         })
     }
 
-    fn compile(
-        &self,
-        assignment: &Assignment,
-        container: &ContainerSpec,
-        image: Prepared,
-        files: &EtcFiles,
-        netns: &std::path::Path,
-    ) -> Result<Startable, Failure> {
-        let config = image.config.clone();
-        let user = container.user.as_deref().unwrap_or(&config.user);
-        let user = self.images.user(&image, user).map_err(|source| Failure::Image {
+    /// Whom the container runs as: what the manifest or the image says, as the image's own files resolve it.
+    fn user(&self, container: &ContainerSpec, image: &Prepared) -> Result<User, Failure> {
+        let user = container.user.as_deref().unwrap_or(&image.config.user);
+        self.images.user(image, user).map_err(|source| Failure::Image {
             container: container.name.to_string(),
             reference: container.image.reference.clone(),
             source: Box::new(source),
-        })?;
-        let capabilities: Vec<&str> = container.capabilities.effective().into_iter().collect();
-        let spec = compile::compile(&compile::Source {
-            assignment,
-            container,
-            image: &config,
-            user: &user,
-            node: &self.config.name,
-            files,
-            network_namespace: netns,
-            seccomp: runtime::seccomp::default_profile(&capabilities),
-        })?;
-        Ok(Startable { spec, init: container.init, config, image })
+        })
     }
+}
+
+fn seccomp(container: &ContainerSpec) -> oci_spec::runtime::LinuxSeccomp {
+    let capabilities: Vec<&str> = container.capabilities.effective().into_iter().collect();
+    runtime::seccomp::default_profile(&capabilities)
 }

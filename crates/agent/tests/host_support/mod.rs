@@ -80,6 +80,7 @@ impl Stage {
             server: agent::ServerAddress::Unix(self.dir.path().join("server.sock")),
             network: self.network.clone(),
             subnet: self.subnet,
+            user_namespaces: Some(agent::Config::FIRST_HOST_ID),
             warm_sandboxes: 4,
             address: [127, 0, 0, 1].into(),
             reserved_cpu: MilliCpu(0),

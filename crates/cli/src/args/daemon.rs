@@ -54,6 +54,9 @@ pub struct Agent {
     /// What bridge, firewall table and control groups are called after
     #[arg(long, default_value = Agent::PREFIX)]
     pub prefix: String,
+    /// Give each replica users of its own, so that root in it is nobody on the host
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub user_namespaces: bool,
     /// Stop every container when the agent is told to stop, instead of leaving them to the next agent
     #[arg(long)]
     pub stop_on_exit: bool,

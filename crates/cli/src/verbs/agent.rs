@@ -76,6 +76,7 @@ fn config(args: args::Agent) -> Result<Config, Failure> {
         server: ServerAddress::Unix(args.server),
         network: args.prefix,
         subnet,
+        user_namespaces: args.user_namespaces.then_some(Config::FIRST_HOST_ID),
         warm_sandboxes: WARM_SANDBOXES,
         address: host_address(),
         reserved_cpu: RESERVED_CPU,
