@@ -136,7 +136,7 @@ impl<C: Codec> Manager<C> {
         self.consensus.status().last_index + 1
     }
 
-    /// Whether consensus could ever take this.
+    /// Whether consensus could ever take this. For requests, which may be of any size and of several commands.
     pub(crate) fn check_size(&self, tried: &[Tried]) -> Result<(), RequestError> {
         let Limits { command_bytes, uncommitted_bytes } = self.limits;
         if let Some(large) = tried.iter().find(|one| one.bytes.len() as u64 > command_bytes) {
@@ -152,7 +152,6 @@ impl<C: Codec> Manager<C> {
 
     /// Whether consensus takes all of it now: it would refuse in the middle, and half of a request is none.
     fn check_room(&self, tried: &[Tried]) -> Result<(), RequestError> {
-        self.check_size(tried)?;
         let is_room = self.proposals.bytes + total_bytes(tried) <= self.limits.uncommitted_bytes;
         if is_room { Ok(()) } else { Err(RequestError::Overloaded) }
     }

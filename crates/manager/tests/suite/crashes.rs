@@ -11,6 +11,8 @@ use crate::{
     spec::{declaration, key, set},
 };
 
+/// In the place of a server: whoever leads then.
+const LEADER: u64 = 0;
 const SERVICES: [&str; 3] = ["db", "proxy", "web"];
 const NODES: u64 = 2;
 const SNAPSHOT_EVERY: u64 = 8;
@@ -74,10 +76,11 @@ fn wishes() -> impl Strategy<Value = Wish> {
 
 fn happenings(members: u64) -> impl Strategy<Value = Vec<Happening>> {
     let (id, node) = (1..=members, 1..=NODES);
+    let asked = prop_oneof![3 => Just(LEADER), 1 => 1..=members];
     let one = prop_oneof![
-        6 => (id.clone(), wishes()).prop_map(|(at, wish)| Happening::Ask { at, wish }),
+        6 => (asked.clone(), wishes()).prop_map(|(at, wish)| Happening::Ask { at, wish }),
         2 => id.clone().prop_map(|at| Happening::Read { at }),
-        2 => (node.clone(), id.clone()).prop_map(|(node, at)| Happening::Hello { node, at }),
+        2 => (node.clone(), asked).prop_map(|(node, at)| Happening::Hello { node, at }),
         1 => node.clone().prop_map(|node| Happening::Bye { node }),
         4 => node.clone().prop_map(|node| Happening::Obey { node }),
         1 => (node, 0..4_usize).prop_map(|(node, nth)| Happening::Fails { node, nth }),
@@ -108,11 +111,14 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let leader = self.cluster.leader().unwrap_or(1);
+        let meant = |at| if at == LEADER { leader } else { at };
         let cluster = &mut self.cluster;
         match happening {
-            Happening::Ask { at, wish } => self.ask(at, wish),
+            Happening::Ask { at, wish } => self.ask(meant(at), wish),
             Happening::Read { at } => self.read(at),
             Happening::Hello { node, at } => {
+                let at = meant(at);
                 let event = cluster.open_session(NodeId(node), at);
                 cluster.hears(at, vec![event]);
             }
