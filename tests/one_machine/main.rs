@@ -3,6 +3,7 @@
 mod crashes;
 mod errors;
 mod examples;
+mod hostile;
 mod images;
 mod isolation;
 mod readme;
