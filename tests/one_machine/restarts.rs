@@ -63,3 +63,12 @@ fn logs_and_exec_reach_the_container() {
     assert!(missing.stderr.contains("/no/such/program"), "{missing:#?}");
     cluster.end();
 }
+
+#[test]
+fn an_end_while_the_agent_is_dead_leaves_nothing_behind() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.apply("web", &hello(2, ONE, "", "")).code, 0);
+    cluster.kill("agent");
+    // Whether the agent is still dead, is just starting or is back: what it left is stopped.
+    cluster.end();
+}

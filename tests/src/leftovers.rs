@@ -47,7 +47,9 @@ impl Host {
         left.extend(new(&self.tables, &before.tables, "nftables"));
         left.extend(new(&self.mounts, &before.mounts, "mount"));
         left.extend(new(&self.cgroups, &before.cgroups, "cgroup"));
-        let ours = |command: &str| command.contains("wharf") || command.contains(&folder);
+        let ours = |command: &str| {
+            command.starts_with("wharf-") || command.starts_with("/wharf ") || command.contains(&folder)
+        };
         let processes = self.processes.difference(&before.processes).filter(|(_, command)| ours(command));
         left.extend(processes.map(|(pid, command)| format!("process {pid} {command}")));
         left
@@ -61,9 +63,9 @@ fn output(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Every control group whose path names wharf.
+/// The control groups below which a cluster keeps its own.
 fn cgroups() -> BTreeSet<String> {
-    let listed = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", "*wharf*"]).output();
+    let listed = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", "wharf"]).output();
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()

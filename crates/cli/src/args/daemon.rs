@@ -60,6 +60,9 @@ pub struct Agent {
     /// Stop every container when the agent is told to stop, instead of leaving them to the next agent
     #[arg(long)]
     pub stop_on_exit: bool,
+    /// Take over what runs only to stop it, and end
+    #[arg(long, hide = true, requires = "stop_on_exit")]
+    pub stop_now: bool,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub supervised: bool,

@@ -37,10 +37,16 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
     // After the launcher was forked, which lives on for a moment when this process is killed.
     let _lock = take_lock(&args.prefix)?;
     import_demo_images(&args)?;
+    let stop_now = args.stop_now;
     let config = config(args)?;
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let tokio = tokio.map_err(|error| Failure::new("the agent cannot start").caused_by(error))?;
-    let result = tokio.block_on(async { agent::run(config, runtime, stop_signal()).await });
+    let stop = async move {
+        if !stop_now {
+            stop_signal().await;
+        }
+    };
+    let result = tokio.block_on(async { agent::run(config, runtime, stop).await });
     tokio.shutdown_background();
     result.map_err(|error| Failure::new("the agent ended").caused_by(error))?;
     Ok(Code::Done.into())

@@ -1,8 +1,15 @@
 //! The processes of the cluster: started together, stopped in order.
 
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+    time::Duration,
+};
 
-use super::{Interrupts, daemon::Daemon};
+use super::{
+    Interrupts,
+    daemon::{self, Daemon},
+};
 use crate::{
     answer::Readiness,
     args::Global,
@@ -21,6 +28,7 @@ const START: Duration = Duration::from_secs(60);
 pub struct Cluster {
     server: Daemon,
     agent: Daemon,
+    agent_args: Vec<OsString>,
 }
 
 /// How stopping ended.
@@ -37,28 +45,18 @@ impl Cluster {
         let socket = global.socket.as_os_str();
         let run = global.socket.parent().unwrap_or(Path::new("/run/wharf")).join("agent");
         let (server_data, agent_data) = (data.join("server"), data.join("agent"));
-        let server_args = [
-            "server".as_ref(),
-            "--supervised".as_ref(),
-            "--data".as_ref(),
-            server_data.as_os_str(),
-            "--listen".as_ref(),
-            socket,
-        ];
-        let agent_args = [
-            "agent".as_ref(),
-            "--supervised".as_ref(),
-            "--stop-on-exit".as_ref(),
-            "--data".as_ref(),
-            agent_data.as_os_str(),
-            "--run".as_ref(),
-            run.as_os_str(),
-            "--server".as_ref(),
-            socket,
-        ];
+        let server_args = daemon_args(
+            &["server", "--supervised"],
+            &[("--data", server_data.as_os_str()), ("--listen", socket)],
+        );
+        let agent_args = daemon_args(
+            &["agent", "--supervised", "--stop-on-exit"],
+            &[("--data", agent_data.as_os_str()), ("--run", run.as_os_str()), ("--server", socket)],
+        );
         Ok(Cluster {
             server: Daemon::start("server", &server_args, &data.join("server.log"))?,
             agent: Daemon::start("agent", &agent_args, &data.join("agent.log"))?,
+            agent_args,
         })
     }
 
@@ -89,7 +87,10 @@ impl Cluster {
     /// The agent first: it stops the containers, and says so to a server that still listens.
     pub async fn stop(self, interrupts: &mut Interrupts) -> Stopped {
         let stop = async {
-            self.agent.stop().await;
+            let log = self.agent.log().to_owned();
+            if !self.agent.stop().await {
+                stop_what_is_left(self.agent_args, &log).await;
+            }
             self.server.stop().await;
         };
         tokio::pin!(stop);
@@ -106,6 +107,24 @@ impl Cluster {
             say("still stopping: containers get their stopGrace; once more ends this without waiting");
         }
     }
+}
+
+/// For an agent that was dead at the end: its containers are not. Another one adopts them only to stop them.
+async fn stop_what_is_left(mut agent_args: Vec<OsString>, log: &Path) {
+    agent_args.push("--stop-now".into());
+    if !daemon::run_once(&agent_args, log).await.unwrap_or(false) {
+        let log = log.display();
+        say(&format!(
+            "containers may be left, because the agent cannot stop them: see {log}; the next `wharf dev` takes them over"
+        ));
+    }
+}
+
+fn daemon_args(words: &[&str], options: &[(&str, &OsStr)]) -> Vec<OsString> {
+    let words = words.iter().map(OsString::from);
+    words
+        .chain(options.iter().flat_map(|(name, value)| [OsString::from(name), (*value).to_owned()]))
+        .collect()
 }
 
 async fn wait_for_node(global: &Global) -> Result<Client, Failure> {

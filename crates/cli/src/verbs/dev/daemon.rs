@@ -1,7 +1,7 @@
 //! A daemon that `dev` started: kept alive until it is told to stop.
 
 use std::{
-    ffi::OsStr,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -33,11 +33,11 @@ pub struct Daemon {
     stop: oneshot::Sender<()>,
     /// How often it died young, in a row.
     deaths: watch::Receiver<u32>,
-    keeper: JoinHandle<()>,
+    keeper: JoinHandle<bool>,
 }
 
 impl Daemon {
-    pub fn start(name: &'static str, args: &[&OsStr], log: &Path) -> Result<Daemon, Failure> {
+    pub fn start(name: &'static str, args: &[OsString], log: &Path) -> Result<Daemon, Failure> {
         let failed = |error| Failure::new(format!("the {name} cannot be started")).caused_by(error);
         let program = std::env::current_exe().map_err(failed)?;
         let log_began = fs::metadata(log).map_or(0, |log| log.len());
@@ -82,11 +82,12 @@ impl Daemon {
         lines[from..].iter().take(LAST_WORDS).map(bare).collect()
     }
 
-    /// SIGTERM, then waits for its end.
-    pub async fn stop(self) {
+    /// SIGTERM, then waits for its end. Whether it ended well: not so when it was dead already, or had not come far
+    /// enough to listen.
+    pub async fn stop(self) -> bool {
         // Fails only when the keeper has ended, and with it the daemon.
         let _ = self.stop.send(());
-        let _ = self.keeper.await;
+        self.keeper.await.unwrap_or(false)
     }
 }
 
@@ -98,7 +99,8 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self, mut child: Child, mut stopped: oneshot::Receiver<()>) {
+    /// Says in the end whether the daemon ended well when it was told to.
+    async fn keep(mut self, mut child: Child, mut stopped: oneshot::Receiver<()>) -> bool {
         loop {
             let started = Instant::now();
             let status = tokio::select! {
@@ -112,7 +114,7 @@ impl Keeper {
             remark(&format!("the {name} ended ({how}) and is started again; its log is {}\n", log.display()));
             child = match self.start_again(died_young, &mut stopped).await {
                 Some(child) => child,
-                None => return,
+                None => return false,
             };
         }
     }
@@ -136,12 +138,20 @@ impl Keeper {
     }
 }
 
-async fn terminate(child: &mut Child) {
+async fn terminate(child: &mut Child) -> bool {
     if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
         // Fails only when it has ended by itself.
         let _ = kill_process(pid, Signal::TERM);
     }
-    let _ = child.wait().await;
+    child.wait().await.is_ok_and(|status| status.success())
+}
+
+/// Runs a daemon to its end, without anybody starting it again.
+pub async fn run_once(args: &[OsString], log: &Path) -> Result<bool, Failure> {
+    let failed = |error| Failure::new("the program cannot be started again").caused_by(error);
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(args).process_group(0).stdin(Stdio::null()).stdout(log_file(log)?).stderr(log_file(log)?);
+    Ok(command.status().await.map_err(failed)?.success())
 }
 
 /// Where a daemon's output goes: appended to its log.
