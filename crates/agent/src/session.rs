@@ -31,7 +31,8 @@ use crate::{
 };
 use pending::Pending;
 
-/// How long changes are gathered. Short against what a person or a rollout notices, long against a burst of events.
+/// How far apart reports are at least: a change after a quiet moment is told at once, what follows is gathered. Short
+/// against what a person or a rollout notices, long against a burst of events.
 const GATHER: Duration = Duration::from_millis(5);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
@@ -184,6 +185,7 @@ impl Session {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let channel = Arc::new(channel);
         let mut flush_at = None;
+        let mut not_before = Instant::now();
         if !self.pending.is_empty() {
             flush_at = Some(Instant::now());
         }
@@ -201,7 +203,7 @@ impl Session {
                 }
                 told = self.inbox.recv() => match told.ok_or(Ended::AgentEnds).and_then(|told| self.gather(told)) {
                     Ok(None) => {
-                        flush_at = flush_at.or_else(|| Some(Instant::now() + GATHER));
+                        flush_at = flush_at.or_else(|| Some(not_before.max(Instant::now())));
                         continue;
                     }
                     Ok(Some(says)) => says,
@@ -209,6 +211,7 @@ impl Session {
                 },
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
                     flush_at = None;
+                    not_before = Instant::now() + GATHER;
                     AgentSays::Report(self.pending.take())
                 }
                 _ = heartbeat.tick() => AgentSays::Heartbeat,
