@@ -40,10 +40,10 @@ async fn main() -> Result<(), Failure> {
 
     sync_alone(folder.path())?;
     let control = ControlClient::new(connect(&socket).await?);
-    report("status, 1 user", measure(1, |_| control.clone(), look).await?);
+    report("status, users: 1", measure(1, |_| control.clone(), look).await?);
     apply(&mut control.clone(), 0, 0).await?;
     // One write each: nothing follows from what changes nothing.
-    report("apply the same, 1 user", measure(1, |_| control.clone(), apply_the_same).await?);
+    report("apply the same, users: 1", measure(1, |_| control.clone(), apply_the_same).await?);
     for users in USERS {
         let mut controls = Vec::new();
         for user in 0..users {
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Failure> {
             controls.push(control);
         }
         report(
-            &format!("apply, {users} users"),
+            &format!("apply a change, users: {users}"),
             measure(users, |user| controls[user].clone(), apply_one).await?,
         );
     }

@@ -78,6 +78,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let cluster = cluster.map_err(|source| Error::Cluster { path: data_dir.join("cluster"), source })?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
+    let _stops = StopsBrain(brain.clone());
     tracing::info!(socket = %path.display(), "serving");
     let (close, closed) = oneshot::channel::<()>();
     let serve = serve(&brain, cluster, &socket, async { drop(closed.await) });
@@ -97,6 +98,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     match tokio::time::timeout(LAST_WORDS, serve).await {
         Ok(served) => Ok(served?),
         Err(_) => Ok(()),
+    }
+}
+
+/// Whoever drops [`run`] half-way wants no thread to go on.
+struct StopsBrain(Brain);
+
+impl Drop for StopsBrain {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

@@ -54,7 +54,7 @@ impl Control {
                 Err(refuse(v1::Reason::NodeSilent, message))
             }
             (None, None) => {
-                let message = format!("no replica of {chosen} is running; see `wharf describe`");
+                let message = format!("{chosen} is not running anywhere; see `wharf describe`");
                 Err(refuse(v1::Reason::NotRunning, message))
             }
         }

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     agent::{Agent, Relay, ready, running},
-    fixture::{Server, in_time, web},
+    fixture::{Server, in_time, until_ready, web},
 };
 
 /// A user's command: what goes in, and what comes out.
@@ -58,6 +58,7 @@ async fn a_command_hears_its_user_and_the_user_hears_it() {
     server.control().await.apply(web("replicas: 1")).await.unwrap();
     agent.wanted(1).await;
     agent.run_all().await;
+    until_ready(&server, 1).await;
     let (command, relay) = tokio::join!(Command::start(&server, None), agent.relay());
     let (mut command, mut relay) = (command.unwrap(), relay);
     command.input.send(v1::ExecInput { input: Some(Input::Stdin("hello".into())) }).await.unwrap();
@@ -88,6 +89,7 @@ async fn a_replica_that_is_ready_comes_first() {
 
     // The first has not started, the second is not ready.
     agent.report(vec![running(wanted[1].replica), ready(wanted[2].replica)]).await;
+    until_ready(&server, 1).await;
     let (_command, relay) = tokio::join!(Command::start(&server, None), agent.relay());
     assert_eq!(replica_of(&relay), wanted[2].replica.0);
     let (_command, relay) = tokio::join!(Command::start(&server, Some(Replica::Slot(2))), agent.relay());
@@ -105,6 +107,7 @@ async fn a_node_that_is_silent_is_passed_over_or_named() {
     let (on_first, on_second) = (first.wanted(1).await.remove(0), second.wanted(1).await.remove(0));
     first.run_all().await;
     second.run_all().await;
+    until_ready(&server, 2).await;
     drop(first);
     // Whichever it asks first, the one that answers is on the second node.
     let relay = async {
@@ -127,6 +130,7 @@ async fn either_side_that_goes_away_ends_it_for_the_other() {
     server.control().await.apply(web("replicas: 1")).await.unwrap();
     agent.wanted(1).await;
     agent.run_all().await;
+    until_ready(&server, 1).await;
     let (command, mut relay) = tokio::join!(Command::start(&server, None), agent.relay());
     drop(command);
     relay.closed().await;

@@ -3,13 +3,19 @@
 use std::{
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hyper_util::rt::TokioIo;
 use proto::v1::{self, agents_client::AgentsClient, control_client::ControlClient};
 use tempfile::TempDir;
-use tokio::{net::UnixStream, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::UnixStream,
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinError, JoinHandle, block_in_place},
+};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// How long anything may take; a loaded machine is slow.
@@ -17,24 +23,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) type Control = ControlClient<Channel>;
 
+/// Dropping it stops it, and waits for that: its folder is taken away after it.
 pub(crate) struct Server {
     pub(crate) home: Home,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), server::Error>>,
 }
 
-/// Where a server lives.
+/// Where a server lives. Clones are the same place; the last takes its folder away.
+#[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) data: PathBuf,
     pub(crate) socket: PathBuf,
-    _folder: Option<TempDir>,
+    _folder: Option<Arc<TempDir>>,
 }
 
 impl Home {
     pub(crate) fn new() -> Home {
         let folder = tempfile::Builder::new().prefix("wharf-server-").tempdir().unwrap();
         let home = Home::at(folder.path());
-        Home { _folder: Some(folder), ..home }
+        Home { _folder: Some(Arc::new(folder)), ..home }
     }
 
     /// In a folder that somebody else takes away.
@@ -74,9 +82,13 @@ impl Server {
 
     /// As SIGTERM does.
     pub(crate) async fn stop(mut self) -> Home {
+        self.ends().await.unwrap().unwrap();
+        self.home.clone()
+    }
+
+    async fn ends(&mut self) -> Result<Result<(), server::Error>, JoinError> {
         drop(self.stop.take());
-        in_time("the server ends", &mut self.running).await.unwrap().unwrap();
-        self.home
+        in_time("the server ends", &mut self.running).await
     }
 
     pub(crate) async fn restart(self) -> Server {
@@ -94,6 +106,16 @@ impl Server {
 
     async fn channel(&self) -> Channel {
         channel(&self.home.socket).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.running.is_finished() {
+            let ended = block_in_place(|| Handle::current().block_on(self.ends()));
+            // A test that fails already says so itself.
+            assert!(std::thread::panicking() || ended.is_ok_and(|ended| ended.is_ok()), "it ends badly");
+        }
     }
 }
 
@@ -162,4 +184,14 @@ pub(crate) async fn generations(control: &mut Control) -> Vec<(String, u64)> {
     let status = control.status(everything()).await.unwrap().into_inner();
     let services = status.services.into_iter().filter_map(|status| status.service);
     services.map(|service| (service.key.unwrap_or_default().name, service.generation)).collect()
+}
+
+/// Waits until so many slots of every service are ready.
+pub(crate) async fn until_ready(server: &Server, count: u32) {
+    eventually("replicas are ready", || async {
+        let status = server.control().await.status(everything()).await.unwrap().into_inner();
+        let ready: Vec<u32> = status.services.iter().map(|service| service.ready).collect();
+        if ready.iter().all(|ready| *ready == count) { Ok(()) } else { Err(ready) }
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     agent::{Agent, ready},
-    fixture::{Control, Server, in_time, key, web},
+    fixture::{Control, Server, in_time, key, until_ready, web},
 };
 
 fn request(follow: bool) -> v1::LogsRequest {
@@ -34,6 +34,7 @@ async fn running(server: &Server, replicas: usize) -> (Control, Agent) {
     control.apply(web(&format!("replicas: {replicas}"))).await.unwrap();
     agent.wanted(replicas).await;
     agent.run_all().await;
+    until_ready(server, replicas as u32).await;
     (control, agent)
 }
 

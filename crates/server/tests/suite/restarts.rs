@@ -106,7 +106,7 @@ async fn a_damaged_log_is_named_and_not_touched() {
 
     let refused = refuses(home.config()).await;
     let name = segment.file_name().unwrap().to_string_lossy().into_owned();
-    for words in [&*home.data.to_string_lossy(), &name, &format!("byte {}", flipped / 512 * 512)] {
+    for words in [&*home.data.to_string_lossy(), &name, &format!("byte {}", flipped / 512 * 512), "Repair"] {
         assert!(refused.contains(words), "{words:?} is not in {refused:?}");
     }
     assert_eq!(fs::read(&segment).unwrap(), bytes, "it was changed");
