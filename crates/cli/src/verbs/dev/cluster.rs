@@ -114,7 +114,7 @@ async fn stop_what_is_left(mut agent_args: Vec<OsString>, log: &Path) {
     agent_args.push("--stop-now".into());
     if !daemon::run_once(&agent_args, log).await.unwrap_or(false) {
         let log = log.display();
-        say(&format!(
+        say(format!(
             "containers may be left, because the agent cannot stop them: see {log}; the next `wharf dev` takes them over"
         ));
     }
