@@ -22,11 +22,12 @@ fn the_doctor_finds_cgroup_v2_and_nothing_amiss() {
     for controller in ["memory controller", "pids controller", "cpu controller"] {
         assert_eq!(find(controller)["detail"], "cgroup2");
     }
-    for name in ["cgroup.kill", "user namespace", "id-mapped mounts"] {
+    for name in ["cgroup.kill", "user namespace", "user namespace for images"] {
         assert_eq!(find(name)["status"], "ok", "{}", find(name));
     }
     for finding in findings {
-        assert_eq!(finding["status"], "ok", "{finding}");
+        // An older kernel may cost a little; nothing may be missing.
+        assert_ne!(finding["status"], "missing", "{finding}");
     }
 }
 
