@@ -114,3 +114,33 @@ fn converged(cluster: &Cluster) -> Result<(), String> {
         Err(format!("told {told:?}, found {found:?}"))
     }
 }
+
+#[test]
+fn a_launcher_that_was_killed_costs_no_container_and_no_start() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.apply("web", &hello(3, ONE, "", "")).code, 0);
+    let before = cluster.pids("web");
+    for round in 1..=3 {
+        let replicas = 3 + 2 * round;
+        std::fs::write(cluster.folder().join("web.yaml"), hello(replicas, ONE, "", ""))
+            .expect("the manifest");
+        let path = cluster.folder().join("web.yaml");
+        cluster.ok(&["apply", "-f", path.to_str().expect("UTF-8")]);
+        // In the middle of starting the new ones.
+        for agent in cluster.daemons("agent") {
+            let children = leftovers::processes().into_iter().filter(|process| process.parent == agent);
+            children.for_each(|launcher| tests::cluster::kill_9(launcher.pid));
+        }
+        wait_for("every replica to be ready", Duration::from_secs(30), || {
+            let ready = cluster.service("web")["status"]["ready"].clone();
+            let all = ready == replicas && cluster.pids("web").len() == replicas as usize;
+            if all { Ok(()) } else { Err((ready, cluster.log("agent.log"))) }
+        });
+        let now: BTreeSet<i32> = cluster.pids("web").into_iter().collect();
+        assert!(before.iter().all(|pid| now.contains(pid)), "containers were restarted: {before:?}, {now:?}");
+        let description = cluster.ok(&["describe", "web"]);
+        assert!(!description.contains("last exit"), "a start was held against a replica: {description}");
+    }
+    assert!(cluster.log("agent.log").contains("launcher"), "{}", cluster.log("agent.log"));
+    cluster.end();
+}
