@@ -73,7 +73,7 @@ impl v1::agents_server::Agents for Agents {
                 reason = listen(&mut inbound, &ends) => reason,
             };
             if let Some(status) = reason {
-                tracing::info!(%node, %status, "the session of an agent ended");
+                tracing::info!(%node, reason = status.message(), "the session of an agent ended");
                 // An agent that does not take what it is told does not take this either.
                 let _ = to_agent.try_send(Err(status));
             }

@@ -5,6 +5,7 @@
 //! hello n1 [memory=512Mi] [images=hello:1,web:2]    an agent opens a session with the leader
 //! bye n1                    its connection breaks
 //! n1 sees web.1@1 ready     or prepared, failed, completed, removed
+//! session 1 sees web.1@1 failed | session 1 ends      what comes late of a session
 //! n1 has hello:2            its images are these now
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
@@ -20,7 +21,7 @@
 //!
 //! `A && B` are two events of one step. `at 2: A` tells server 2, not the leader.
 
-use manager::{Declaration, Event, ReadId, Report, Request, RequestId};
+use manager::{Declaration, Event, ReadId, Report, Request, RequestId, SessionId};
 use model::{Bytes, Digest, Millis, NodeId, RevisionNumber};
 
 use crate::{
@@ -76,6 +77,16 @@ impl Script {
             ["bye", node] => {
                 let (_, session) = self.agent(node).session.take().unwrap();
                 Event::SessionClosed { session }
+            }
+            ["session", number, "ends"] => {
+                Event::SessionClosed { session: SessionId(number.parse().unwrap()) }
+            }
+            ["session", number, "sees", label, what] => {
+                let id = self.cluster.printer.find(label).unwrap();
+                let mut agent = Agent::new(NodeId(0));
+                let observed = vec![agent.happens(id, happens(what), self.cluster.now)];
+                let report = Report { observed, ..Report::default() };
+                Event::SessionReport { session: SessionId(number.parse().unwrap()), report }
             }
             [node, "sees", label, what] => {
                 let now = self.cluster.now;
