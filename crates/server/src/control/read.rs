@@ -10,7 +10,7 @@ use manager::View;
 use model::{NodeId, ServiceKey, Timestamp};
 use proto::v1::{self, status_request::Services};
 use store::NodeStatus;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -22,8 +22,8 @@ use crate::brain::Stopped;
 
 /// How many events an answer has at most.
 const MAX_EVENTS: usize = 1_000;
-/// What changes within this time is one answer to a watcher. People see no difference, and a rollout of many replicas is
-/// few answers.
+/// How far apart answers to a watcher are at least: a change after a quiet moment is told at once, what follows is one
+/// answer. People see no difference, and a rollout of many replicas is few answers.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// A `StatusRequest` that was understood.
@@ -72,6 +72,7 @@ impl Control {
         tokio::spawn(async move {
             let mut last = None;
             loop {
+                let again = Instant::now() + GATHER;
                 let next = status(&view, &wanted);
                 if last.as_ref().is_none_or(|last| differs(last, &next)) {
                     if to_user.send(Ok(next.clone())).await.is_err() {
@@ -87,7 +88,7 @@ impl Control {
                     },
                     () = to_user.closed() => return,
                 }
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep_until(again).await;
                 view = views.borrow_and_update().clone();
             }
         });
