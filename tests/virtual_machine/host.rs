@@ -137,7 +137,8 @@ impl Host {
 fn everything(machine: &Machine) -> BTreeSet<String> {
     let script = "
         find /sys/fs/cgroup -type d | sed 's/^/cgroup /'
-        sed 's/^/mount /' /proc/self/mounts
+        # Without the options: a size in them depends on how much memory this boot has left.
+        cut -d ' ' -f 1-3 /proc/self/mounts | sed 's/^/mount /'
         ip -o link | cut -d : -f 2 | sed 's/^/link/'
         nft list tables | sed 's/^/nftables /'
         ps -o args | grep '[w]harf' | sed 's/^/process /'

@@ -41,6 +41,10 @@ for word in $(cat /proc/cmdline); do
     esac
 done
 
+# Older kernels have these as modules.
+modprobe virtio_pci
+modprobe virtio_console
+
 ip link set lo up
 if [ -n "$address" ]; then
     modprobe virtio_net || fail "there is no driver for the network"

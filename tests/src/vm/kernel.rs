@@ -10,7 +10,7 @@ use super::cpio::Initramfs;
 
 /// What a host has that wharf is for, and what the machine itself is made of. The kernel loads most of it by itself
 /// when it is first used, as on any Debian.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "kernel/net/netfilter/",
     "kernel/net/bridge/",
     "kernel/net/ipv4/netfilter/",
@@ -18,6 +18,9 @@ const MODULES: [&str; 14] = [
     "kernel/fs/overlayfs/",
     "kernel/fs/ext4/",
     "kernel/crypto/",
+    // Part of newer kernels themselves.
+    "kernel/drivers/virtio/",
+    "kernel/drivers/char/virtio_console.ko",
     "kernel/drivers/block/loop.ko",
     "kernel/drivers/block/virtio_blk.ko",
     "kernel/drivers/net/dummy.ko",

@@ -41,6 +41,11 @@ const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 oops=panic panic=-1 miti
 /// Without cmpxchg16b: QEMU 7.2 leaves wrong flags behind it now and then, and the guest's kernel crashes.
 const PROCESSOR: &str = "Nehalem,+rdrand,-cx16";
 
+/// One thread that gives its processors turns: with a thread for each, a processor can go on in a translation of code
+/// that another has patched since, meets the breakpoint that Linux puts there meanwhile, and the kernel gives up
+/// (`Oops: int3`).
+const EMULATION: &str = "tcg,thread=single,tb-size=256";
+
 impl Hardware {
     pub fn switch_on(&self) -> Process {
         let log = self.console.with_extension("qemu");
@@ -50,7 +55,7 @@ impl Hardware {
         command.args(["--pdeathsig", "KILL"]).arg(find_program("qemu-system-x86_64"));
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         command.args(["-machine", "q35,usb=off,smbus=off,sata=off", "-cpu", PROCESSOR]);
-        command.args(["-accel", "tcg,thread=multi,tb-size=256"]);
+        command.args(["-accel", EMULATION]);
         command.args([
             "-name",
             &self.name,
