@@ -23,6 +23,8 @@ use crate::host::IDS;
 /// Where programs are looked for when an image does not say; Docker's value, which images count on.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+pub(crate) const SIGTERM: u8 = 15;
+
 /// The quota's period; the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -52,6 +54,11 @@ pub(crate) enum CompileError {
     NothingToRun { container: Name, image: String },
     #[error("container {container}: capability {capability:?} is not known to this version")]
     Capability { container: Name, capability: String },
+    #[error(
+        "container {container}: the image {image} asks for the stop signal {signal:?}, which there is not; \
+         set `stopSignal` in the manifest"
+    )]
+    StopSignal { container: Name, image: String, signal: String },
     #[error("container {container}: its OCI spec cannot be written")]
     Spec { container: Name, source: OciSpecError },
 }
@@ -86,6 +93,18 @@ pub(crate) fn compile(source: &Source<'_>) -> Result<Spec, CompileError> {
     let written =
         |source_error| CompileError::Spec { container: source.container.name.clone(), source: source_error };
     spec(source, argv, capabilities).map_err(written)
+}
+
+/// What the container is asked to end with: the manifest's word, then the image's, then SIGTERM.
+pub(crate) fn stop_signal(container: &ContainerSpec, image: &ImageConfig) -> Result<u8, CompileError> {
+    let Some(named) = image.stop_signal.as_ref().filter(|_| container.stop_signal.is_none()) else {
+        return Ok(container.stop_signal.unwrap_or(SIGTERM));
+    };
+    model::observed::signal_number(named).ok_or_else(|| CompileError::StopSignal {
+        container: container.name.clone(),
+        image: container.image.reference.clone(),
+        signal: named.clone(),
+    })
 }
 
 fn spec(

@@ -5,22 +5,26 @@ use runtime::{Exec, ExecRequest, ExecStatus, ExecStdio};
 use tokio::io::Interest;
 
 use crate::{
-    core::ContainerId,
-    host::{Host, chain, runtime_id},
+    core::{ContainerId, Setback},
+    host::{
+        Host, chain,
+        fault::{judge, judge_start, of_node},
+        runtime_id,
+    },
     readiness,
 };
 
 /// Runs a command without input and output; exit code 0 is a success. Dropped, it kills the command.
-pub(crate) async fn check(host: &Host, id: &ContainerId, command: &[String]) -> Result<(), String> {
+pub(crate) async fn check(host: &Host, id: &ContainerId, command: &[String]) -> Result<(), Setback> {
     let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let nulls = (|| Ok::<_, std::io::Error>((null()?, null()?, null()?)))();
-    let (stdin, stdout, stderr) = nulls.map_err(|error| format!("/dev/null: {error}"))?;
+    let (stdin, stdout, stderr) = nulls.map_err(|error| of_node(&error))?;
     let stdio = ExecStdio::Fds { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
     let mut exec = start(host, id, command, stdio, None).await?;
-    match ended(&mut exec).await? {
+    match ended(&mut exec).await.map_err(Setback::of_node)? {
         ExecStatus::Code(0) => Ok(()),
-        ExecStatus::Code(code) => Err(format!("exit code {code}")),
-        ExecStatus::Signal(signal) => Err(format!("killed by signal {signal}")),
+        ExecStatus::Code(code) => Err(Setback::of_replica(format!("exit code {code}"))),
+        ExecStatus::Signal(signal) => Err(Setback::of_replica(format!("killed by signal {signal}"))),
     }
 }
 
@@ -31,7 +35,7 @@ pub(crate) async fn start(
     command: &[String],
     stdio: ExecStdio,
     term: Option<&str>,
-) -> Result<Exec, String> {
+) -> Result<Exec, Setback> {
     let mut process = container_process(host, id)?;
     process.set_args(Some(command.to_vec()));
     if let Some(term) = term {
@@ -41,17 +45,18 @@ pub(crate) async fn start(
         }
         process.set_env(Some(env));
     }
-    let request = ExecRequest { id: runtime_id(id).map_err(|error| chain(&error))?, process, stdio };
+    let request = ExecRequest { id: runtime_id(id).map_err(|error| judge(&error))?, process, stdio };
     let runtime = host.runtime.clone();
     let started = tokio::task::spawn_blocking(move || runtime.exec(&request)).await;
-    started.map_err(|error| chain(&error))?.map_err(|error| chain(&error))
+    started.map_err(|error| Setback::of_node(chain(&error)))?.map_err(|error| judge_start(&error))
 }
 
-fn container_process(host: &Host, id: &ContainerId) -> Result<Process, String> {
-    let sandbox = host.sandbox(id.replica);
-    let startable = sandbox.as_ref().and_then(|sandbox| sandbox.containers.get(&id.container));
-    let process = startable.and_then(|startable| startable.spec.process().clone());
-    process.ok_or_else(|| format!("container {} of replica {} is not running", id.container, id.replica))
+/// What cannot be told of a container from before is no fault of the container.
+fn container_process(host: &Host, id: &ContainerId) -> Result<Process, Setback> {
+    let unknown = || Setback::of_node(format!("what replica {} is made of is not known now", id.replica));
+    let sandbox = host.sandbox(id.replica).ok_or_else(unknown)?;
+    let startable = sandbox.container(&id.container).map_err(Setback::of_replica)?;
+    startable.spec.process().clone().ok_or_else(unknown)
 }
 
 /// Waits for its end without holding up a thread.

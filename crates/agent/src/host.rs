@@ -7,6 +7,8 @@ mod adopt;
 mod clean;
 mod etc;
 mod exits;
+pub(crate) mod fault;
+mod guard;
 mod node;
 mod prepare;
 mod run;
@@ -20,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use image::{ImageConfig, Prepared, Store};
+use image::{Prepared, Store};
 use model::{Name, ReplicaId, ServiceKey, Slot};
 use network::{Addresses, Network};
 use oci_spec::runtime::Spec;
@@ -54,6 +56,7 @@ struct Known {
 /// A replica that can be started.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
+    pub(crate) service: ServiceKey,
     pub(crate) slot: Slot,
     pub(crate) address: Ipv4Addr,
     pub(crate) containers: HashMap<Name, Startable>,
@@ -64,7 +67,7 @@ pub(crate) struct Sandbox {
 pub(crate) struct Startable {
     pub(crate) spec: Spec,
     pub(crate) init: bool,
-    pub(crate) config: ImageConfig,
+    pub(crate) stop_signal: u8,
     /// Holding it keeps the image from being collected.
     image: Prepared,
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     agent::{Happened, Sender},
-    core::{Action, ContainerId, Event, PrepareError},
+    core::{Action, ContainerId, Event, Setback},
     host::{Host, chain},
     prober, watch,
 };
@@ -75,13 +75,13 @@ impl Workplace {
             Action::Prepare { assignment, address } => {
                 let replica = assignment.replica;
                 let prepared = self.starting(move |host| host.prepare(&assignment, address)).await;
-                let lost = |reason| Err(PrepareError { reason, permanent: false });
-                self.tell(Event::Prepared { replica, result: prepared.unwrap_or_else(lost) });
+                let result = prepared.unwrap_or_else(|lost| Err(Setback::of_node(lost)));
+                self.tell(Event::Prepared { replica, result });
             }
             Action::StartContainer { id, assignment, address } => {
                 let starting = id.clone();
                 let started = self.starting(move |host| host.start(&starting, &assignment, address)).await;
-                let result = started.unwrap_or_else(Err);
+                let result = started.unwrap_or_else(|lost| Err(Setback::of_node(lost)));
                 let runs = result.is_ok();
                 self.tell(Event::Started { id: id.clone(), result });
                 if runs {

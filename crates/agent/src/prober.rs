@@ -10,9 +10,9 @@ use model::Millis;
 use tokio::net::TcpStream;
 
 use crate::{
-    core::{ContainerId, ProbeTarget},
+    core::{ContainerId, ProbeTarget, Setback},
     exec,
-    host::Host,
+    host::{Host, chain, fault::judge},
 };
 
 /// Never later than the timeout, whatever the probe waits for.
@@ -21,7 +21,7 @@ pub(crate) async fn probe(
     id: &ContainerId,
     target: &ProbeTarget,
     timeout: Millis,
-) -> Result<(), String> {
+) -> Result<(), Setback> {
     let attempt = async {
         match target {
             ProbeTarget::Tcp { address } => connect(*address).await.map(drop),
@@ -29,16 +29,19 @@ pub(crate) async fn probe(
             ProbeTarget::Exec { command } => exec::check(host, id, command).await,
         }
     };
-    let late = |_| Err(format!("no answer within {timeout}"));
+    let late = |_| Err(Setback::of_replica(format!("no answer within {timeout}")));
     tokio::time::timeout(Duration::from_millis(timeout.0), attempt).await.unwrap_or_else(late)
 }
 
-async fn connect(address: SocketAddrV4) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| format!("port {}: {error}", address.port()))
+async fn connect(address: SocketAddrV4) -> Result<TcpStream, Setback> {
+    TcpStream::connect(address).await.map_err(|error| {
+        let Setback { reason, fault } = judge(&error);
+        Setback { reason: format!("port {}: {reason}", address.port()), fault }
+    })
 }
 
-async fn get(address: SocketAddrV4, path: &str) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| format!("GET {path}: {}", crate::host::chain(error));
+async fn get(address: SocketAddrV4, path: &str) -> Result<(), Setback> {
+    let failed = |error: &dyn std::error::Error| Setback::of_replica(format!("GET {path}: {}", chain(error)));
     let stream = connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
@@ -58,7 +61,7 @@ async fn get(address: SocketAddrV4, path: &str) -> Result<(), String> {
     };
     match response.status().as_u16() {
         200..400 => Ok(()),
-        status => Err(format!("GET {path}: status {status}")),
+        status => Err(Setback::of_replica(format!("GET {path}: status {status}"))),
     }
 }
 
@@ -90,7 +93,10 @@ mod tests {
         for (answer, expected) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Ok(())),
             ("HTTP/1.1 302 Found\r\nlocation: /x\r\n\r\n", Ok(())),
-            ("HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno", Err("GET /healthz: status 503".to_owned())),
+            (
+                "HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno",
+                Err(Setback::of_replica("GET /healthz: status 503")),
+            ),
         ] {
             let address = server(answer).await;
             assert_eq!(get(address, "/healthz").await, expected, "{answer}");
@@ -106,6 +112,7 @@ mod tests {
         assert!(connect(address).await.is_ok());
         drop(listener);
         let refused = connect(address).await.unwrap_err();
-        assert!(refused.contains("Connection refused"), "{refused}");
+        assert!(refused.reason.contains("Connection refused"), "{refused}");
+        assert_eq!(refused.fault, crate::core::Fault::Replica);
     }
 }

@@ -56,6 +56,8 @@ fn everything(stage: &Stage) {
     a_new_agent_adopts_what_runs(stage);
     stopping_leaves_the_balancer_first(stage);
     sick_and_greedy_containers_are_explained(stage);
+    what_the_node_lacks_is_not_held_against_replicas(stage);
+    what_gives_the_node_away_is_refused(stage);
     many_at_once(stage);
     images_come_and_go(stage);
     nothing_is_left_behind(stage);
@@ -124,11 +126,17 @@ fn logs_and_commands(stage: &Stage) {
     assert_eq!(said.stderr, "gone\n");
     assert_eq!(said.how, Some(v1::exec_output::exited::How::Code(3)));
 
-    let refused = stage.server.relay(Request::Exec(stage.server.exec_request(ReplicaId(99), "true")), &[]);
-    assert!(
-        matches!(&refused[..], [Frame::Error(error)] if error.message.contains("not running")),
-        "{refused:?}"
-    );
+    let refused = |replica, container: &str| {
+        let mut request = stage.server.exec_request(replica, "true");
+        request.start.as_mut().unwrap().container = Some(container.to_owned());
+        match &stage.server.relay(Request::Exec(request), &[])[..] {
+            [Frame::Error(error)] => error.message.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused(WEB, "nope"), "shop/web.1 has no container nope, only main");
+    let stranger = refused(ReplicaId(99), "main");
+    assert_eq!(stranger, format!("replica {} is not on this node (any more)", ReplicaId(99)));
 }
 
 fn a_killed_container_is_started_again(stage: &Stage) {
@@ -211,6 +219,46 @@ fn sick_and_greedy_containers_are_explained(stage: &Stage) {
 
     let terminal = stage.server.exec_on_terminal(sick, "test -t 0 && test -t 1 && echo $TERM");
     assert_eq!(terminal.stdout.trim(), "xterm");
+}
+
+/// Nor does a probe that cannot be asked end what runs.
+fn what_the_node_lacks_is_not_held_against_replicas(stage: &Stage) {
+    let (steady, late) = (ReplicaId(12), ReplicaId(13));
+    stage.server.dispatch_full(vec![stage.may_fall_sick(steady)]);
+    let before = stage.server.wait_for("it is ready", steady, is_ready);
+    let plenty = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let allow = |current| {
+        let limit = rustix::process::Rlimit { current, ..plenty };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    // Those of input and output are taken; with none at all not even poll(2) works.
+    allow(Some(3));
+    stage.server.dispatch_full(vec![stage.may_fall_sick(steady), stage.sleeper(late, Desired::Running)]);
+    let says = |seen: &Observed| {
+        seen.message.as_deref().is_some_and(|message| message.contains("Too many open files"))
+    };
+    let troubled = stage.server.wait_for("a probe cannot be asked", steady, says);
+    stage.server.wait_for("it cannot be prepared", late, says);
+    allow(plenty.current);
+    assert_eq!(troubled.ready_since, before.ready_since);
+    let ready = stage.server.wait_for("it is ready", late, is_ready);
+    let after = stage.server.wait_for("its probe is asked again", steady, |seen| !says(seen));
+    assert_eq!((ready.containers[0].restarts, after.containers[0].restarts), (0, 0));
+    assert_eq!((after.ready_since, running_pid(&after)), (before.ready_since, running_pid(&before)));
+}
+
+fn what_gives_the_node_away_is_refused(stage: &Stage) {
+    for (path, replica) in stage.ways_to_own_folders().into_iter().zip((20..).map(ReplicaId)) {
+        stage.server.dispatch_full(vec![stage.mounting(replica, &path)]);
+        let failed = stage.server.wait_for("it is refused", replica, |seen| seen.phase == Phase::Failed);
+        let message = failed.message.unwrap_or_default();
+        assert!(message.contains("wharf's own") && message.contains(path.to_str().unwrap()), "{message}");
+    }
+    let harmless = ReplicaId(30);
+    stage.server.dispatch_full(vec![stage.mounting(harmless, &stage.folder_of_a_user())]);
+    stage.server.wait_for("it runs", harmless, is_ready);
+    stage.server.dispatch_full(vec![]);
+    stage.server.wait_for("it is removed", harmless, |seen| seen.phase == Phase::Removed);
 }
 
 fn many_at_once(stage: &Stage) {

@@ -182,12 +182,50 @@ pub fn signal_name(number: u8) -> Option<&'static str> {
     SIGNALS.iter().find(|(n, _)| *n == number).map(|(_, name)| *name)
 }
 
-/// From `SIGTERM`, `TERM` or `15`.
+/// The real-time signals that programs may use: the C libraries keep those below for themselves. Source: signal(7).
+const REAL_TIME: std::ops::RangeInclusive<u8> = 34..=64;
+
+/// From `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` or `SIGRTMAX-1`.
 pub fn signal_number(text: &str) -> Option<u8> {
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(above) = bare.strip_prefix("RTMIN") {
+        let above = if above.is_empty() { 0 } else { above.strip_prefix('+')?.parse().ok()? };
+        return REAL_TIME.start().checked_add(above).filter(|number| REAL_TIME.contains(number));
+    }
+    if let Some(below) = bare.strip_prefix("RTMAX") {
+        let below = if below.is_empty() { 0 } else { below.strip_prefix('-')?.parse().ok()? };
+        return REAL_TIME.end().checked_sub(below).filter(|number| REAL_TIME.contains(number));
+    }
     SIGNALS.iter().find(|(_, name)| &name[3..] == bare).map(|(number, _)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_known_by_their_names_and_numbers() {
+        for (text, number) in [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("15", Some(15)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("SIGRTMIN+30", Some(64)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMAX-31", None),
+            ("SIGRTMIN-1", None),
+            ("SIGRTMIN+255", None),
+            ("SIGBOGUS", None),
+            ("0", None),
+            ("65", None),
+        ] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
+    }
 }

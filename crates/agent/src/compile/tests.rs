@@ -156,3 +156,20 @@ fn every_capability_of_the_model_is_known_to_the_spec() {
         assert!(compiled(&asks, &image(), &root()).is_ok(), "{name}");
     }
 }
+
+#[test]
+fn a_stop_signal_that_there_is_not_is_refused_unless_the_manifest_says_another() {
+    let signal = |manifest: Option<u8>, image_says: Option<&str>| {
+        let container = ContainerSpec { stop_signal: manifest, ..container("main") };
+        let image = ImageConfig { stop_signal: image_says.map(str::to_owned), ..image() };
+        stop_signal(&container, &image).map_err(|error| error.to_string())
+    };
+    assert_eq!(signal(None, None), Ok(15));
+    assert_eq!(signal(None, Some("SIGQUIT")), Ok(3));
+    assert_eq!(signal(None, Some("SIGRTMIN+3")), Ok(37), "what images of systemd ask for");
+    assert_eq!(signal(Some(2), Some("SIGBOGUS")), Ok(2));
+    let refused = signal(None, Some("SIGBOGUS")).unwrap_err();
+    for part in ["container main", "shop/web:1", "\"SIGBOGUS\"", "`stopSignal`"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+}

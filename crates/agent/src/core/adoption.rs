@@ -15,9 +15,10 @@ use model::{Exit, ExitCause, Phase, ReplicaId, Timestamp};
 
 use super::{
     Action, ContainerId, Core, Found, FoundState, Stage,
+    attempts::Attempts,
     container::Live,
     probes::Prober,
-    replica::{Attempts, Effects, Leaving, Replica, Sandbox},
+    replica::{Effects, Leaving, Replica, Sandbox},
 };
 
 impl Core {
@@ -112,7 +113,7 @@ impl Replica {
         let readiness = health.readiness.as_ref().filter(|_| warm).map(|_| resumed());
         let liveness = health.liveness.as_ref().filter(|_| warm).map(|_| Prober::steady(now));
         let healthy_since = ready.then(|| self.record.ready_since.unwrap_or(now));
-        self.live[index] = Live { startup, readiness, liveness, ending: None, healthy_since };
+        self.live[index] = Live { startup, readiness, liveness, healthy_since, ..Live::default() };
     }
 
     fn note_missed_start(&mut self, index: usize, exit: &Exit) {

@@ -3,8 +3,9 @@
 use model::{Exit, ExitCause, Health, Millis, Phase, RestartWhen, Timestamp};
 
 use super::{
-    Action, ProbeKind, Stage, StopSignal,
+    Action, Fault, ProbeKind, Setback, Stage, StopSignal,
     action::ContainerExit,
+    attempts::Attempts,
     probes::Prober,
     replica::{Effects, Replica},
 };
@@ -22,6 +23,8 @@ pub(super) enum Role {
 /// What is known of a container beside its record; gone with the agent.
 #[derive(Debug, Default)]
 pub(super) struct Live {
+    /// While it waits to be started, and the node could not do it.
+    pub(super) starting: Attempts,
     pub(super) startup: Option<Prober>,
     pub(super) readiness: Option<Prober>,
     pub(super) liveness: Option<Prober>,
@@ -75,7 +78,11 @@ impl Replica {
         let has_sandbox = self.sandbox_is_ready(now, out);
         for index in 0..self.record.containers.len() {
             match self.record.containers[index].stage {
-                Stage::Waiting if has_sandbox && self.may_start(index) => self.start(index, out),
+                Stage::Waiting if has_sandbox && self.may_start(index) => {
+                    if self.live[index].starting.begin(now) {
+                        self.start(index, out);
+                    }
+                }
                 Stage::BackingOff { until } if has_sandbox && until <= now => self.start_again(index, out),
                 Stage::Running { .. } => self.watch(index, now, out),
                 Stage::Waiting | Stage::BackingOff { .. } | Stage::Starting | Stage::Ended => {}
@@ -103,7 +110,8 @@ impl Replica {
         let container = &mut self.record.containers[index];
         container.attempt += 1;
         container.stage = Stage::Starting;
-        self.live[index] = Live::default();
+        let starting = std::mem::take(&mut self.live[index].starting);
+        self.live[index] = Live { starting, ..Live::default() };
         let (id, assignment) = (self.container_id(index), self.record.assignment.clone());
         out.actions.push(Action::StartContainer { id, assignment, address });
     }
@@ -112,7 +120,7 @@ impl Replica {
         &mut self,
         now: Timestamp,
         index: usize,
-        result: Result<u32, String>,
+        result: Result<u32, Setback>,
         out: &mut Effects,
     ) {
         if self.record.containers[index].stage != Stage::Starting {
@@ -123,7 +131,13 @@ impl Replica {
                 self.record.timeline.started.get_or_insert(now);
                 self.begin_running(index, pid, now);
             }
-            Err(reason) => {
+            Err(Setback { reason, fault: Fault::Node }) => {
+                // Its number is not used again: nobody knows how far it came.
+                out.actions.push(Action::Discard { id: self.container_id(index) });
+                self.record.containers[index].stage = Stage::Waiting;
+                self.live[index].starting.failed(now, reason);
+            }
+            Err(Setback { reason, fault: Fault::Replica }) => {
                 let cause = ExitCause::NotStarted { reason };
                 self.exited(now, index, Exit { cause, at: now, ran_for: Millis::ZERO }, out);
             }
@@ -235,7 +249,10 @@ impl Replica {
         let live = &self.live[index];
         let runs = self.record.phase == Phase::Running;
         match (self.record.containers[index].stage, &live.ending) {
-            (Stage::Waiting | Stage::Starting | Stage::Ended, _) => None,
+            (Stage::Starting | Stage::Ended, _) => None,
+            (Stage::Waiting, _) => {
+                live.starting.wake().filter(|_| runs && self.address().is_some() && self.may_start(index))
+            }
             // Without a sandbox it is the sandbox that is waited for.
             (Stage::BackingOff { until }, _) => self.address().filter(|_| runs).map(|_| until),
             (Stage::Running { .. }, Some(ending)) => Some(ending.kill_at),

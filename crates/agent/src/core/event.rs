@@ -15,13 +15,13 @@ pub enum Event {
     /// The control plane says what it wants.
     Assigned(Dispatch),
     /// A `Prepare` ended.
-    Prepared { replica: ReplicaId, result: Result<Ipv4Addr, PrepareError> },
+    Prepared { replica: ReplicaId, result: Result<Ipv4Addr, Setback> },
     /// A `StartContainer` ended: the process' id on the host, or why there is none.
-    Started { id: ContainerId, result: Result<u32, String> },
+    Started { id: ContainerId, result: Result<u32, Setback> },
     /// A container's first process ended, and with it everything inside.
     Exited { id: ContainerId, exit: Exit },
-    /// A `Probe` ended; how it failed in words.
-    Probed { id: ContainerId, kind: ProbeKind, result: Result<(), String> },
+    /// A `Probe` ended: how it failed, or why it could not be asked.
+    Probed { id: ContainerId, kind: ProbeKind, result: Result<(), Setback> },
     /// The `Balance` of this serial number is in force.
     Balanced { serial: u64 },
     /// A `Clean` ended; why something is left in words.
@@ -51,12 +51,32 @@ impl Event {
     }
 }
 
+/// Why something that was ordered did not come about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct PrepareError {
+pub struct Setback {
+    /// In words.
     pub reason: String,
-    /// Trying again cannot help, such as for an image that this node does not have.
-    pub permanent: bool,
+    pub fault: Fault,
+}
+
+/// Whose trouble a setback is. It decides whether it is held against the replica, which can roll a service back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The node's, such as a full disk or no descriptors left: it is tried again after a pause.
+    Node,
+    /// Of what was asked for, such as an image that is not here, a program that it does not have, a probe that is refused.
+    Replica,
+}
+
+impl Setback {
+    pub fn of_node(reason: impl Into<String>) -> Setback {
+        Setback { reason: reason.into(), fault: Fault::Node }
+    }
+
+    pub fn of_replica(reason: impl Into<String>) -> Setback {
+        Setback { reason: reason.into(), fault: Fault::Replica }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

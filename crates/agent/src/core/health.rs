@@ -4,7 +4,7 @@
 use model::{Health, ProbeAction, Timestamp, probe::ProbePort};
 
 use super::{
-    Action, ProbeKind, ProbeTarget, Stage,
+    Action, ProbeKind, ProbeTarget, Setback, Stage,
     container::EndingReason,
     probes::{Prober, Verdict},
     replica::{Effects, Replica},
@@ -43,20 +43,21 @@ impl Replica {
             Ok(target) => {
                 out.actions.push(Action::Probe { id: self.container_id(index), kind, target, timeout });
             }
-            Err(reason) => self.probed(now, index, kind, Err(reason), out),
+            Err(setback) => self.probed(now, index, kind, Err(setback), out),
         }
     }
 
-    fn probe_target(&self, action: &ProbeAction) -> Result<ProbeTarget, String> {
+    fn probe_target(&self, action: &ProbeAction) -> Result<ProbeTarget, Setback> {
         let address = |port: &ProbePort| {
             let ports = &self.record.assignment.template.ports;
             let number = match port {
                 ProbePort::Number(number) => Some(*number),
                 ProbePort::Named(name) => ports.iter().find(|port| port.name == *name).map(|port| port.port),
             };
-            let number = number.ok_or_else(|| format!("the replica has no port of the name in {port:?}"))?;
-            let host = self.address().ok_or("the replica has no address")?;
-            Ok::<_, String>(std::net::SocketAddrV4::new(host, number))
+            let nameless = || Setback::of_replica(format!("the replica has no port of the name in {port:?}"));
+            let number = number.ok_or_else(nameless)?;
+            let host = self.address().ok_or_else(|| Setback::of_node("the replica has no address"))?;
+            Ok::<_, Setback>(std::net::SocketAddrV4::new(host, number))
         };
         Ok(match action {
             ProbeAction::Http { port, path } => {
@@ -72,7 +73,7 @@ impl Replica {
         now: Timestamp,
         index: usize,
         kind: ProbeKind,
-        result: Result<(), String>,
+        result: Result<(), Setback>,
         out: &mut Effects,
     ) {
         let Some(spec) = probe_spec(&self.spec(index).health, kind).cloned() else { return };

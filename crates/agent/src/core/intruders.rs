@@ -6,11 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ReplicaId, Timestamp};
 
-use super::{
-    Action, ContainerId,
-    container::KILL_AGAIN,
-    replica::{Attempts, Effects},
-};
+use super::{Action, ContainerId, attempts::Attempts, container::KILL_AGAIN, replica::Effects};
 
 #[derive(Debug, Default)]
 pub(super) struct Intruders {

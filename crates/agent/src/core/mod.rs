@@ -15,6 +15,7 @@
 //! [`health`] (probes), [`stopping`], [`adoption`] (after a restart of the agent) and [`dispatch`] (what the control plane says).
 
 mod adoption;
+mod attempts;
 mod balance;
 mod container;
 mod dispatch;
@@ -35,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Digest, Observed, Phase, ReplicaId, Timestamp};
 
 pub use action::{Action, Change, ContainerExit, ProbeTarget, Published, StopSignal};
-pub use event::{Event, Found, FoundState, PrepareError, ProbeKind};
+pub use event::{Event, Fault, Found, FoundState, ProbeKind, Setback};
 pub use id::{ContainerId, ContainerIdError};
 pub use record::{ContainerRecord, Record, Stage};
 
@@ -218,7 +219,7 @@ impl Core {
         if !reports.is_empty() {
             actions.push(Action::Report(reports));
         }
-        if !out.exits.is_empty() {
+        if !out.exits.is_empty() && self.life == Life::Active {
             actions.push(Action::Exits(out.exits));
         }
         if !changes.is_empty() {

@@ -3,7 +3,7 @@
 use model::{ContainerObserved, ContainerState, Observed, Phase};
 
 use super::{
-    Stage,
+    Fault, Setback, Stage,
     container::Role,
     probes::Prober,
     replica::{Replica, Sandbox},
@@ -84,14 +84,26 @@ impl Replica {
             }
             Stage::Running { ready, .. } => {
                 let failing = |prober: &Option<Prober>| prober.as_ref()?.complaint.clone();
-                let say =
-                    |kind: &str, detail: String| format!("container {name}: {kind} probe fails: {detail}");
+                let say = |kind: &str, Setback { reason, fault }| match fault {
+                    Fault::Replica => format!("container {name}: {kind} probe fails: {reason}"),
+                    Fault::Node => {
+                        format!(
+                            "container {name}: {kind} probe cannot be asked, which is this node's trouble: {reason}"
+                        )
+                    }
+                };
                 let startup = failing(&live.startup).map(|detail| say("startup", detail));
                 let readiness = || failing(&live.readiness).filter(|_| !ready).map(|d| say("readiness", d));
                 let liveness = || failing(&live.liveness).map(|detail| say("liveness", detail));
                 startup.or_else(readiness).or_else(liveness)
             }
-            Stage::Waiting | Stage::Starting | Stage::Ended => None,
+            Stage::Waiting => {
+                let reason = live.starting.complaint()?;
+                Some(format!(
+                    "container {name} cannot be started yet, which is this node's trouble: {reason}"
+                ))
+            }
+            Stage::Starting | Stage::Ended => None,
         }
     }
 }

@@ -6,8 +6,13 @@
 
 use model::{Millis, Probe, Timestamp};
 
+use super::{Fault, Setback};
+
 /// The first pause of an eager probe; each next one is twice as long.
 const EAGER_PAUSE: Millis = Millis(10);
+
+/// Until a probe that this node could not ask is tried again, if its interval is not shorter.
+const NODE_PAUSE: Millis = Millis(1_000);
 
 #[derive(Clone, Debug)]
 pub(super) struct Prober {
@@ -17,7 +22,7 @@ pub(super) struct Prober {
     successes: u32,
     failures: u32,
     /// How it failed last, until it succeeds.
-    pub(super) complaint: Option<String>,
+    pub(super) complaint: Option<Setback>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +69,7 @@ impl Prober {
     }
 
     /// A result that nobody asked for, such as of a probe from before, changes nothing.
-    pub(super) fn answer(&mut self, now: Timestamp, probe: &Probe, result: Result<(), String>) -> Verdict {
+    pub(super) fn answer(&mut self, now: Timestamp, probe: &Probe, result: Result<(), Setback>) -> Verdict {
         if !self.in_flight {
             return Verdict::Undecided;
         }
@@ -80,11 +85,18 @@ impl Prober {
                 self.successes = self.successes.saturating_add(1);
                 if self.successes >= probe.successes { Verdict::Succeeds } else { Verdict::Undecided }
             }
-            Err(detail) => {
+            // Nobody was asked, so it says nothing of the container.
+            Err(setback @ Setback { fault: Fault::Node, .. }) => {
+                self.complaint = Some(setback);
+                self.next_at = now + interval.min(NODE_PAUSE);
+                Verdict::Undecided
+            }
+            Err(setback @ Setback { fault: Fault::Replica, .. }) => {
+                let detail = setback.reason.clone();
                 self.successes = 0;
                 let counts = self.after_failure(now, interval);
                 self.failures = self.failures.saturating_add(u32::from(counts));
-                self.complaint = Some(detail.clone());
+                self.complaint = Some(setback);
                 if self.failures >= probe.failures.max(1) {
                     Verdict::Fails(detail)
                 } else {
@@ -134,7 +146,7 @@ mod tests {
             let now = prober.wake().unwrap();
             assert!(prober.begin(now));
             asked.push(now.0);
-            if let Verdict::Fails(_) = prober.answer(now, probe, Err("refused".into())) {
+            if let Verdict::Fails(_) = prober.answer(now, probe, Err(Setback::of_replica("refused"))) {
                 return (asked, now.0);
             }
         }
@@ -163,7 +175,9 @@ mod tests {
             prober.answer(now, &probe, result)
         };
         assert_eq!(ask(Ok(())), Verdict::Undecided);
-        assert_eq!(ask(Err("x".into())), Verdict::Fails("x".into()));
+        assert_eq!(ask(Err(Setback::of_node("no descriptors"))), Verdict::Undecided);
+        assert_eq!(ask(Err(Setback::of_replica("x"))), Verdict::Fails("x".into()));
+        assert_eq!(ask(Err(Setback::of_node("no descriptors"))), Verdict::Undecided);
         assert_eq!(ask(Ok(())), Verdict::Undecided);
         assert_eq!(ask(Ok(())), Verdict::Succeeds);
     }

@@ -6,18 +6,15 @@
 
 use std::net::Ipv4Addr;
 
-use model::{ContainerSpec, Desired, Millis, Observed, Phase, ReplicaId, Timestamp};
+use model::{ContainerSpec, Desired, Observed, Phase, ReplicaId, Timestamp};
 
 use super::{
-    Action, ContainerId, PrepareError, Record, Stage,
+    Action, ContainerId, Fault, Record, Setback, Stage,
     action::ContainerExit,
+    attempts::Attempts,
     balance::Standing,
     container::{Live, Role},
 };
-
-/// Pauses between attempts at preparing or cleaning: nobody's fault on this node, so they are not the template's.
-const RETRY_BASE: Millis = Millis(500);
-const RETRY_MAX: Millis = Millis(30_000);
 
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -41,14 +38,6 @@ pub(super) enum Sandbox {
     /// Not there, or not known to be.
     Missing(Attempts),
     Ready(Ipv4Addr),
-}
-
-/// Something asked of the shell that may have to be asked again.
-#[derive(Clone, Debug)]
-pub(super) enum Attempts {
-    Idle,
-    Underway { failed: u32 },
-    RetryAt { at: Timestamp, failed: u32, reason: String },
 }
 
 /// How far a stopping replica is out of the balancer.
@@ -231,7 +220,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn prepared(&mut self, now: Timestamp, result: Result<Ipv4Addr, PrepareError>) {
+    pub(super) fn prepared(&mut self, now: Timestamp, result: Result<Ipv4Addr, Setback>) {
         let Sandbox::Missing(attempts) = &mut self.sandbox else { return };
         match result {
             Ok(address) => {
@@ -239,8 +228,8 @@ impl Replica {
                 self.record.address = Some(address);
                 self.record.timeline.image_ready.get_or_insert(now);
             }
-            Err(PrepareError { reason, permanent: false }) => attempts.failed(now, reason),
-            Err(PrepareError { reason, permanent: true }) => {
+            Err(Setback { reason, fault: Fault::Node }) => attempts.failed(now, reason),
+            Err(Setback { reason, fault: Fault::Replica }) => {
                 *attempts = Attempts::Idle;
                 if self.record.phase < Phase::Stopping {
                     self.fail(format!("cannot be prepared: {reason}"));
@@ -287,45 +276,5 @@ impl Replica {
         };
         let containers = (0..self.live.len()).filter_map(|index| self.container_wake(index));
         containers.chain(sandbox).chain(leaving).chain(self.cleaning.wake()).min()
-    }
-}
-
-impl Attempts {
-    /// Whether to ask now; it then counts as asked.
-    pub(super) fn begin(&mut self, now: Timestamp) -> bool {
-        let failed = match *self {
-            Attempts::Idle => 0,
-            Attempts::RetryAt { at, failed, .. } if at <= now => failed,
-            Attempts::RetryAt { .. } | Attempts::Underway { .. } => return false,
-        };
-        *self = Attempts::Underway { failed };
-        true
-    }
-
-    pub(super) fn failed(&mut self, now: Timestamp, reason: String) {
-        let failed = match *self {
-            Attempts::Idle => 1,
-            Attempts::Underway { failed } | Attempts::RetryAt { failed, .. } => failed.saturating_add(1),
-        };
-        let pause = RETRY_BASE.0.saturating_mul(1 << (failed - 1).min(20)).min(RETRY_MAX.0);
-        *self = Attempts::RetryAt { at: now + Millis(pause), failed, reason };
-    }
-
-    pub(super) fn is_underway(&self) -> bool {
-        matches!(self, Attempts::Underway { .. })
-    }
-
-    pub(super) fn complaint(&self) -> Option<&str> {
-        match self {
-            Attempts::RetryAt { reason, .. } => Some(reason),
-            Attempts::Idle | Attempts::Underway { .. } => None,
-        }
-    }
-
-    pub(super) fn wake(&self) -> Option<Timestamp> {
-        match self {
-            Attempts::RetryAt { at, .. } => Some(*at),
-            Attempts::Idle | Attempts::Underway { .. } => None,
-        }
     }
 }

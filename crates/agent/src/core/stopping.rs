@@ -7,8 +7,9 @@ use model::{Desired, Millis, Phase, Timestamp};
 
 use super::{
     Action, Stage,
-    container::{Ending, EndingReason},
-    replica::{Attempts, Effects, Leaving, Replica, Sandbox},
+    attempts::Attempts,
+    container::{Ending, EndingReason, Live},
+    replica::{Effects, Leaving, Replica, Sandbox},
 };
 
 /// Between leaving the balancer and the stop signal. A connection that the balancer sent just before may still be in
@@ -138,7 +139,10 @@ impl Replica {
         match (self.record.phase, self.record.assignment.desired) {
             (_, Desired::Stopped) => self.record.phase = Phase::Removed,
             (Phase::Completed | Phase::Failed, Desired::Prepared | Desired::Running) => {}
-            (_, Desired::Prepared | Desired::Running) => self.record.begin_anew(),
+            (_, Desired::Prepared | Desired::Running) => {
+                self.record.begin_anew();
+                self.live.fill_with(Live::default);
+            }
         }
     }
 }

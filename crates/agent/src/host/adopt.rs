@@ -44,8 +44,8 @@ impl Host {
 
     /// So that its images are not collected, and probes and stop signals know what they must.
     fn make_startable(&self, record: &Record, address: std::net::Ipv4Addr) {
-        if let Err(reason) = self.startable(&record.assignment, address) {
-            tracing::warn!(replica = %record.id(), reason, "a replica from before cannot be started again now");
+        if let Err(setback) = self.startable(&record.assignment, address) {
+            tracing::warn!(replica = %record.id(), reason = setback.reason, "a replica from before cannot be started again now");
         }
     }
 

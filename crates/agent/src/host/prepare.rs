@@ -5,10 +5,15 @@ use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 use image::{Prepared, User};
 use model::{Assignment, ContainerSpec, ReplicaId};
 
-use super::{Host, HostError, Sandbox, Startable, chain, make_dir};
+use super::{
+    Host, HostError, Sandbox, Startable, chain,
+    fault::{judge, of_node},
+    guard::GuardError,
+    make_dir,
+};
 use crate::{
     compile::{self, CompileError},
-    core::PrepareError,
+    core::Setback,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,8 @@ enum Failure {
     Image { container: String, reference: String, source: Box<image::Error> },
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     #[error("cannot find out whether it can have a user namespace")]
     Users(#[source] runtime::StartError),
     #[error("no address")]
@@ -32,16 +39,24 @@ enum Failure {
 }
 
 impl Failure {
-    /// Whether trying again in a while can help.
-    fn is_permanent(&self) -> bool {
+    /// Whether trying again in a while can help, and whose fault it is if not.
+    fn setback(&self) -> Setback {
         match self {
-            Failure::NoDigest { .. } | Failure::NotHere { .. } | Failure::Compile(_) => true,
+            Failure::NoDigest { .. } | Failure::NotHere { .. } | Failure::Compile(_) => {
+                Setback::of_replica(chain(self))
+            }
             Failure::Image { source, .. } => match source.cause() {
                 // A full disk gets room again.
-                image::Error::Io(_) | image::Error::Unpack { .. } | image::Error::Panicked { .. } => false,
-                _ => true,
+                image::Error::Io(_) | image::Error::Unpack { .. } | image::Error::Panicked { .. } => {
+                    of_node(self)
+                }
+                _ => judge(self),
             },
-            Failure::Users(_) | Failure::Address(_) | Failure::Network(_) | Failure::Host(_) => false,
+            Failure::Guard(source) => match source {
+                GuardError::Own { .. } => Setback::of_replica(chain(self)),
+                GuardError::Unreadable { .. } => of_node(self),
+            },
+            Failure::Users(_) | Failure::Address(_) | Failure::Network(_) | Failure::Host(_) => of_node(self),
         }
     }
 }
@@ -52,10 +67,10 @@ impl Host {
         &self,
         assignment: &Assignment,
         address: Option<Ipv4Addr>,
-    ) -> Result<Ipv4Addr, PrepareError> {
-        let failed =
-            |failure: Failure| PrepareError { permanent: failure.is_permanent(), reason: chain(&failure) };
-        self.make_sandbox(assignment, address).map(|sandbox| sandbox.address).map_err(failed)
+    ) -> Result<Ipv4Addr, Setback> {
+        self.make_sandbox(assignment, address)
+            .map(|sandbox| sandbox.address)
+            .map_err(|failure| failure.setback())
     }
 
     /// What it takes to start the replica's containers; made again if this agent does not have it yet.
@@ -63,10 +78,10 @@ impl Host {
         &self,
         assignment: &Assignment,
         address: Ipv4Addr,
-    ) -> Result<Arc<Sandbox>, String> {
+    ) -> Result<Arc<Sandbox>, Setback> {
         match self.sandbox(assignment.replica) {
             Some(sandbox) => Ok(sandbox),
-            None => self.make_sandbox(assignment, Some(address)).map_err(|failure| chain(&failure)),
+            None => self.make_sandbox(assignment, Some(address)).map_err(|failure| failure.setback()),
         }
     }
 
@@ -76,6 +91,7 @@ impl Host {
         address: Option<Ipv4Addr>,
     ) -> Result<Arc<Sandbox>, Failure> {
         let replica = assignment.replica;
+        self.guard_host_paths(&assignment.template)?;
         let mut images = HashMap::new();
         for container in assignment.template.containers() {
             let image = self.prepare_image(container)?;
@@ -104,11 +120,12 @@ impl Host {
                 first_host_id: users.first_id(),
                 seccomp: seccomp(container),
             })?;
-            let config = image.config.clone();
-            let startable = Startable { spec, init: container.init, config, image };
+            let stop_signal = compile::stop_signal(container, &image.config)?;
+            let startable = Startable { spec, init: container.init, stop_signal, image };
             containers.insert(container.name.clone(), startable);
         }
-        let sandbox = Arc::new(Sandbox { slot: assignment.slot, address, containers, users });
+        let (service, slot) = (assignment.service.clone(), assignment.slot);
+        let sandbox = Arc::new(Sandbox { service, slot, address, containers, users });
         let mut known = self.known();
         known.live.insert(replica);
         known.sandboxes.insert(replica, Arc::clone(&sandbox));

@@ -111,7 +111,9 @@ async fn begin(
     let words = |error: io::Error| format!("cannot make pipes for the command: {error}");
     if start.tty {
         let size = terminal_size(start.size.as_ref());
-        let command = exec::start(host, id, &start.command, ExecStdio::Tty(size), Some("xterm")).await?;
+        let command = exec::start(host, id, &start.command, ExecStdio::Tty(size), Some("xterm"))
+            .await
+            .map_err(|setback| setback.reason)?;
         let tty = command.tty.as_ref().ok_or("the command got no terminal")?;
         let stdin = pollable(tty.try_clone().map_err(words)?, Interest::WRITABLE).map_err(words)?;
         let stdout = pollable(tty.try_clone().map_err(words)?, Interest::READABLE).map_err(words)?;
@@ -126,7 +128,8 @@ async fn begin(
         (std::fs::File::open("/dev/null").map_err(words)?.into(), None)
     };
     let stdio = ExecStdio::Fds { stdin: theirs_in, stdout: theirs_out, stderr: theirs_err };
-    let command = exec::start(host, id, &start.command, stdio, None).await?;
+    let command =
+        exec::start(host, id, &start.command, stdio, None).await.map_err(|setback| setback.reason)?;
     let stdout = pollable(stdout, Interest::READABLE).map_err(words)?;
     let stderr = pollable(stderr, Interest::READABLE).map_err(words)?;
     Ok((command, Pipes { stdin, outputs: vec![(stdout, false), (stderr, true)] }))

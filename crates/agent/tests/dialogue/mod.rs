@@ -4,9 +4,7 @@ mod fixture;
 
 use std::collections::BTreeMap;
 
-use agent::core::{
-    Action, Change, ContainerId, Core, Event, Found, FoundState, PrepareError, ProbeKind, Record,
-};
+use agent::core::{Action, Change, ContainerId, Core, Event, Found, FoundState, ProbeKind, Record, Setback};
 use model::{
     Assignment, Bytes, ContainerState, Desired, Dispatch, Exit, ExitCause, Millis, Observed, ReplicaId,
     Timestamp,
@@ -62,22 +60,16 @@ impl Dialogue {
                 let (follows, sequence) = (number(rest[0]), number(rest[1]));
                 self.send(Event::Assigned(Dispatch::Increment { follows, sequence, changed, removed }))
             }
-            // prepared NUMBER ok|transient|permanent REASON...
+            // prepared NUMBER ok|[not-now] REASON...
             "prepared" => {
                 let replica = ReplicaId(number(rest[0]));
-                let error = |permanent| Err(PrepareError { reason: rest[2..].join(" "), permanent });
-                let result = match rest[1] {
-                    "ok" => Ok([10, 0, 0, replica.0 as u8].into()),
-                    "transient" => error(false),
-                    "permanent" => error(true),
-                    other => panic!("{other}"),
-                };
+                let result = ok_or_setback(&rest[1..]).map(|()| [10, 0, 0, replica.0 as u8].into());
                 self.send(Event::Prepared { replica, result })
             }
-            // started ID ok|REASON...
+            // started ID ok|[not-now] REASON...
             "started" => {
                 let id = container(rest[0]);
-                let result = ok_or_words(&rest[1..]).map(|()| 100 + id.attempt);
+                let result = ok_or_setback(&rest[1..]).map(|()| 100 + id.attempt);
                 self.send(Event::Started { id, result })
             }
             // exited ID CAUSE
@@ -85,11 +77,11 @@ impl Dialogue {
                 let (id, exit) = (container(rest[0]), self.exit(rest[1]));
                 self.send(Event::Exited { id, exit })
             }
-            // probed ID KIND ok|REASON...
+            // probed ID KIND ok|[not-now] REASON...
             "probed" => {
                 let kind = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness];
                 let kind = kind.into_iter().find(|kind| kind.as_str() == rest[1]).unwrap();
-                self.send(Event::Probed { id: container(rest[0]), kind, result: ok_or_words(&rest[2..]) })
+                self.send(Event::Probed { id: container(rest[0]), kind, result: ok_or_setback(&rest[2..]) })
             }
             "balanced" => self.send(Event::Balanced { serial: self.last_balance }),
             // cleaned NUMBER ok|REASON...
@@ -244,4 +236,13 @@ fn container(text: &str) -> ContainerId {
 
 fn ok_or_words(words: &[&str]) -> Result<(), String> {
     if words == ["ok"] { Ok(()) } else { Err(words.join(" ")) }
+}
+
+/// What the replica is blamed for in words, after `not-now` what the node could not do.
+fn ok_or_setback(words: &[&str]) -> Result<(), Setback> {
+    match words {
+        ["ok"] => Ok(()),
+        ["not-now", reason @ ..] => Err(Setback::of_node(reason.join(" "))),
+        reason => Err(Setback::of_replica(reason.join(" "))),
+    }
 }

@@ -205,6 +205,34 @@ impl Stage {
         assignment
     }
 
+    pub(crate) fn mounting(&self, replica: ReplicaId, path: &Path) -> Assignment {
+        let mut container = self.container();
+        let source = path.to_str().unwrap().to_owned();
+        container.mounts =
+            vec![model::Mount::HostPath { source, target: "/mnt".to_owned(), read_only: true }];
+        self.assignment("reaching", replica, Desired::Running, container, vec![])
+    }
+
+    /// By its name, from above, from inside, through a link, and the socket itself.
+    pub(crate) fn ways_to_own_folders(&self) -> Vec<std::path::PathBuf> {
+        let at = |name: &str| self.dir.path().join(name);
+        std::os::unix::fs::symlink(at("data/images"), at("a-link")).unwrap();
+        vec![
+            at("data"),
+            self.dir.path().to_owned(),
+            at("data/logs"),
+            at("a-link"),
+            at("run/netns"),
+            at("server.sock"),
+        ]
+    }
+
+    pub(crate) fn folder_of_a_user(&self) -> std::path::PathBuf {
+        let folder = self.dir.path().join("of-a-user");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     fn container(&self) -> ContainerSpec {
         ContainerSpec {
             name: name("main"),

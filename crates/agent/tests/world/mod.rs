@@ -7,9 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use agent::core::{
-    Action, Change, ContainerId, Core, Event, Found, FoundState, PrepareError, Published, Record,
-};
+use agent::core::{Action, Change, ContainerId, Core, Event, Found, FoundState, Published, Record, Setback};
 use model::{
     Assignment, Backoff, Bytes, Capabilities, ContainerSpec, Desired, Dispatch, Exit, ExitCause, Health,
     ImageRef, Millis, Name, Phase, Port, Probe, ProbeAction, Protocol, ReplicaId, ReplicaTemplate, Resources,
@@ -222,7 +220,7 @@ impl World {
                     self.sandboxes.insert(replica);
                     Ok(address.unwrap_or(address_of(replica)))
                 } else {
-                    Err(PrepareError { reason: "no luck".into(), permanent: false })
+                    Err(Setback::of_node("no luck"))
                 };
                 self.send(Event::Prepared { replica, result });
             }
@@ -239,7 +237,13 @@ impl World {
                 }
             }
             Action::Probe { id, kind, .. } => {
-                let result = if well { Ok(()) } else { Err("refused".to_owned()) };
+                // In turns what the container and what the node is to blame for.
+                let bad = if self.now.0 % 2 == 0 {
+                    Setback::of_replica("refused")
+                } else {
+                    Setback::of_node("no descriptors")
+                };
+                let result = if well { Ok(()) } else { Err(bad) };
                 self.send(Event::Probed { id, kind, result });
             }
             Action::Discard { id } => {
@@ -263,7 +267,9 @@ impl World {
         if well {
             self.containers.insert(id.clone(), FoundState::Running { pid: 1, since: self.now });
         }
-        let result = if well { Ok(1) } else { Err("no luck".to_owned()) };
+        let bad =
+            if id.attempt % 2 == 0 { Setback::of_replica("no luck") } else { Setback::of_node("no room") };
+        let result = if well { Ok(1) } else { Err(bad) };
         self.send(Event::Started { id: id.clone(), result });
         if self.has_good_end && id.container.as_str() == "fetch" {
             self.exits(&id, ExitCause::Code(0));

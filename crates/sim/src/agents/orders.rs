@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use agent::core::{Action, ContainerId, Event, PrepareError, ProbeKind, Published};
+use agent::core::{Action, ContainerId, Event, ProbeKind, Published, Setback};
 use model::{Assignment, ExitCause, Phase, ReplicaId};
 
 use crate::{
@@ -105,16 +105,16 @@ impl World {
     fn prepare(&mut self, node: usize, assignment: &Assignment, address: Option<Ipv4Addr>) -> Event {
         let replica = assignment.replica;
         if !self.cx.calm && self.cx.random.one_in(15) {
-            let error = PrepareError { reason: "no luck".to_owned(), permanent: false };
-            return Event::Prepared { replica, result: Err(error) };
+            return Event::Prepared { replica, result: Err(Setback::of_node("no luck")) };
         }
         Event::Prepared { replica, result: Ok(self.nodes[node].host.prepare(replica, address)) }
     }
 
     fn start(&mut self, node: usize, id: ContainerId, assignment: &Assignment) -> Event {
-        // Not to be startable is a fault of the replica.
+        // Not to be startable is a fault of the replica, or of a node that has run out of something.
         if !self.cx.calm && !self.plan.gentle && self.cx.random.one_in(25) {
-            return Event::Started { id, result: Err("no luck".to_owned()) };
+            let setback = if id.attempt % 2 == 0 { Setback::of_node } else { Setback::of_replica };
+            return Event::Started { id, result: Err(setback("no luck".to_owned())) };
         }
         if let Err(detail) = self.nodes[node].host.may_start(&id, &assignment.template) {
             self.cx.violate("containers start alone, once and where there is room", detail);
@@ -191,7 +191,7 @@ impl World {
             (Some(fate), ProbeKind::Startup | ProbeKind::Readiness) if fate.is_ready(calm, now) => Ok(()),
             (Some(_), ProbeKind::Startup | ProbeKind::Readiness) => Err("refused"),
         };
-        let result = result.map_err(str::to_owned);
+        let result = result.map_err(Setback::of_replica);
         if let Err(reason) = &result {
             self.cx.say(format_args!("node {node}: {} probe of {id} fails: {reason}", kind.as_str()));
         }
