@@ -14,7 +14,9 @@ pub enum Error {
          subnet for this node"
     )]
     Overlap { subnet: Subnet, other: Subnet, link: String },
-    #[error("a link named {name} exists and is not a bridge: choose another network name or remove the link")]
+    #[error(
+        "a link named {name} exists that was not made for replicas: choose another network name or remove the link"
+    )]
     NameTaken { name: String },
     #[error("the bridge {name} disappeared while it was set up")]
     BridgeLost { name: String },

@@ -37,7 +37,8 @@ pub(crate) fn repair_bridge(socket: &mut Socket, config: &Config, names: &Names)
 pub(crate) fn find_bridge(socket: &mut Socket, names: &Names) -> Result<Option<u32>, Error> {
     match link::list(socket)?.into_iter().find(|link| link.name == names.bridge) {
         None => Ok(None),
-        Some(link) if link.kind.as_deref() == Some("bridge") => Ok(Some(link.index)),
+        Some(link) if link.is_our_bridge() => Ok(Some(link.index)),
+        // Taking it over would take its addresses from it, and teardown would remove it.
         Some(link) => Err(Error::NameTaken { name: link.name }),
     }
 }
@@ -87,12 +88,15 @@ pub(crate) fn remove_links(socket: &mut Socket, names: &Names) -> Result<(), Err
     let mut cables = Batch::new();
     link::delete_group(&mut cables, names.group);
     gone_is_fine(socket.execute(&mut cables))?;
-    if let Some(bridge) = find_bridge(socket, names)? {
-        let mut batch = Batch::new();
-        link::delete(&mut batch, bridge);
-        gone_is_fine(socket.execute(&mut batch))?;
+    match find_bridge(socket, names) {
+        Ok(Some(bridge)) => {
+            let mut batch = Batch::new();
+            link::delete(&mut batch, bridge);
+            gone_is_fine(socket.execute(&mut batch))
+        }
+        Ok(None) | Err(Error::NameTaken { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 fn gone_is_fine(result: Result<(), crate::netlink::Error>) -> Result<(), Error> {

@@ -49,8 +49,11 @@ pub(crate) const SANDBOX_LINK_NAME: &str = "eth0";
 /// right when the address passes on to another sandbox, and the bridge's own address never changes.
 pub(crate) fn ethernet_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
-    [0x02, 0x77, a, b, c, d] // 0x02: locally administered, unicast.
+    [OURS[0], OURS[1], a, b, c, d]
 }
+
+/// How all Ethernet addresses begin that this crate gives; 0x02: locally administered, unicast.
+const OURS: [u8; 2] = [0x02, 0x77];
 
 /// `struct ifinfomsg`.
 fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
@@ -67,6 +70,14 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) kind: Option<String>,
+    ethernet: Vec<u8>,
+}
+
+impl Link {
+    /// A bridge that this crate made, whichever process and for whichever subnet.
+    pub(crate) fn is_our_bridge(&self) -> bool {
+        self.kind.as_deref() == Some("bridge") && self.ethernet.starts_with(&OURS)
+    }
 }
 
 /// All links of the socket's namespace.
@@ -88,6 +99,7 @@ fn parse(body: &[u8]) -> Option<Link> {
         index: u32::from_ne_bytes(read_u32(body.get(4..)?)?),
         name: read_text(find(attributes, &[uapi::IFNAME])?),
         kind: find(attributes, &[uapi::LINKINFO, uapi::INFO_KIND]).map(read_text),
+        ethernet: find(attributes, &[uapi::ADDRESS]).unwrap_or_default().to_vec(),
     })
 }
 

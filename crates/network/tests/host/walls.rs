@@ -143,6 +143,35 @@ fn a_subnet_that_the_host_reaches_elsewhere_is_refused() {
 }
 
 #[test]
+fn a_link_that_somebody_else_made_is_left_alone() {
+    on_stage(|stage| {
+        let bridge = format!("{}0", stage.config.name);
+        for kind in ["bridge", "veth"] {
+            ip(&format!("link add {bridge} type {kind}"));
+            ip(&format!("address add 10.9.0.1/24 dev {bridge}"));
+            let error = Network::open(stage.config.clone()).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "a link named {bridge} exists that was not made for replicas: choose another network name or remove \
+                     the link"
+                )
+            );
+            let addresses = ip(&format!("-brief address show dev {bridge}"));
+            assert!(addresses.contains("10.9.0.1/24") && !addresses.contains("10.77"), "{addresses}");
+            ip(&format!("link del {bridge}"));
+        }
+        // Somebody puts one in the place of ours: it outlives the network.
+        let network = stage.open();
+        ip(&format!("link del {bridge}"));
+        ip(&format!("link add {bridge} type bridge"));
+        assert!(network.repair().unwrap_err().to_string().starts_with("a link named"));
+        network.teardown().unwrap();
+        assert_eq!(crate::stage::links(), [bridge]);
+    });
+}
+
+#[test]
 fn nonsense_is_refused() {
     on_stage(|stage| {
         let network = stage.open();
