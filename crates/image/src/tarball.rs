@@ -9,14 +9,15 @@
 
 mod header;
 mod pax;
+mod sparse;
+mod stream;
 
 use std::io::{self, Read};
 
-use header::{BLOCK, Header};
+use header::Header;
 use pax::Records;
-
-/// Names, attributes and sparse maps of one member together.
-const MAX_HEADER_BYTES: u64 = 1 << 20;
+pub(crate) use sparse::Extent;
+use stream::Stream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -27,12 +28,6 @@ pub(crate) enum Kind {
     CharDevice,
     BlockDevice,
     Fifo,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -74,12 +69,7 @@ pub enum TarError {
 /// The members of a tar stream.
 #[derive(Debug)]
 pub(crate) struct Members<R> {
-    input: R,
-    position: u64,
-    /// Stored bytes of the current member that were not read yet, and the padding that follows them.
-    stored_left: u64,
-    padding: u64,
-    header_left: u64,
+    stream: Stream<R>,
 }
 
 /// Extension headers seen before the member that they describe.
@@ -93,33 +83,31 @@ struct Extensions {
 
 impl<R: Read> Members<R> {
     pub(crate) fn new(input: R) -> Members<R> {
-        Members { input, position: 0, stored_left: 0, padding: 0, header_left: 0 }
+        Members { stream: Stream::new(input) }
     }
 
     /// The next member; `None` at the end. Data of the member before that was not read is skipped.
     pub(crate) fn next(&mut self) -> Result<Option<Member>, TarError> {
-        self.skip(self.stored_left)?;
-        self.skip_padding()?;
-        self.header_left = MAX_HEADER_BYTES;
+        self.stream.end_member()?;
         let mut extensions = Extensions::default();
         loop {
-            let at = self.position;
-            let Some(header) = self.read_header()? else {
+            let at = self.stream.position();
+            let Some(header) = self.stream.header()? else {
                 // An extension that describes nothing means that the end is missing.
                 return if extensions.any { Err(TarError::Truncated) } else { Ok(None) };
             };
             let size = header.size().ok_or(TarError::Malformed { at, field: "size" })?;
             match header.kind() {
-                b'L' => extensions.long_name = Some(until_nul(self.read_extension(at, size)?)),
-                b'K' => extensions.long_link = Some(until_nul(self.read_extension(at, size)?)),
+                b'L' => extensions.long_name = Some(until_nul(self.stream.extension(at, size)?)),
+                b'K' => extensions.long_link = Some(until_nul(self.stream.extension(at, size)?)),
                 b'x' => {
-                    let bytes = self.read_extension(at, size)?;
+                    let bytes = self.stream.extension(at, size)?;
                     extensions.pax =
                         Records::parse(&bytes).ok_or(TarError::Malformed { at, field: "PAX record" })?;
                 }
                 // Defaults for all members: comments in practice (git archive). Go's reader, which other image
                 // tools use, does not apply them either, and two readings of one layer must not differ.
-                b'g' => drop(self.read_extension(at, size)?),
+                b'g' => drop(self.stream.extension(at, size)?),
                 _ => return self.finish_member(at, &header, size, extensions).map(Some),
             }
             extensions.any |= header.kind() != b'g';
@@ -128,23 +116,12 @@ impl<R: Read> Members<R> {
 
     /// Reads stored bytes of the current member; 0 at its end.
     pub(crate) fn read_stored(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        let want = buffer.len().min(usize::try_from(self.stored_left).unwrap_or(usize::MAX));
-        if want == 0 {
-            return Ok(0);
-        }
-        let n = self.read_some(&mut buffer[..want])?;
-        if n == 0 {
-            return Err(TarError::Truncated);
-        }
-        self.stored_left -= n as u64;
-        Ok(n)
+        self.stream.read_stored(buffer)
     }
 
     /// Reads to the very end of the stream, past the end-of-archive mark, so that all of it was seen by a hash.
     pub(crate) fn drain(&mut self) -> Result<(), TarError> {
-        let mut buffer = vec![0; 64 * 1024];
-        while self.read_some(&mut buffer)? > 0 {}
-        Ok(())
+        self.stream.drain()
     }
 
     fn finish_member(
@@ -172,7 +149,7 @@ impl<R: Read> Members<R> {
         };
         // Only files have data. Go's reader takes a size on anything else as meaningless, and so is it here.
         let stored = if kind == Kind::File { pax.size.unwrap_or(size) } else { 0 };
-        self.expect_data(stored).ok_or(malformed("size"))?;
+        self.stream.begin_data(at, stored)?;
         let mut member = Member {
             path,
             link,
@@ -190,161 +167,34 @@ impl<R: Read> Members<R> {
         (member.mtime_s, member.mtime_ns) = mtime.ok_or(malformed("mtime"))?;
         if header.kind() == b'S' {
             member.size = header.real_size().ok_or(malformed("real size"))?;
-            member.extents = self.read_gnu_map(at, header)?;
+            member.extents = sparse::read_gnu_map(&mut self.stream, at, header)?;
         } else if let Some(sparse) = pax.sparse {
             member.path = sparse.name.unwrap_or(member.path);
             member.size = sparse.real_size;
             member.extents = match sparse.map {
                 Some(map) => map,
-                None => self.read_pax_map(at)?,
+                None => sparse::read_pax_map(&mut self.stream, at)?,
             };
         }
-        if !extents_fit(&member.extents, self.stored_left, member.size) {
+        if !sparse::extents_fit(&member.extents, self.stream.stored_left(), member.size) {
             return Err(malformed("sparse map"));
         }
         Ok(member)
     }
+}
 
-    fn read_gnu_map(&mut self, at: u64, header: &Header) -> Result<Vec<Extent>, TarError> {
-        let malformed = TarError::Malformed { at, field: "sparse map" };
-        let Some((mut extents, mut more)) = header.sparse() else { return Err(malformed) };
-        while more {
-            let mut block = [0; BLOCK];
-            self.charge_header(at, BLOCK as u64)?;
-            self.read_exact(&mut block)?;
-            let Some((further, again)) = header::sparse_extension(&block) else { return Err(malformed) };
-            extents.extend(further);
-            more = again;
-        }
-        Ok(extents)
-    }
-
-    /// PAX sparse format 1.0: the map is text at the start of the data, padded to a block.
-    fn read_pax_map(&mut self, at: u64) -> Result<Vec<Extent>, TarError> {
-        let mut map = pax::MapReader::default();
-        loop {
-            let mut block = [0; BLOCK];
-            self.charge_header(at, BLOCK as u64)?;
-            self.read_exact(&mut block)?;
-            self.stored_left = self
-                .stored_left
-                .checked_sub(BLOCK as u64)
-                .ok_or(TarError::Malformed { at, field: "sparse map" })?;
-            match map.push(&block) {
-                pax::MapText::Whole(extents) => return Ok(extents),
-                pax::MapText::Unfinished => {}
-                pax::MapText::Bad => return Err(TarError::Malformed { at, field: "sparse map" }),
-            }
-        }
-    }
-
-    /// One header block; `None` at the end of the archive, marked or not.
-    fn read_header(&mut self) -> Result<Option<Header>, TarError> {
-        let at = self.position;
-        self.charge_header(at, BLOCK as u64)?;
-        let mut block = [0; BLOCK];
-        let mut filled = 0;
-        while filled < BLOCK {
-            match self.read_some(&mut block[filled..])? {
-                0 if filled == 0 => return Ok(None),
-                0 => return Err(TarError::Truncated),
-                n => filled += n,
-            }
-        }
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        Header::parse(block).ok_or(TarError::NotAHeader { at }).map(Some)
-    }
-
-    fn read_extension(&mut self, at: u64, size: u64) -> Result<Vec<u8>, TarError> {
-        self.charge_header(at, size)?;
-        self.expect_data(size).ok_or(TarError::Malformed { at, field: "size" })?;
-        // At most MAX_HEADER_BYTES, as just charged.
-        let mut bytes = vec![0; usize::try_from(size).map_err(|_| TarError::HeaderTooLarge { at })?];
-        self.read_exact(&mut bytes)?;
-        self.stored_left = 0;
-        self.skip_padding()?;
-        Ok(bytes)
-    }
-
-    fn charge_header(&mut self, at: u64, bytes: u64) -> Result<(), TarError> {
-        self.header_left = self.header_left.checked_sub(bytes).ok_or(TarError::HeaderTooLarge { at })?;
-        Ok(())
-    }
-
-    fn expect_data(&mut self, size: u64) -> Option<()> {
-        self.padding = size.checked_next_multiple_of(BLOCK as u64)? - size;
-        self.stored_left = size;
-        Some(())
-    }
-
-    fn skip(&mut self, bytes: u64) -> Result<(), TarError> {
-        let mut buffer = [0; 8 * 1024];
-        let mut left = bytes;
-        while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match self.read_some(&mut buffer[..want])? {
-                0 => return Err(TarError::Truncated),
-                n => left -= n as u64,
-            }
-        }
-        self.stored_left = 0;
-        Ok(())
-    }
-
-    fn skip_padding(&mut self) -> Result<(), TarError> {
-        let padding = std::mem::take(&mut self.padding);
-        self.skip(padding)
-    }
-
-    fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.read_some(&mut buffer[filled..])? {
-                0 => return Err(TarError::Truncated),
-                n => filled += n,
-            }
-        }
-        Ok(())
-    }
-
-    fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        loop {
-            match self.input.read(buffer) {
-                Ok(n) => {
-                    self.position += n as u64;
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Decompressors say this when their input stops too early.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(TarError::Truncated);
-                }
-                Err(error) => return Err(TarError::Read(error)),
-            }
-        }
+/// A name from an archive as messages tell it: its beginning, if somebody made it longer than anybody reads.
+pub(crate) fn shown(name: &[u8]) -> String {
+    const MOST: usize = 255;
+    match name.get(..MOST) {
+        Some(beginning) if name.len() > MOST => format!("{}...", String::from_utf8_lossy(beginning)),
+        _ => String::from_utf8_lossy(name).into_owned(),
     }
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     bytes
-}
-
-/// Ascending, without overlap, inside the file, and holding exactly what is stored.
-fn extents_fit(extents: &[Extent], stored: u64, size: u64) -> bool {
-    let mut end = 0_u64;
-    let mut sum = 0_u64;
-    for extent in extents {
-        let Some(next) = extent.offset.checked_add(extent.length) else { return false };
-        if extent.offset < end || next > size {
-            return false;
-        }
-        end = next;
-        sum += extent.length;
-    }
-    sum == stored
 }
 
 #[cfg(test)]
@@ -402,7 +252,7 @@ mod tests {
         let mut count = 0;
         while let Some(member) = members.next()? {
             let stored: u64 = member.extents.iter().map(|extent| extent.length).sum();
-            assert!(stored <= bytes.len() as u64 || members.skip(stored).is_err());
+            assert!(stored <= bytes.len() as u64 || members.next().is_err());
             count += 1;
         }
         Ok(count)

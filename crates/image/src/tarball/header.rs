@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Extent;
+use super::sparse::Extent;
 
 pub(crate) const BLOCK: usize = 512;
 

@@ -1,6 +1,6 @@
 //! PAX extended header records: `length key=value\n`, the length counting itself.
 
-use super::Extent;
+use super::sparse::{Extent, Sparse, pairs};
 
 /// The records that say something about a file system entry.
 #[derive(Debug, Default)]
@@ -13,15 +13,6 @@ pub(crate) struct Records {
     pub(crate) mtime: Option<(i64, u32)>,
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) sparse: Option<Sparse>,
-}
-
-/// A sparse file in one of GNU tar's PAX notations.
-#[derive(Debug, Default)]
-pub(crate) struct Sparse {
-    pub(crate) name: Option<Vec<u8>>,
-    pub(crate) real_size: u64,
-    /// `None` in version 1.0, where the map begins the data.
-    pub(crate) map: Option<Vec<Extent>>,
 }
 
 impl Records {
@@ -84,59 +75,8 @@ impl Records {
     }
 }
 
-/// How far the text of a version 1.0 map has been read.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum MapText {
-    Whole(Vec<Extent>),
-    Unfinished,
-    Bad,
-}
-
-/// Collects a version 1.0 map: the number of extents, then offset and length of each, one number a line.
-#[derive(Debug, Default)]
-pub(crate) struct MapReader {
-    text: Vec<u8>,
-    whole_lines: usize,
-    /// Lines of the whole map, once the first one was read.
-    needed: Option<usize>,
-}
-
-impl MapReader {
-    /// Takes the next piece. Each byte is looked at once, however long a hostile map is.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> MapText {
-        self.text.extend_from_slice(piece);
-        self.whole_lines += piece.iter().filter(|byte| **byte == b'\n').count();
-        let needed = match self.needed {
-            Some(needed) => needed,
-            // The first number fits any first piece, which is a block.
-            None => match self.read_count() {
-                Some(needed) => needed,
-                None => return MapText::Bad,
-            },
-        };
-        self.needed = Some(needed);
-        if self.whole_lines < needed {
-            return MapText::Unfinished;
-        }
-        let lines = self.text.split(|byte| *byte == b'\n').take(needed).skip(1);
-        let numbers: Option<Vec<u64>> = lines.map(decimal).collect();
-        numbers.and_then(|numbers| pairs(&numbers)).map_or(MapText::Bad, MapText::Whole)
-    }
-
-    fn read_count(&self) -> Option<usize> {
-        let end = self.text.iter().position(|byte| *byte == b'\n')?;
-        usize::try_from(decimal(&self.text[..end])?).ok()?.checked_mul(2)?.checked_add(1)
-    }
-}
-
-fn pairs(numbers: &[u64]) -> Option<Vec<Extent>> {
-    if !numbers.len().is_multiple_of(2) {
-        return None;
-    }
-    Some(numbers.chunks_exact(2).map(|pair| Extent { offset: pair[0], length: pair[1] }).collect())
-}
-
-fn decimal(bytes: &[u8]) -> Option<u64> {
+/// Digits and nothing else: no sign, no blank.
+pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
     let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(bytes).ok().filter(|_| digits)?.parse().ok()
 }
@@ -190,16 +130,5 @@ mod tests {
         ] {
             assert_eq!(time(text), expected);
         }
-    }
-
-    #[test]
-    fn a_map_is_read_once_it_is_whole() {
-        let extents = vec![Extent { offset: 0, length: 5 }, Extent { offset: 4096, length: 7 }];
-        let mut reader = MapReader::default();
-        assert_eq!(reader.push(b"2\n0\n5\n40"), MapText::Unfinished);
-        assert_eq!(reader.push(b"96\n7\n\0\0"), MapText::Whole(extents));
-        assert_eq!(MapReader::default().push(b"0\n"), MapText::Whole(vec![]));
-        assert_eq!(MapReader::default().push(b"2\nzero\n5\n1\n1\n"), MapText::Bad);
-        assert_eq!(MapReader::default().push(&[b'1'; 64]), MapText::Bad);
     }
 }
