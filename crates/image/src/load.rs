@@ -17,7 +17,7 @@ mod import;
 mod layout;
 mod oci;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ use crate::index::Listed;
 use crate::reference::{ReferenceError, TaggedName};
 use crate::store::{Image, Store};
 use crate::tarball::TarError;
+
+/// What overlayfs takes at most (OVL_MAX_STACK in fs/overlayfs/params.h).
+const MAX_LAYERS: usize = 500;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -94,6 +97,17 @@ pub enum LoadError {
     TooLarge { limit_bytes: u64 },
     #[error("the archive has more than {limit} files; no image archive is made of so many")]
     TooManyFiles { limit: usize },
+    #[error("the names in the archive take more than {limit_bytes} bytes; no image archive has such names")]
+    NamesTooLong { limit_bytes: usize },
+    #[error(
+        "{file} lists {layers} layers, but Linux cannot stack more than {limit}; build the image with fewer",
+        limit = MAX_LAYERS
+    )]
+    TooManyLayers { file: String, layers: usize },
+    #[error(
+        "the archive has two images called {name}; give it one image of that name, or load them one by one"
+    )]
+    NameTwice { name: TaggedName },
     #[error("file {path:?} of the image to build: {problem}")]
     BadFile { path: String, problem: &'static str },
     #[error("cannot read {path}")]
@@ -117,7 +131,7 @@ trait Source {
 /// An image whose parts are all staged and checked.
 #[derive(Debug)]
 struct Candidate {
-    names: Vec<TaggedName>,
+    names: BTreeSet<TaggedName>,
     manifest: Staged,
     media_type: String,
     config: Staged,
@@ -186,7 +200,7 @@ impl Candidate {
 
     fn listed(&self) -> Listed {
         Listed {
-            names: self.names.iter().cloned().collect(),
+            names: self.names.clone(),
             media_type: self.media_type.clone(),
             manifest_bytes: self.manifest.size,
             total_bytes: self.total_bytes(),
@@ -210,22 +224,39 @@ impl Candidate {
 fn named(mut candidates: Vec<Candidate>, name: Option<TaggedName>) -> Result<Vec<Candidate>, LoadError> {
     let Some(first) = candidates.first() else { return Err(LoadError::Empty) };
     let Some(name) = name else {
-        let nameless = candidates.iter().any(|candidate| candidate.names.is_empty());
-        return if nameless { Err(LoadError::Unnamed) } else { Ok(candidates) };
+        check_own_names(&candidates)?;
+        return Ok(candidates);
     };
     // Several names of one image are still one image.
     let digest = first.manifest.digest.clone();
     if candidates.iter().any(|candidate| candidate.manifest.digest != digest) {
-        let names = candidates.iter().flat_map(|candidate| match candidate.names.as_slice() {
-            [] => vec!["(no name)".to_owned()],
-            names => names.iter().map(TaggedName::to_string).collect(),
+        let names = candidates.iter().flat_map(|candidate| match candidate.names.is_empty() {
+            true => vec!["(no name)".to_owned()],
+            false => candidate.names.iter().map(TaggedName::to_string).collect(),
         });
         let (images, names) = (candidates.len(), names.collect());
         return Err(LoadError::SeveralImages { images, names });
     }
     candidates.truncate(1);
-    candidates[0].names = vec![name];
+    candidates[0].names = BTreeSet::from([name]);
     Ok(candidates)
+}
+
+/// Every image has a name, and no two different images have the same.
+fn check_own_names(candidates: &[Candidate]) -> Result<(), LoadError> {
+    let mut holders: BTreeMap<&TaggedName, &Digest> = BTreeMap::new();
+    for candidate in candidates {
+        if candidate.names.is_empty() {
+            return Err(LoadError::Unnamed);
+        }
+        for name in &candidate.names {
+            let holder = *holders.entry(name).or_insert(&candidate.manifest.digest);
+            if *holder != candidate.manifest.digest {
+                return Err(LoadError::NameTwice { name: name.clone() });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn parse_document<T: serde::de::DeserializeOwned>(file: &str, staged: &Staged) -> Result<T, LoadError> {
@@ -239,6 +270,9 @@ fn check_config(file: &str, config: &ConfigDocument, layers: usize) -> Result<()
     let diff_ids = config.rootfs.diff_ids.len();
     if layers != diff_ids {
         return Err(LoadError::LayerCount { file: file.to_owned(), layers, diff_ids });
+    }
+    if layers > MAX_LAYERS {
+        return Err(LoadError::TooManyLayers { file: file.to_owned(), layers });
     }
     // Images made by hand may say nothing; then they are taken for this node's kind.
     let os = if config.os.is_empty() { "linux" } else { &config.os };

@@ -27,8 +27,8 @@ use std::rc::Rc;
 
 use crate::digest::{Digest, Hashing};
 use crate::durable::advice;
-use crate::tarball::{Kind, Member, Members, TarError};
-use entry_path::{EntryPath, Role};
+use crate::tarball::{Kind, Member, Members, TarError, shown};
+use entry_path::{EntryPath, MAX_PATH_BYTES, Role};
 use tree::{Place, Tree};
 
 pub(crate) use tree::{OPAQUE_XATTR, is_whiteout, open_in_root, rename_new};
@@ -40,6 +40,8 @@ pub struct Limits {
     pub layer_bytes: u64,
     /// Files, directories and links of one layer.
     pub layer_entries: u64,
+    /// Bytes of the paths that have to be remembered until a layer is complete: of directories and left-out devices.
+    pub layer_path_bytes: u64,
     /// Bytes of everything in one archive that is loaded, after its outer compression.
     pub archive_bytes: u64,
 }
@@ -47,7 +49,12 @@ pub struct Limits {
 impl Default for Limits {
     /// Above the largest images in use (machine learning, about 20 GB a layer), far below what fills a large disk.
     fn default() -> Limits {
-        Limits { layer_bytes: 64 << 30, layer_entries: 2_000_000, archive_bytes: 128 << 30 }
+        Limits {
+            layer_bytes: 64 << 30,
+            layer_entries: 2_000_000,
+            layer_path_bytes: 256 << 20,
+            archive_bytes: 128 << 30,
+        }
     }
 }
 
@@ -70,6 +77,11 @@ pub enum UnpackError {
     )]
     TooManyEntries { path: String, limit: u64 },
     #[error(
+        "entry {path:?}: the paths of the layer's directories take more than {limit_bytes} bytes; if they really do, raise \
+         the limit of the image store"
+    )]
+    PathsTooLong { path: String, limit_bytes: u64 },
+    #[error(
         "its content has digest {found} where the image says {expected}; the image was built or copied wrong: load it \
          again from a good source"
     )]
@@ -90,6 +102,8 @@ pub enum Refusal {
     DotDot,
     #[error("the path has a zero byte in it; refused")]
     ZeroByte,
+    #[error("a path of more than {MAX_PATH_BYTES} bytes, which Linux cannot name; refused")]
+    TooLong,
     #[error("a whiteout that names nothing, or that is used as a directory; refused")]
     BadWhiteout,
     #[error("the root of the layer has to be a directory; refused")]
@@ -110,7 +124,19 @@ pub enum Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dropped {
     pub(crate) devices: u64,
+    /// Names of attributes: of many different ones the first few.
     pub(crate) xattrs: BTreeSet<String>,
+}
+
+impl Dropped {
+    const NAMED: usize = 16;
+
+    fn xattr(&mut self, name: &[u8]) {
+        if self.xattrs.len() < Dropped::NAMED {
+            // Linux knows none longer than 255 bytes; a layer may hold any.
+            self.xattrs.insert(String::from_utf8_lossy(&name[..name.len().min(255)]).into_owned());
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +164,7 @@ pub(crate) fn unpack(
         limits: *limits,
         entries: 0,
         logical_bytes: 0,
+        path_bytes: 0,
         current: None,
         directories: BTreeMap::new(),
         dropped_devices: BTreeSet::new(),
@@ -158,6 +185,8 @@ struct Unpacker {
     limits: Limits,
     entries: u64,
     logical_bytes: u64,
+    /// Of what is in `directories` and `dropped_devices`.
+    path_bytes: u64,
     /// The entry being written, for errors.
     current: Option<String>,
     /// Times of directories, set last because every file made in one changes them.
@@ -172,7 +201,7 @@ impl Unpacker {
     fn run(&mut self, input: &mut impl Read) -> Result<(), UnpackError> {
         let mut members = Members::new(input);
         while let Some(member) = members.next().map_err(|error| self.stream(error))? {
-            let path = String::from_utf8_lossy(&member.path).into_owned();
+            let path = shown(&member.path);
             self.charge(&member, &path)?;
             self.current = Some(path);
             self.entry(&member, &mut members)?;
@@ -229,10 +258,25 @@ impl Unpacker {
             Kind::Fifo => self.fifo(&place, member),
             Kind::CharDevice | Kind::BlockDevice => {
                 self.dropped.devices += 1;
-                self.dropped_devices.insert(path.bytes().to_vec());
-                Ok(())
+                self.drop_device(&path)
             }
         }
+    }
+
+    fn drop_device(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
+        self.charge_path(path)?;
+        self.dropped_devices.insert(path.bytes().to_vec());
+        Ok(())
+    }
+
+    /// A layer of two million long paths must not take the memory of the host.
+    fn charge_path(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
+        self.path_bytes += path.bytes().len() as u64;
+        let limit_bytes = self.limits.layer_path_bytes;
+        if self.path_bytes > limit_bytes {
+            return Err(UnpackError::PathsTooLong { path: self.path(), limit_bytes });
+        }
+        Ok(())
     }
 
     fn hard_link(&mut self, place: &Place, member: &Member, path: &EntryPath) -> Result<(), UnpackError> {
@@ -241,8 +285,7 @@ impl Unpacker {
             return Err(self.refused(Refusal::LinkTargetMissing(target.to_string())));
         }
         if self.dropped_devices.contains(target.bytes()) {
-            self.dropped_devices.insert(path.bytes().to_vec());
-            return Ok(());
+            return self.drop_device(path);
         }
         self.tree.hard_link(place, &target).map_err(|error| self.failed(error))
     }

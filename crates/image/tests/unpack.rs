@@ -27,6 +27,11 @@ fn hostile_layers_are_refused_and_touch_nothing_outside() {
     fs::write(victim.join("file"), "untouched").unwrap();
     let outside = victim.to_str().unwrap();
     let unpack = "image test:1: cannot unpack layer LAYER";
+    // Of the path only as much as somebody reads.
+    let long_path = format!(
+        "entry \"{}a...\": a path of more than 4095 bytes, which Linux cannot name; refused",
+        "a/".repeat(127)
+    );
     let cases = [
         (
             Tar::new().file("a/../../escape", "x"),
@@ -72,6 +77,7 @@ fn hostile_layers_are_refused_and_touch_nothing_outside() {
             Tar::new().pax(&[("uid", b"4294967295")]).file("x", ""),
             "entry \"x\": owner 4294967295 is not a user or group number that Linux has",
         ),
+        (Tar::new().pax(&[("path", "a/".repeat(4_000).as_bytes())]).file("x", ""), long_path.as_str()),
         (Tar::new().symlink("s", ""), "entry \"s\": the symbolic link has no target"),
         (
             Tar::new().dir("d").hard_link("h", "d"),
@@ -161,7 +167,8 @@ fn a_layer_with_other_content_than_promised_is_refused() {
 #[test]
 fn bombs_are_stopped_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { layer_bytes: 1 << 20, layer_entries: 100, archive_bytes: 1 << 30 };
+    let limits =
+        Limits { layer_bytes: 1 << 20, layer_entries: 100, layer_path_bytes: 9_000, archive_bytes: 1 << 30 };
     let home = Home { store: Store::open_with(&dir.path().join("store"), limits).unwrap(), dir };
     let many = (0..101).fold(Tar::new(), |tar, i| tar.file(&format!("f{i}"), "")).end();
     let mut trailing = Tar::new().file("a", "").end();
@@ -174,11 +181,23 @@ fn bombs_are_stopped_at_the_limit() {
     sparse[156] = b'S';
     sparse[257..265].copy_from_slice(b"ustar  \0");
     sparse[483..495].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    // Nothing of them is on the disk, but all of it in memory.
+    let long_path = |i: usize| format!("{}{i:05}", "d/".repeat(45));
+    let devices = (0..100).fold(Tar::new(), |tar, i| tar.member(b'3', &long_path(i), "", 0o644, b""));
+    let directories = (0..100).fold(Tar::new(), |tar, i| tar.dir(&long_path(i)));
+    // Ninety-five bytes each, of which nine thousand may be remembered.
+    let paths_too_long = format!(
+        "entry {:?}: the paths of the layer's directories take more than 9000 bytes; if they really do, raise the limit of \
+         the image store",
+        long_path(9_000 / 95)
+    );
     let too_large = "the layer would unpack to more than 1048576 bytes; if it really is that large, raise the limit of \
                      the image store";
     for (layer, expected) in [
         (Tar::new().file("big", &"0".repeat(2 << 20)).end(), format!("entry \"big\": {too_large}")),
         (trailing, format!("entry \"a\": {too_large}")),
+        (devices.end(), paths_too_long.clone()),
+        (directories.end(), paths_too_long),
         (Tar::new().raw(sparse, b"").end(), format!("entry \"hole\": {too_large}")),
         (
             many,

@@ -9,10 +9,14 @@ use std::io::{self, Read};
 use super::{LoadError, Source};
 use crate::blob::{StageError, Staged, Staging};
 use crate::compression::decompress;
-use crate::tarball::{Kind, Members, TarError};
+use crate::tarball::{Kind, Members, TarError, shown};
 
-/// An image has a handful of files per layer, and at most 127 layers can be mounted.
-const MAX_FILES: usize = 100_000;
+/// An image has a handful of files per layer.
+const MAX_MEMBERS: usize = 100_000;
+/// Of all names and targets of links together; honest ones have less than a hundred bytes each.
+const MAX_NAME_BYTES: usize = 16 << 20;
+/// As many as the kernel follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 #[derive(Debug, Default)]
 pub(super) struct ArchiveFiles {
@@ -31,17 +35,22 @@ pub(super) fn read(
     let plain = decompress(input).map_err(|error| unreadable(TarError::Read(error)))?;
     let mut members = Members::new(plain);
     let mut after: Option<String> = None;
+    let (mut count, mut name_bytes) = (0, 0);
     loop {
         let failed = |source| LoadError::Archive { after: after.clone(), source };
         let Some(member) = members.next().map_err(failed)? else { break };
-        if found.files.len() + found.links.len() >= MAX_FILES {
-            return Err(LoadError::TooManyFiles { limit: MAX_FILES });
+        count += 1;
+        if count > MAX_MEMBERS {
+            return Err(LoadError::TooManyFiles { limit: MAX_MEMBERS });
         }
-        let raw = String::from_utf8_lossy(&member.path).into_owned();
-        let path = normal(&raw);
+        name_bytes += member.path.len() + member.link.len();
+        if name_bytes > MAX_NAME_BYTES {
+            return Err(LoadError::NamesTooLong { limit_bytes: MAX_NAME_BYTES });
+        }
+        let path = normal(&String::from_utf8_lossy(&member.path));
         match member.kind {
             Kind::File => {
-                let staged = stage(&mut members, staging, limit_bytes, &raw)?;
+                let staged = stage(&mut members, staging, limit_bytes, &shown(&member.path))?;
                 found.files.insert(path, staged);
             }
             Kind::Symlink => {
@@ -54,7 +63,7 @@ pub(super) fn read(
             }
             Kind::Directory | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {}
         }
-        after = Some(raw);
+        after = Some(shown(&member.path));
     }
     Ok(found)
 }
@@ -63,14 +72,14 @@ fn stage(
     members: &mut Members<impl Read>,
     staging: &mut Staging,
     limit_bytes: u64,
-    raw: &str,
+    name: &str,
 ) -> Result<Staged, LoadError> {
     // The staging area reads through `Read`, whose errors cannot carry ours; the original is kept beside.
     let cause = RefCell::new(None);
     let content = MemberContent { members, cause: &cause };
     staging.add(content).map_err(|error| match (error, cause.take()) {
-        (StageError::Input(_), Some(source)) => LoadError::Archive { after: Some(raw.to_owned()), source },
-        (error, _) => super::stage_error(error, raw, limit_bytes),
+        (StageError::Input(_), Some(source)) => LoadError::Archive { after: Some(name.to_owned()), source },
+        (error, _) => super::stage_error(error, name, limit_bytes),
     })
 }
 
@@ -124,8 +133,7 @@ impl ArchiveFiles {
 impl Source for ArchiveFiles {
     fn take(&mut self, path: &str) -> Result<Option<Staged>, LoadError> {
         let mut path = path;
-        // A chain of links is at most as long as there are links.
-        for _ in 0..=self.links.len() {
+        for _ in 0..=MAX_LINKS {
             if let Some(staged) = self.files.get(path) {
                 return Ok(Some(staged.clone()));
             }

@@ -4,6 +4,8 @@
 //! layers as they are in the archive, so that the same archive always gives the same image. It differs from the digest
 //! that a registry has for the same image, because compression differs.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::{Candidate, LoadError, Source, check_config, describe, parse_document, stage_json};
@@ -66,7 +68,7 @@ fn candidate(
         config: describe(OCI_CONFIG, &config),
         layers: descriptors,
     };
-    let names: Result<Vec<TaggedName>, _> =
+    let names: Result<BTreeSet<TaggedName>, _> =
         entry.repo_tags.unwrap_or_default().iter().map(|name| name.parse()).collect();
     Ok(Candidate {
         names: names?,

@@ -3,7 +3,7 @@
 //! Reproducible: the layer is sorted by path, belongs to root and is dated 1970, so the same input gives the same
 //! digest everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Store {
             layers: vec![describe(OCI_LAYER, &layer)],
         };
         let candidate = Candidate {
-            names: vec![name],
+            names: BTreeSet::from([name]),
             manifest: stage_json(&mut staging, &manifest, limit)?,
             media_type: OCI_MANIFEST.to_owned(),
             config,

@@ -1,6 +1,6 @@
 //! From `index.json` to images: names, multi-platform lists, manifests (OCI image layout and image index specs).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, LoadError, Source, check_config, parse_document, platform_name};
 use crate::blob::Staged;
@@ -154,7 +154,7 @@ fn image(
         staged_layers.push(take_blob(source, file, layer)?.1);
     }
     Ok(Candidate {
-        names: Vec::new(),
+        names: BTreeSet::new(),
         manifest,
         media_type,
         config: staged_config,

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::Refusal;
 
+/// PATH_MAX, without its null (path_resolution(7)).
+pub(super) const MAX_PATH_BYTES: usize = 4095;
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
@@ -27,6 +30,9 @@ impl EntryPath {
     pub(super) fn parse(raw: &[u8]) -> Result<(EntryPath, Role), Refusal> {
         if raw.contains(&0) {
             return Err(Refusal::ZeroByte);
+        }
+        if raw.len() > MAX_PATH_BYTES {
+            return Err(Refusal::TooLong);
         }
         let mut parts = Vec::new();
         for part in raw.split(|byte| *byte == b'/') {

@@ -79,6 +79,7 @@ impl Unpacker {
         path: &EntryPath,
     ) -> Result<(), UnpackError> {
         self.metadata(dir, member)?;
+        self.charge_path(path)?;
         self.directories.insert(path.bytes().to_vec(), (member.mtime_s, member.mtime_ns));
         Ok(())
     }
@@ -133,7 +134,7 @@ impl Unpacker {
         mode.map_err(|error| self.failed(error.into()))?;
         for (name, value) in &member.xattrs {
             if !is_kept(name) {
-                self.dropped.xattrs.insert(String::from_utf8_lossy(name).into_owned());
+                self.dropped.xattr(name);
                 continue;
             }
             let set = rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
@@ -143,8 +144,7 @@ impl Unpacker {
     }
 
     fn drop_xattrs(&mut self, member: &Member) {
-        let names = member.xattrs.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
-        self.dropped.xattrs.extend(names);
+        member.xattrs.iter().for_each(|(name, _)| self.dropped.xattr(name));
     }
 
     fn owner(&self, member: &Member) -> Result<(Uid, Gid), UnpackError> {
