@@ -1,7 +1,7 @@
 //! Virtual machines: a whole host for a test, with its own kernel, that can lose its power.
 //!
 //! A [`Machine`] is QEMU without hardware support, so it runs anywhere and everything in it takes about ten times as
-//! long: give deadlines accordingly. It boots Debian's cloud kernel with cgroup v2 alone, as today's distributions do,
+//! long: give deadlines accordingly. It boots a cloud kernel of Debian's with cgroup v2 alone, as today's distributions do,
 //! from a file system in memory with busybox, the program under test and what the test adds; `/var` is a disk that
 //! survives [`Machine::kill`] and [`Machine::boot`]. A [`Network`] joins machines, and its cables can be pulled.
 //!
@@ -23,6 +23,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use channel::Ran;
+pub use kernel::Debian;
 pub use network::{Cable, Network};
 
 use self::{channel::Channel, cpio::Initramfs, kernel::Kernel, qemu::Hardware};
@@ -37,6 +38,7 @@ const SCRIPT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Builder {
     name: String,
+    kernel: Debian,
     memory_mib: u32,
     cpus: u32,
     disk_mib: Option<u32>,
@@ -64,6 +66,12 @@ struct Running {
 }
 
 impl Builder {
+    /// Debian 13's unless said otherwise.
+    pub fn kernel(mut self, kernel: Debian) -> Builder {
+        self.kernel = kernel;
+        self
+    }
+
     pub fn memory_mib(mut self, memory: u32) -> Builder {
         self.memory_mib = memory;
         self
@@ -106,7 +114,7 @@ impl Builder {
 
     /// Boots it, and waits until it can be used.
     pub fn start(mut self) -> Machine {
-        let kernel = Kernel::find();
+        let kernel = Kernel::find(self.kernel);
         kernel.add_modules(&mut self.files);
         let folder =
             tempfile::Builder::new().prefix("wharf-vm-").tempdir().expect("a folder of the machine's");
@@ -156,6 +164,7 @@ impl Machine {
         files.program("/usr/sbin/nft", &find_program("nft"));
         Builder {
             name: name.to_owned(),
+            kernel: Debian::default(),
             memory_mib: 768,
             cpus: 2,
             disk_mib: None,

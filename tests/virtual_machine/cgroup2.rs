@@ -2,73 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use tests::{vm::Machine, wait_for};
+use tests::wait_for;
 
 use crate::host::Host;
 
 const SOON: Duration = Duration::from_secs(90);
-
-#[test]
-fn the_doctor_finds_cgroup_v2_and_nothing_amiss() {
-    let machine = Machine::builder("doctor").start();
-    let findings: Value = serde_json::from_str(&machine.ok("wharf doctor -o json")).expect("JSON");
-    let findings = findings.as_array().expect("a list of findings");
-    let find = |name: &str| {
-        let found = findings.iter().find(|finding| finding["name"] == name);
-        found.unwrap_or_else(|| panic!("no finding {name} in {findings:#?}"))
-    };
-    assert_eq!(find("cgroups")["detail"], "v2");
-    for controller in ["memory controller", "pids controller", "cpu controller"] {
-        assert_eq!(find(controller)["detail"], "cgroup2");
-    }
-    for name in ["cgroup.kill", "user namespace", "user namespace for images"] {
-        assert_eq!(find(name)["status"], "ok", "{}", find(name));
-    }
-    for finding in findings {
-        // An older kernel may cost a little; nothing may be missing.
-        assert_ne!(finding["status"], "missing", "{finding}");
-    }
-}
-
-#[test]
-fn hello_is_limited_survives_kills_and_leaves_nothing() {
-    let host = Host::boot("hello");
-    host.dev("-f /root/hello.yaml");
-    host.wait_for_dev("Ctrl-C stops everything");
-    let pids = host.wait_ready("hello", 3);
-    assert!(host.machine.ok("wget -q -O - http://127.0.0.1:8080/").contains("hello from hello-"));
-    for pid in &pids {
-        let limits =
-            ["memory.max", "memory.swap.max", "pids.max", "cpu.max"].map(|file| host.limit(*pid, file));
-        assert_eq!(limits, ["67108864", "0", "64", "20000 100000"]);
-    }
-
-    // The agent is gone and comes back: the containers are the same processes.
-    let agent = host.daemon("agent");
-    host.machine.ok(&format!("kill -9 {agent}"));
-    wait_for("another agent", SOON, || {
-        let now = host.daemon("agent");
-        if !now.is_empty() && now != agent { Ok(()) } else { Err(now) }
-    });
-    wait_for("the containers to be adopted", SOON, || {
-        let now = host.wait_ready("hello", 3);
-        if now == pids { Ok(()) } else { Err(now) }
-    });
-
-    // A container is gone: its node starts it again, in a group with the same limits.
-    host.machine.ok(&format!("kill -9 {}", pids[0]));
-    wait_for("the container to be restarted", SOON, || {
-        let now = host.wait_ready("hello", 3);
-        if now.contains(&pids[0]) { Err(now) } else { Ok(()) }
-    });
-    for pid in host.pids("hello") {
-        assert_eq!(host.limit(pid, "memory.max"), "67108864");
-    }
-    let told = host.ok("describe hello");
-    assert!(told.contains("killed by SIGKILL"), "{told}");
-    host.end();
-}
 
 /// A service of one container with busybox; `more` are further lines of the spec.
 fn boxed(name: &str, script: &str, more: &str) -> String {

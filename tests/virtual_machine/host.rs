@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use tests::{
-    vm::{Machine, Ran},
+    vm::{Debian, Machine, Ran},
     wait_for,
 };
 
@@ -30,8 +30,12 @@ impl Host {
 
     /// A host on which nothing runs yet.
     pub fn boot(name: &str) -> Host {
+        Host::boot_kernel(name, Debian::default())
+    }
+
+    pub fn boot_kernel(name: &str, kernel: Debian) -> Host {
         let hello = include_str!("../../manifests/hello.yaml");
-        let builder = Machine::builder(name).disk_mib(1024).file("/root/hello.yaml", hello);
+        let builder = Machine::builder(name).kernel(kernel).disk_mib(1024).file("/root/hello.yaml", hello);
         let machine = builder.file("/root/box.tar", busybox_archive()).start();
         let before = everything(&machine);
         Host { machine, before }

@@ -5,4 +5,5 @@
 mod cgroup2;
 mod host;
 mod image;
+mod kernels;
 mod machine;

@@ -1,6 +1,7 @@
 //! What this host can do for containers, and what it costs that it cannot do the rest.
 //!
-//! Everything is tried, not looked up: kernels are built and confined in more ways than their version tells.
+//! Everything is tried, not looked up: kernels are built and confined in more ways than their version tells. What depends
+//! on a filesystem is tried on the one that images are kept on: another may do more, or less.
 
 use std::fs;
 use std::io;
@@ -57,19 +58,24 @@ impl Check {
     }
 }
 
-/// Tries everything. Takes some milliseconds, changes nothing, and needs root to be of any use.
-pub fn doctor() -> Vec<Check> {
+/// Tries everything; `dir` is on the filesystem of the images. Takes some milliseconds, changes nothing, and needs root to
+/// be of any use.
+pub fn doctor(dir: &Path) -> Vec<Check> {
     let mut checks = vec![
         Check::needed("root", root(), "containers can only be started by root; run it with sudo"),
         Check::needed("kernel", kernel(), "containers need Linux 5.10 or later"),
     ];
     checks.extend(cgroups());
     checks.extend(namespaces());
-    checks.push(Check::needed("overlayfs", overlay(), "images cannot be stacked; load the overlay module"));
-    checks.extend(newer_calls());
+    checks.push(Check::needed(
+        "overlayfs",
+        overlay(dir),
+        "images cannot be stacked; load the overlay module",
+    ));
+    checks.extend(newer_calls(dir));
     let cost = "containers get no user namespace: root in them is root of the host, though with few rights; \
                 Linux 5.19 and a filesystem that maps owners, such as ext4, xfs or btrfs";
-    checks.push(Check::useful("user namespace for images", user_namespaces(), cost));
+    checks.push(Check::useful("user namespace for images", user_namespaces(dir), cost));
     let cost = "the default profile cannot be enforced; use a kernel with CONFIG_SECCOMP_FILTER";
     checks.push(Check::needed("seccomp", seccomp(), cost));
     checks.push(Check::needed("pidfd", pidfd(), "processes cannot be followed safely; Linux 5.3 or later"));
@@ -158,8 +164,8 @@ fn namespaces() -> Vec<Check> {
 }
 
 /// Every newer call that the kernel lacks, with what the older way costs. Measured where there is a number.
-fn newer_calls() -> Vec<Check> {
-    let known = match features::learn(&std::env::temp_dir()) {
+fn newer_calls(dir: &Path) -> Vec<Check> {
+    let known = match features::learn(dir) {
         Ok(known) => known,
         Err(error) => {
             return vec![Check::needed("newer calls of the kernel", Err(error), "nothing can be tried")];
@@ -191,20 +197,19 @@ fn newer_calls() -> Vec<Check> {
     calls.into_iter().map(check).collect()
 }
 
-fn overlay() -> io::Result<String> {
-    let scratch = Scratch::new(&std::env::temp_dir())?;
+fn overlay(dir: &Path) -> io::Result<String> {
+    let scratch = Scratch::new(dir)?;
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.path(name));
     for path in [&lower, &upper, &work] {
         fs::create_dir(path)?;
     }
     let rootfs = Rootfs::Overlay { lowers: vec![lower], upper, work };
     start::mount_rootfs(&rootfs).map_err(io::Error::other)?;
-    Ok(format!("mounts in {}", std::env::temp_dir().display()))
+    Ok(format!("mounts in {}", dir.display()))
 }
 
-fn user_namespaces() -> io::Result<String> {
-    let dir = std::env::temp_dir();
-    start::trial::attempt(&Trial::Layers { dir: dir.clone() }).map_err(io::Error::other)?;
+fn user_namespaces(dir: &Path) -> io::Result<String> {
+    start::trial::attempt(&Trial::Layers { dir: dir.to_owned() }).map_err(io::Error::other)?;
     Ok(format!("owners of files are mapped in {}", dir.display()))
 }
 
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_host_that_runs_the_other_tests_lacks_nothing() {
-        for check in doctor() {
+        for check in doctor(&std::env::temp_dir()) {
             assert_ne!(check.status, CheckStatus::Missing, "{check:?}");
             assert_eq!(check.cost.is_empty(), check.status == CheckStatus::Ok, "{check:?}");
         }

@@ -1,4 +1,4 @@
-//! The kernel that virtual machines boot, as `tests/vm/kernel` has fetched it.
+//! The kernels that virtual machines boot, as `tests/vm/kernel` has fetched them.
 
 use std::{
     collections::BTreeSet,
@@ -30,6 +30,15 @@ const MODULES: [&str; 16] = [
     "kernel/drivers/net/wireguard/",
 ];
 
+/// Whose kernel a machine boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Debian {
+    /// Linux 6.1: what came later is done the older way.
+    Twelve,
+    #[default]
+    Thirteen,
+}
+
 #[derive(Clone, Debug)]
 pub struct Kernel {
     folder: PathBuf,
@@ -39,12 +48,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// Panics with what to do if it was not fetched.
-    pub fn find() -> Kernel {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vm/kernel");
-        assert!(
-            folder.join("vmlinuz").exists(),
-            "there is no kernel for virtual machines: run tests/vm/kernel"
-        );
+    pub fn find(debian: Debian) -> Kernel {
+        let name = match debian {
+            Debian::Twelve => "debian12",
+            Debian::Thirteen => "debian13",
+        };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vm/kernels").join(name);
+        assert!(folder.join("vmlinuz").exists(), "there is no kernel of {name}: run tests/vm/kernel");
         let mut versions = fs::read_dir(folder.join("lib/modules")).expect("the kernel has modules");
         let version = versions.next().expect("the modules of a version").expect("its name").file_name();
         Kernel { folder, version: version.to_string_lossy().into_owned() }

@@ -173,6 +173,9 @@ pub enum Image {
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Doctor {
+    /// Where images are or will be kept: what its filesystem can do is tried there, or in the folder it would be made in
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf")]
+    pub data: PathBuf,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,

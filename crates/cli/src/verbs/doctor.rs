@@ -1,5 +1,7 @@
 //! `wharf doctor`: what this host can do, found by trying, and what each lack costs.
 
+use std::path::Path;
+
 use owo_colors::OwoColorize;
 
 use crate::{
@@ -41,7 +43,9 @@ pub fn run(args: args::Doctor) -> Result<Code, Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err(Failure::new("the checks try things that only root may do").help("use sudo"));
     }
-    let findings = findings();
+    // The root folder is there.
+    let existing = args.data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let findings = findings(existing);
     match Format::of(args.output) {
         Some(format) => format.print(&findings.iter().map(as_json).collect())?,
         None => print(&findings.iter().map(render).collect::<String>())?,
@@ -56,8 +60,8 @@ pub fn run(args: args::Doctor) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-fn findings() -> Vec<Finding> {
-    let runtime = runtime::doctor().into_iter().map(|check| Finding {
+fn findings(data: &Path) -> Vec<Finding> {
+    let runtime = runtime::doctor(data).into_iter().map(|check| Finding {
         part: "runtime",
         name: check.name.to_string(),
         status: match check.status {
