@@ -27,11 +27,19 @@ pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
     tokio::spawn(async move {
         // Before the first order nobody may say what is published: what an earlier agent left goes on.
         let mut ordered = orders.changed().await;
+        // Looking after the network takes milliseconds, and replicas wait for an order to be in force.
+        let mut heals = true;
         while ordered.is_ok() {
             loop {
                 let (serial, ports) = orders.borrow_and_update().clone();
                 let host = host.clone();
-                match spawn_blocking(move || host.heal_network().and_then(|()| host.publish(&ports))).await {
+                let publish = move || {
+                    if heals {
+                        host.heal_network()?;
+                    }
+                    host.publish(&ports)
+                };
+                match spawn_blocking(publish).await {
                     Ok(Ok(())) => {
                         let _ = happened.send(Happened::Core(Event::Balanced { serial }));
                         break;
@@ -39,9 +47,12 @@ pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
                     Ok(Err(error)) => tracing::error!(error = chain(&error), "ports cannot be published"),
                     Err(error) => tracing::error!(error = chain(&error), "ports cannot be published"),
                 }
+                heals = true;
                 tokio::time::sleep(PAUSE).await;
             }
-            ordered = timeout(HEAL_EVERY, orders.changed()).await.unwrap_or(Ok(()));
+            let changed = timeout(HEAL_EVERY, orders.changed()).await;
+            heals = changed.is_err();
+            ordered = changed.unwrap_or(Ok(()));
         }
     });
     sender

@@ -9,7 +9,7 @@ use model::{Phase, Protocol, Timestamp};
 
 use super::{
     Action, Published,
-    replica::{Leaving, Replica},
+    replica::{Joining, Leaving, Replica},
     stopping::BALANCER_PATIENCE,
 };
 
@@ -40,6 +40,19 @@ impl Balancer {
 
     pub(super) fn confirmed(&mut self, serial: u64) {
         self.confirmed = self.confirmed.max(serial);
+    }
+
+    /// To a replica: whether the set ordered last is with it.
+    pub(super) fn let_in(&self, replica: &mut Replica) {
+        let standing = replica.standing();
+        match replica.joining {
+            _ if !standing.serves => replica.joining = Joining::Out,
+            Joining::Out => {
+                replica.joining = Joining::Ordered { serial: self.serial };
+                replica.joined(self.confirmed);
+            }
+            Joining::Ordered { .. } | Joining::In => {}
+        }
     }
 
     /// To a replica that asked to leave: the set ordered last is without it.
@@ -84,5 +97,23 @@ impl Replica {
             serves: self.record.ready_since.is_some() && self.address().is_some(),
             asks_to_leave: self.leaving == Leaving::Asked,
         }
+    }
+
+    /// The set of this serial number is in force. Whether that brought connections to this replica.
+    pub(super) fn joined(&mut self, serial: u64) -> bool {
+        let joins = matches!(self.joining, Joining::Ordered { serial: wanted } if wanted <= serial);
+        if joins {
+            self.joining = Joining::In;
+        }
+        joins
+    }
+
+    /// Whether its published ports, if it has any, lead to it.
+    pub(super) fn is_reached(&self) -> bool {
+        self.joining == Joining::In || !self.publishes_ports()
+    }
+
+    pub(super) fn publishes_ports(&self) -> bool {
+        self.record.assignment.template.ports.iter().any(|port| port.publish.is_some())
     }
 }

@@ -8,6 +8,7 @@
 //! - What an action depends on is saved before it: see [`action`] for which order binds the shell.
 //! - Before both `Restored` and `Adopted` were handled, nothing is started, stopped or removed.
 //! - A container is started only after the exit of its attempt before was processed: two never run at once.
+//! - A replica with published ports is reported ready once the balancer with it is in force: connections reach it then.
 //! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.
 //! - The desired state of a replica only moves forward, whatever order messages come in.
 //!
@@ -42,7 +43,7 @@ pub use record::{ContainerRecord, Record, Stage};
 
 use balance::Balancer;
 use intruders::Intruders;
-use replica::{Effects, Replica};
+use replica::{Effects, Joining, Replica};
 
 #[derive(Debug, Default)]
 pub struct Core {
@@ -132,7 +133,9 @@ impl Core {
             Event::Restored(records) => {
                 for record in records {
                     let saved = Some(record.clone());
-                    let replica = Replica { saved, ..Replica::new(record) };
+                    // What an earlier agent published stands until the first order of this one is in force.
+                    let joining = record.ready_since.map_or(Joining::Out, |_| Joining::In);
+                    let replica = Replica { saved, joining, ..Replica::new(record) };
                     self.replicas.insert(replica.id(), replica);
                 }
                 BTreeSet::new()
@@ -157,9 +160,10 @@ impl Core {
             }
             Event::Balanced { serial } => {
                 self.balancer.confirmed(serial);
-                self.replicas.values_mut().for_each(|replica| replica.balanced(now, serial));
                 // The pauses that begin now are waited for by the wake.
-                BTreeSet::new()
+                self.replicas.values_mut().for_each(|replica| replica.balanced(now, serial));
+                let joined = self.replicas.values_mut().filter_map(|r| r.joined(serial).then_some(r.id()));
+                joined.collect()
             }
             Event::Cleaned { replica, result } if self.intruders.block(replica) => {
                 self.intruders.cleaned(now, replica, result);
@@ -231,6 +235,7 @@ impl Core {
     fn weigh(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         actions.extend(self.balancer.update(self.replicas.values()));
         for replica in self.replicas.values_mut() {
+            self.balancer.let_in(replica);
             self.balancer.let_go(replica, now);
             replica.weighed = Some(replica.standing());
         }

@@ -26,7 +26,8 @@ impl Replica {
         Observed {
             replica: record.assignment.replica,
             phase: record.phase,
-            ready_since: record.ready_since,
+            // Who is told that it is ready may send it a request in the same moment.
+            ready_since: record.ready_since.filter(|_| self.is_reached()),
             timeline: record.timeline,
             address: record.address,
             containers: containers.collect(),

@@ -22,6 +22,7 @@ pub(super) struct Replica {
     /// In the order of `record.containers`.
     pub(super) live: Vec<Live>,
     pub(super) sandbox: Sandbox,
+    pub(super) joining: Joining,
     pub(super) leaving: Leaving,
     pub(super) cleaning: Attempts,
     /// As the balancer last took it into account.
@@ -38,6 +39,18 @@ pub(super) enum Sandbox {
     /// Not there, or not known to be.
     Missing(Attempts),
     Ready(Ipv4Addr),
+}
+
+/// How far a ready replica is in the balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// The set ordered last is without it.
+    Out,
+    Ordered {
+        serial: u64,
+    },
+    /// A set with it is in force.
+    In,
 }
 
 /// How far a stopping replica is out of the balancer.
@@ -118,6 +131,7 @@ impl Replica {
             record,
             live,
             sandbox: Sandbox::Missing(Attempts::Idle),
+            joining: Joining::Out,
             leaving: Leaving::Stays,
             cleaning: Attempts::Idle,
             weighed: None,

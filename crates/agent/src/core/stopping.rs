@@ -29,10 +29,9 @@ impl Replica {
     /// Also one that is not ready now: the change that took it out may not be in force yet. But where nothing runs, nor
     /// is about to, there is nothing to protect.
     pub(super) fn must_leave(&self) -> Leaving {
-        let publishes = self.record.assignment.template.ports.iter().any(|port| port.publish.is_some());
         let runs = |stage| matches!(stage, Stage::Starting | Stage::Running { .. });
         let runs = self.record.containers.iter().any(|container| runs(container.stage));
-        if publishes && runs && self.address().is_some() { Leaving::Asked } else { Leaving::Out }
+        if self.publishes_ports() && runs && self.address().is_some() { Leaving::Asked } else { Leaving::Out }
     }
 
     /// The balancer without it is in force.
