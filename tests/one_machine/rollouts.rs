@@ -21,7 +21,7 @@ fn a_rolling_update_under_load_loses_no_request() {
     std::thread::sleep(Duration::from_millis(500));
     let tally = load.stop();
     println!("{} answered in {:?}, by version {:?}", tally.answered, tally.lasted, tally.versions);
-    assert_eq!(tally.failed, Vec::<String>::new(), "{tally:#?}");
+    assert_eq!(tally.failed, Vec::<String>::new(), "{tally:#?}\n{}", cluster.ok(&["describe", "web"]));
     assert_eq!(tally.versions.len(), 2, "{tally:#?}");
     let again = cluster.apply("web", &hello(3, TWO, "", ""));
     assert!(again.stdout.contains("unchanged"), "{again:#?}");

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::http;
@@ -58,6 +58,13 @@ impl Load {
     }
 }
 
+/// As in the logs of the daemons, so that a failure can be held against what they did then.
+fn clock() -> String {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, micros) = (since_epoch.as_secs() % 86_400, since_epoch.subsec_micros());
+    format!("{:02}:{:02}:{:02}.{micros:06}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
 fn run(port: u16, pause: Duration, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     let mut next = Instant::now();
@@ -68,7 +75,7 @@ fn run(port: u16, pause: Duration, stop: &AtomicBool) -> Tally {
                 let version = body.split("version ").nth(1).and_then(|rest| rest.split(',').next());
                 *tally.versions.entry(version.unwrap_or("none").to_owned()).or_default() += 1;
             }
-            Err(error) => tally.failed.push(error),
+            Err(error) => tally.failed.push(format!("{}: {error}", clock())),
         }
         next += pause;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));

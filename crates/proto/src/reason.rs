@@ -40,6 +40,7 @@ fn code(reason: Reason) -> Code {
         }
         Reason::Conflict => Code::Aborted,
         Reason::NoLeader | Reason::NodeSilent => Code::Unavailable,
+        Reason::Overloaded => Code::ResourceExhausted,
     }
 }
 
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn every_reason_survives_its_trailer() {
         let reasons: Vec<Reason> = (0..).map_while(|number| Reason::try_from(number).ok()).collect();
-        assert!(reasons.contains(&Reason::NotRunning));
+        assert!(reasons.contains(&Reason::Overloaded));
         for expected in reasons {
             assert_eq!(reason(&refuse(expected, "because")), Some(expected));
         }

@@ -50,18 +50,24 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Logs) -> Resu
     // The lines of several replicas come side by side; told together they are a story only in the order of time. Lines
     // that are still to be written cannot be waited for.
     let mut all = Vec::new();
-    while let Some(line) = lines.message().await? {
+    let ended = loop {
+        let line = match lines.message().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break Ok(Code::Done),
+            Err(status) => break Err(status.into()),
+        };
         let Some(line) = whole.add(line) else { continue };
         if args.follow {
             print_raw(&style.render(&line))?;
         } else {
             all.push(line);
         }
-    }
+    };
+    // Also where the stream was cut off: what came is worth reading.
     all.extend(whole.rest());
     all.sort_by_key(|line| line.unix_ns);
     all.iter().try_for_each(|line| print_raw(&style.render(line)))?;
-    Ok(Code::Done)
+    ended
 }
 
 async fn refused(

@@ -28,7 +28,7 @@ pub(crate) fn request_error(error: RequestError) -> Status {
         RequestError::NothingToUndo { .. } => Reason::NoRevision,
         RequestError::TooLarge { .. } | RequestError::ServiceTooLarge { .. } => Reason::Invalid,
         RequestError::Overloaded | RequestError::CannotWrite { .. } | RequestError::WritesLater { .. } => {
-            return Status::resource_exhausted(error.to_string());
+            Reason::Overloaded
         }
     };
     refuse(reason, error.to_string())
