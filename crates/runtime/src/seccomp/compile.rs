@@ -24,6 +24,8 @@ pub enum SeccompError {
     Unknown(String),
     #[error("linux.seccomp in the OCI spec: argument {0} of {1} does not exist; there are 0 to 5")]
     Argument(usize, String),
+    #[error("linux.seccomp in the OCI spec: a rule for {1} names argument {0} twice; make two rules of it")]
+    Repeated(usize, String),
     #[error(
         "linux.seccomp in the OCI spec: the program would have {0} instructions, and the kernel takes 4096"
     )]
@@ -134,11 +136,14 @@ fn check_supported(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
 
 /// What the kernel shall do, as a return value of the program.
 fn answer(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, SeccompError> {
+    /// Of the kernel: a larger one would reach the application as this.
+    const LARGEST_ERRNO: u32 = 4095;
+    if errno.is_some_and(|errno| action != LinuxSeccompAction::ScmpActErrno || errno > LARGEST_ERRNO) {
+        return Err(SeccompError::Unsupported("an errnoRet beyond 4095, or without SCMP_ACT_ERRNO,"));
+    }
     Ok(match action {
         LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
-        LinuxSeccompAction::ScmpActErrno => {
-            libc::SECCOMP_RET_ERRNO | errno.unwrap_or(libc::EPERM as u32) & 0xffff
-        }
+        LinuxSeccompAction::ScmpActErrno => libc::SECCOMP_RET_ERRNO | errno.unwrap_or(libc::EPERM as u32),
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
             libc::SECCOMP_RET_KILL_THREAD
         }
@@ -156,6 +161,14 @@ fn add_rule(
     calls: &mut BTreeMap<u32, Vec<Rule>>,
 ) -> Result<(), SeccompError> {
     let answer = answer(rule.action(), rule.errno_ret())?;
+    let args = rule.args().as_deref().unwrap_or_default();
+    let repeated = |(at, arg): (usize, &LinuxSeccompArg)| {
+        args[..at].iter().any(|other| other.index() == arg.index()).then_some(arg.index())
+    };
+    // Other runtimes take either for enough, which is not what the OCI spec says; so nobody shall guess.
+    if let Some(index) = args.iter().enumerate().find_map(repeated) {
+        return Err(SeccompError::Repeated(index, rule.names().join(", ")));
+    }
     for name in rule.names() {
         let condition = |arg: &LinuxSeccompArg| match arg.index() {
             index @ 0..=5 => Ok(Condition {
@@ -166,7 +179,7 @@ fn add_rule(
             }),
             index => Err(SeccompError::Argument(index, name.clone())),
         };
-        let conditions: Result<_, _> = rule.args().iter().flatten().map(condition).collect();
+        let conditions: Result<_, _> = args.iter().map(condition).collect();
         match names::number(name) {
             Some(number) => calls.entry(number).or_default().push(Rule { conditions: conditions?, answer }),
             // Profiles name calls of many kernels and machines. One that is not allowed stays as the default says.
@@ -247,7 +260,7 @@ fn leaf(rules: &[Rule], default: u32) -> Vec<Filter> {
     code
 }
 
-/// Compares a 64-bit argument in two halves. Falls through when it holds, else jumps over `rest` more instructions.
+/// Compares a 64-bit argument in two halves; six arguments at most, so every jump is short. Falls through when it holds, else jumps over `rest` more instructions.
 fn check(condition: &Condition, rest: u8) -> Vec<Filter> {
     let low_at = ARGUMENTS + condition.index * 8;
     let high_at = low_at + 4;

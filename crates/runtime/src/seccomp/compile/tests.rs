@@ -134,3 +134,36 @@ fn an_unknown_call_cannot_be_denied_by_name() {
         .expect("a profile");
     assert_eq!(compile(&profile), Err(SeccompError::Unknown("no_such_call".into())));
 }
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let argument = |value: u64| {
+        let argument =
+            LinuxSeccompArgBuilder::default().index(1usize).op(LinuxSeccompOperator::ScmpCmpEq).value(value);
+        argument.build().expect("an argument")
+    };
+    let check = |errno: Option<u32>, action, values: &[u64]| {
+        let mut rule = LinuxSyscallBuilder::default()
+            .names(vec!["ioctl".to_owned()])
+            .action(action)
+            .build()
+            .expect("a rule");
+        rule.set_args(Some(values.iter().copied().map(argument).collect()));
+        rule.set_errno_ret(errno);
+        let profile = LinuxSeccompBuilder::default()
+            .default_action(LinuxSeccompAction::ScmpActAllow)
+            .syscalls(vec![rule])
+            .build()
+            .expect("a profile");
+        assemble(&profile).map(drop)
+    };
+    use LinuxSeccompAction::{ScmpActAllow, ScmpActErrno};
+    assert_eq!(check(Some(38), ScmpActErrno, &[1]), Ok(()));
+    assert_eq!(check(Some(38), ScmpActErrno, &[1, 2]), Err(SeccompError::Repeated(1, "ioctl".into())));
+    for (errno, action) in [(5000, ScmpActErrno), (38, ScmpActAllow)] {
+        assert!(
+            matches!(check(Some(errno), action, &[1]), Err(SeccompError::Unsupported(_))),
+            "{errno} {action:?}"
+        );
+    }
+}
