@@ -84,6 +84,7 @@ fn memory(resources: &LinuxResources, limits: &mut Limits) -> Result<(), PlanErr
     let Some(memory) = resources.memory() else { return Ok(()) };
     refuse(&[
         ("linux.resources.memory.reservation", memory.reservation().is_some()),
+        ("linux.resources.memory.kernel", memory.kernel().is_some()),
         ("linux.resources.memory.kernelTCP", memory.kernel_tcp().is_some()),
         ("linux.resources.memory.swappiness", memory.swappiness().is_some()),
         ("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer().unwrap_or(false)),
@@ -139,11 +140,12 @@ fn nodes(linux: &Linux) -> Vec<DeviceRule> {
 fn devices(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>, PlanError> {
     let mut allowed = Vec::new();
     for rule in rules {
-        let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
-        let (major, minor) = (number(rule.major()), number(rule.minor()));
+        let (major, minor) = (number(rule.major())?, number(rule.minor())?);
+        let access = access(rule)?;
         let all = matches!(rule.typ(), None | Some(LinuxDeviceType::A));
+        let any = major.is_none() && minor.is_none() && "rwm".chars().all(|letter| access.contains(letter));
         match (rule.allow(), all) {
-            (false, true) if major.is_none() && minor.is_none() => allowed.clear(),
+            (false, true) if any => allowed.clear(),
             (false, _) => {
                 return Err(wrong(
                     "denying single devices is not supported: everything that is not allowed is denied",
@@ -152,7 +154,7 @@ fn devices(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>, PlanError> {
             (true, true) => {
                 return Err(wrong("allowing all devices is not supported; list those that are needed"));
             }
-            (true, false) => allowed.push(device(rule, major, minor)?),
+            (true, false) => allowed.push(device(rule, major, minor, access)?),
         }
     }
     // The standard ones are allowed anyway, and a container that needs no others shares its group with all such.
@@ -160,12 +162,37 @@ fn devices(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>, PlanError> {
     Ok(allowed)
 }
 
-fn device(rule: &LinuxDeviceCgroup, major: Option<u32>, minor: Option<u32>) -> Result<DeviceRule, PlanError> {
+/// Missing or -1 stands for all.
+fn number(value: Option<i64>) -> Result<Option<u32>, PlanError> {
+    match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => {
+            u32::try_from(value).map(Some).map_err(|_| wrong(&format!("{value} is no device number")))
+        }
+    }
+}
+
+fn access(rule: &LinuxDeviceCgroup) -> Result<&str, PlanError> {
     let access = rule.access().as_deref().unwrap_or("rwm");
     if access.is_empty() || access.chars().any(|letter| !"rwm".contains(letter)) {
         return Err(wrong(&format!("access {access:?} is not made of r, w and m")));
     }
-    let block = matches!(rule.typ(), Some(LinuxDeviceType::B));
+    Ok(access)
+}
+
+fn device(
+    rule: &LinuxDeviceCgroup,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: &str,
+) -> Result<DeviceRule, PlanError> {
+    let block = match rule.typ() {
+        Some(LinuxDeviceType::B) => true,
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => false,
+        None | Some(LinuxDeviceType::A | LinuxDeviceType::P) => {
+            return Err(wrong("only character and block devices have rules"));
+        }
+    };
     let has = |letter| access.contains(letter);
     Ok(DeviceRule { block, major, minor, read: has('r'), write: has('w'), mknod: has('m') })
 }

@@ -109,7 +109,12 @@ impl Plan {
     /// Decides everything, or says which field of the spec cannot be done.
     pub(crate) fn of(request: &StartRequest) -> Result<Plan, PlanError> {
         let spec = &request.spec;
+        // Annotations are for others: the OCI spec forbids an error about unknown ones. So is `root.path`, see `StartRequest`.
         refuse_foreign(spec)?;
+        if !spec.version().starts_with("1.") {
+            let reason = format!("{:?} is not known; this runtime understands 1.x", spec.version());
+            return Err(PlanError::new("ociVersion", reason));
+        }
         let linux = spec.linux().as_ref().ok_or_else(|| PlanError::new("linux", "missing"))?;
         refuse_unsupported(linux)?;
         let process = spec.process().as_ref().ok_or_else(|| PlanError::new("process", "missing"))?;
@@ -118,12 +123,14 @@ impl Plan {
             return Err(PlanError::new("process.terminal", reason));
         }
         let namespaces = namespaces(linux)?;
+        let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &namespaces)?;
+        let devices = mounts::devices(linux.devices().as_deref().unwrap_or_default(), &mounts, &namespaces)?;
         Ok(Plan {
             id: request.id.clone(),
             rootfs: request.rootfs.clone(),
             read_only_root: spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)),
-            mounts: mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &namespaces)?,
-            devices: mounts::devices(linux.devices().as_deref().unwrap_or_default())?,
+            mounts,
+            devices,
             masked: absolute("linux.maskedPaths", linux.masked_paths())?,
             read_only: absolute("linux.readonlyPaths", linux.readonly_paths())?,
             hostname: in_own_uts("hostname", spec.hostname(), &namespaces)?,
@@ -145,14 +152,14 @@ fn refuse_foreign(spec: &Spec) -> Result<(), PlanError> {
         ("windows", spec.windows().is_some()),
         ("vm", spec.vm().is_some()),
         ("zos", spec.zos().is_some()),
+        // The OCI spec has them in `linux`.
+        ("uidMappings", spec.uid_mappings().is_some()),
+        ("gidMappings", spec.gid_mappings().is_some()),
     ])
 }
 
 fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    let private = matches!(
-        linux.rootfs_propagation().as_deref(),
-        None | Some("private" | "rprivate" | "slave" | "rslave")
-    );
+    let private = matches!(linux.rootfs_propagation().as_deref(), None | Some("private" | "rprivate"));
     refuse(&[
         ("linux.netDevices", linux.net_devices().is_some()),
         ("linux.cgroupsPath", linux.cgroups_path().is_some()),
@@ -210,6 +217,10 @@ fn id_ranges(
         size: map.size(),
     };
     let ranges: Vec<IdRange> = given.as_deref().unwrap_or_default().iter().map(range).collect();
+    let fits = |first: u32, size: u32| size > 0 && first.checked_add(size - 1).is_some();
+    if !ranges.iter().all(|range| fits(range.container, range.size) && fits(range.host, range.size)) {
+        return Err(PlanError::new(field, "a range is empty, or goes beyond the largest id"));
+    }
     match (planned.makes(LinuxNamespaceType::User), ranges.iter().any(|range| range.container == 0)) {
         (true, false) => Err(PlanError::new(field, "a user namespace needs a mapping for id 0")),
         (false, _) if !ranges.is_empty() => {
@@ -276,3 +287,6 @@ fn checked_log(log: &LogTarget) -> Result<LogTarget, PlanError> {
     }
     Ok(log.clone())
 }
+
+#[cfg(test)]
+mod tests;

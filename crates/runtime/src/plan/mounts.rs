@@ -1,6 +1,6 @@
 //! Mounts and device nodes of the plan.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,14 @@ pub(crate) struct MountPlan {
     pub(crate) clear: u64,
 }
 
+impl MountPlan {
+    /// Whether this is what device nodes are made in.
+    pub(crate) fn is_dev(&self) -> bool {
+        let tmpfs = matches!(&self.kind, MountKind::Filesystem { kind, .. } if kind == "tmpfs");
+        tmpfs && self.target == "/dev"
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MountKind {
     /// A host path.
@@ -28,7 +36,7 @@ pub(crate) enum MountKind {
         #[serde(default)]
         mapped: bool,
     },
-    /// A new instance of a filesystem: its type and its parameters.
+    /// A new instance of a filesystem: its type and its parameters. A source would only be a label, and has no effect.
     Filesystem { kind: String, parameters: Vec<(String, Option<String>)> },
     /// The container's own cgroups.
     Cgroup,
@@ -66,11 +74,9 @@ const ATTRIBUTES: [(&str, u64, u64); 13] = [
 ];
 
 fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanError> {
-    let target = mount.destination().to_str().unwrap_or_default().to_owned();
     let wrong = |reason: String| PlanError::new(format!("mounts[{}]", mount.destination().display()), reason);
-    if !target.starts_with('/') || target.trim_end_matches('/').is_empty() {
-        return Err(wrong("the destination must be an absolute path below /".into()));
-    }
+    let target = plain(mount.destination())
+        .ok_or_else(|| wrong("the destination must be an absolute path below /, without ..".into()))?;
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         return Err(wrong("mappings of one mount are not supported; the container's own are applied".into()));
     }
@@ -89,9 +95,9 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
             "idmap" => mapped = Some(false),
             "ridmap" => mapped = Some(true),
             // Every mount of a container is private; nothing it does reaches the host.
-            "private" | "rprivate" | "slave" | "rslave" => {}
-            "shared" | "rshared" => {
-                return Err(wrong(format!("{option} would show the container's mounts to the host")));
+            "private" | "rprivate" => {}
+            "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" => {
+                return Err(wrong(format!("{option} is not supported: mounts of a container are private")));
             }
             _ => parameters.push(match option.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -108,8 +114,7 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
     let kind = match (bind, mount.typ().as_deref()) {
         (Some(recursive), _) => bind_kind(mount, recursive, mapped, &parameters),
         (None, Some("bind")) => bind_kind(mount, true, mapped, &parameters),
-        // The cgroup mount is made from what the container has; its parameters are the kernel's business on v1 only.
-        (None, Some("cgroup" | "cgroup2")) if namespaces.new_cgroup => Ok(MountKind::Cgroup),
+        (None, Some("cgroup" | "cgroup2")) if namespaces.new_cgroup => cgroup_kind(clear, &parameters),
         (None, Some("cgroup" | "cgroup2")) => Err("needs a new cgroup namespace".to_owned()),
         (None, Some("mqueue"))
             if !namespaces.makes(LinuxNamespaceType::Ipc) && !namespaces.joins(LinuxNamespaceType::Ipc) =>
@@ -122,6 +127,31 @@ fn plan_one(mount: &Mount, namespaces: &Namespaces) -> Result<MountPlan, PlanErr
         (None, kind) => Err(format!("type {:?} is not supported", kind.unwrap_or_default())),
     };
     Ok(MountPlan { target, kind: kind.map_err(wrong)?, set, clear })
+}
+
+/// The path without what means nothing in it, such as a slash at its end: `/dev` is known by its name.
+fn plain(path: &Path) -> Option<String> {
+    let mut parts = path.components();
+    let absolute = parts.next() == Some(Component::RootDir);
+    let names: Option<Vec<&str>> = parts
+        .map(|part| match part {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect();
+    let names = names.filter(|names| absolute && !names.is_empty())?;
+    Some(format!("/{}", names.join("/")))
+}
+
+/// It is made from the groups that the container has.
+fn cgroup_kind(clear: u64, parameters: &[(String, Option<String>)]) -> Result<MountKind, String> {
+    if clear & RDONLY != 0 {
+        return Err("a container's cgroups are always read-only; remove rw".to_owned());
+    }
+    match parameters.first() {
+        Some((name, _)) => Err(format!("option {name:?} means nothing for a container's own cgroups")),
+        None => Ok(MountKind::Cgroup),
+    }
 }
 
 fn bind_kind(
@@ -141,16 +171,38 @@ fn bind_kind(
     }
 }
 
-pub(super) fn devices(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>, PlanError> {
-    devices.iter().map(device).collect()
+/// Names in `/dev` that are no device nodes in a container.
+const TAKEN: [&str; 8] = ["fd", "stdin", "stdout", "stderr", "ptmx", "pts", "shm", "mqueue"];
+
+pub(super) fn devices(
+    devices: &[LinuxDevice],
+    mounts: &[MountPlan],
+    namespaces: &Namespaces,
+) -> Result<Vec<DeviceNode>, PlanError> {
+    if !devices.is_empty() && !mounts.iter().any(MountPlan::is_dev) {
+        return Err(PlanError::new("linux.devices", "are made in a tmpfs on /dev; add one to mounts"));
+    }
+    let mut nodes: Vec<DeviceNode> = Vec::new();
+    for asked in devices {
+        let node = device(asked, namespaces)?;
+        if TAKEN.contains(&node.name.as_str()) || nodes.iter().any(|other| other.name == node.name) {
+            return Err(PlanError::new(format!("linux.devices[/dev/{}]", node.name), "this name is taken"));
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
 }
 
-fn device(device: &LinuxDevice) -> Result<DeviceNode, PlanError> {
+fn device(device: &LinuxDevice, namespaces: &Namespaces) -> Result<DeviceNode, PlanError> {
     let wrong = |reason: &str| PlanError::new(format!("linux.devices[{}]", device.path().display()), reason);
     let name = device.path().strip_prefix("/dev").ok().and_then(|name| name.to_str()).unwrap_or_default();
     // One name, so that the node is made in the container's own /dev and nowhere else.
     if name.is_empty() || name.contains('/') || name == ".." {
         return Err(wrong("must be a file directly in /dev"));
+    }
+    let chosen = device.file_mode().is_some() || device.uid().is_some() || device.gid().is_some();
+    if chosen && namespaces.makes(LinuxNamespaceType::User) {
+        return Err(wrong("with a user namespace it is the host's node: remove fileMode, uid and gid"));
     }
     let block = match device.typ() {
         LinuxDeviceType::B => true,

@@ -4,6 +4,7 @@ use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 use serde::{Deserialize, Serialize};
 
 use super::{PlanError, refuse};
+use crate::{ExecRequest, ExecStdio};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProcessPlan {
@@ -123,6 +124,26 @@ impl ProcessPlan {
     }
 }
 
+impl ProcessPlan {
+    /// A process that is added to a container.
+    pub(crate) fn of_exec(request: &ExecRequest) -> Result<ProcessPlan, PlanError> {
+        let asked = &request.process;
+        let terminal = asked.terminal().unwrap_or(false);
+        if terminal && matches!(request.stdio, ExecStdio::Fds { .. }) {
+            return Err(PlanError::new("process.terminal", "is asked for, but descriptors are given"));
+        }
+        if terminal && asked.console_size().is_some() {
+            return Err(PlanError::new("process.consoleSize", "is told with the terminal; remove it"));
+        }
+        let mut process = ProcessPlan::of(asked, false)?;
+        if asked.capabilities().is_none() {
+            // All; the launcher cuts them down to what the container has.
+            (process.bounding, process.permitted, process.effective) = (u64::MAX, u64::MAX, u64::MAX);
+        }
+        Ok(process)
+    }
+}
+
 fn capabilities(process: &Process) -> Result<[u64; 3], PlanError> {
     let Some(given) = process.capabilities() else { return Ok([0; 3]) };
     for (name, set) in [("inheritable", given.inheritable()), ("ambient", given.ambient())] {
@@ -132,9 +153,20 @@ fn capabilities(process: &Process) -> Result<[u64; 3], PlanError> {
             return Err(PlanError::new(format!("process.capabilities.{name}"), reason));
         }
     }
-    let bounding = mask(given.bounding())?;
-    let permitted = mask(given.permitted())? & bounding;
-    Ok([bounding, permitted, mask(given.effective())? & permitted])
+    let sets = [mask(given.bounding())?, mask(given.permitted())?, mask(given.effective())?];
+    let [bounding, permitted, effective] = sets;
+    for (name, set, within, larger) in
+        [("permitted", permitted, bounding, "bounding"), ("effective", effective, permitted, "permitted")]
+    {
+        if set & !within != 0 {
+            let name = format!("process.capabilities.{name}");
+            return Err(PlanError::new(
+                name,
+                format!("has some that {larger} does not have; add them there"),
+            ));
+        }
+    }
+    Ok(sets)
 }
 
 fn mask(set: &Option<Capabilities>) -> Result<u64, PlanError> {

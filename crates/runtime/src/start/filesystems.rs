@@ -58,7 +58,7 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Fills a fresh `/dev`. `mounted` tells whether it is attached, which bind mounts in it need.
+/// Fills a fresh `/dev`. It is attached already, which bind mounts in it need.
 pub(super) fn fill_dev(dev: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
     for (name, target) in LINKS {
         rustix::fs::symlinkat(target, dev, name).at(Step::Device, format_args!("/dev/{name}"))?;
@@ -68,13 +68,20 @@ pub(super) fn fill_dev(dev: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
             .at(Step::Device, format_args!("/dev/{directory}"))?;
     }
     let borrowed = !plan.namespaces.uids.is_empty();
-    for (name, major, minor) in NODES {
-        let node =
-            DeviceNode { name: name.to_owned(), block: false, major, minor, mode: 0o666, uid: 0, gid: 0 };
+    let standard = |(name, major, minor): (&str, u32, u32)| DeviceNode {
+        name: name.to_owned(),
+        block: false,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    };
+    // A spec may list a standard one itself, with another mode for instance.
+    let listed = |name: &str| plan.devices.iter().any(|node| node.name == name);
+    let standard = NODES.into_iter().filter(|(name, ..)| !listed(name)).map(standard);
+    for node in standard.chain(plan.devices.iter().cloned()) {
         if borrowed { borrow_node(dev, &node)? } else { make_node(dev, &node)? }
-    }
-    for node in &plan.devices {
-        if borrowed { borrow_node(dev, node)? } else { make_node(dev, node)? }
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) fn attach_all(
                 let place = directory(root.as_fd(), target).at(Step::Mount, target)?;
                 let made = filesystems::make(kind, parameters, mount.set).at(Step::Mount, target)?;
                 attach(&made, &place).at(Step::Mount, target)?;
-                if target == "/dev" && kind == "tmpfs" {
+                if mount.is_dev() {
                     filesystems::fill_dev(&made, plan)?;
                 }
             }

@@ -47,17 +47,23 @@ pub(super) fn all(plan: &Plan, userns: Option<&OwnedFd>) -> Result<Prepared, Fai
                 detached(source, *recursive, attr, userns.filter(|_| *mapped))
                     .at(Step::Mount, source.display())?
             }
-            MountKind::Filesystem { .. } | MountKind::Cgroup => in_joined_network(plan, mount)?,
+            MountKind::Filesystem { kind, parameters } => in_joined_network(plan, || {
+                filesystems::make(kind, parameters, mount.set).at(Step::Mount, &mount.target)
+            })?,
+            MountKind::Cgroup => continue,
         });
     }
     Ok(Prepared { root, mounts })
 }
 
-fn in_joined_network(plan: &Plan, mount: &MountPlan) -> Result<OwnedFd, Failure> {
+fn in_joined_network(
+    plan: &Plan,
+    make: impl FnOnce() -> Result<OwnedFd, Failure>,
+) -> Result<OwnedFd, Failure> {
     let home = super::enter_joined(plan)?;
-    let made = filesystems::make("sysfs", &[], mount.set);
+    let made = make();
     super::leave_joined(&home)?;
-    made.at(Step::Mount, &mount.target)
+    made
 }
 
 /// A copy of the mount at a host path, attached nowhere, private: what is mounted in it never reaches the host.

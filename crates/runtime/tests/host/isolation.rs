@@ -133,13 +133,18 @@ fn devices(host: &Host) {
     assert!(log.last().unwrap().contains("not permitted"), "{log:?}");
 
     // With the right to make nodes, the device rules still stand in the way of using others.
-    let script = "mknod /tmp/sda b 254 0; mknod /tmp/kmsg c 1 11; cat /tmp/kmsg; cat /dev/kmsg";
+    let script =
+        "stat -c %a /dev/null; mknod /tmp/sda b 254 0; mknod /tmp/kmsg c 1 11; cat /tmp/kmsg; cat /dev/kmsg";
     let mut allowed = spec(&["/bin/sh", "-c", script]);
     for set in ["bounding", "effective", "permitted"] {
         allowed["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
     }
-    allowed["linux"]["devices"] = json!([{ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11 }]);
+    allowed["linux"]["devices"] = json!([
+        { "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11 },
+        { "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o644 }
+    ]);
     let (_, log) = host.run_spec(allowed.clone());
+    assert_eq!(log[0], "644", "a standard node that a spec lists is as it says");
     assert_eq!(log.iter().filter(|line| line.contains("not permitted")).count(), 3, "{log:?}");
     allowed["linux"]["resources"]["devices"] = json!([
         { "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rm" }
