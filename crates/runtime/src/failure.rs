@@ -71,14 +71,14 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn new(step: Step, subject: impl fmt::Display, reason: impl fmt::Display) -> Failure {
-        Failure { step, subject: subject.to_string(), reason: reason.to_string(), errno: None }
+        Failure { step, subject: bounded(&subject), reason: bounded(&reason), errno: None }
     }
 
     pub(crate) fn errno(step: Step, subject: impl fmt::Display, errno: i32) -> Failure {
         let reason = rustix::io::Errno::from_raw_os_error(errno).to_string();
         // The number is in `errno`; people read the words.
         let words = reason.split(" (os error").next().unwrap_or_default().to_owned();
-        Failure { step, subject: subject.to_string(), reason: words, errno: Some(errno) }
+        Failure { step, subject: bounded(&subject), reason: words, errno: Some(errno) }
     }
 
     pub(crate) fn of(step: Step, subject: impl fmt::Display, error: &io::Error) -> Failure {
@@ -87,6 +87,17 @@ impl Failure {
             None => Failure::new(step, subject, error),
         }
     }
+}
+
+/// A failure travels in one packet, and names and paths of a spec may be of any length.
+fn bounded(text: &impl fmt::Display) -> String {
+    const LONGEST: usize = 4096;
+    let mut text = text.to_string();
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
 }
 
 /// Turns an error into the failure of a step.

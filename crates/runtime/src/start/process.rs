@@ -58,7 +58,8 @@ pub(crate) fn become_application(
         install_seccomp(seccomp)?;
     }
     let error = sys::execute(program.as_fd(), &argv, &envp);
-    Err(Failure::of(Step::Exec, "wharf-init", &error))
+    // Ours is sound, so this is about what it is given: too long an environment, too little memory.
+    Err(Failure::of(Step::Exec, &plan.argv[0], &error))
 }
 
 /// A program and its environment, as exec takes them.
