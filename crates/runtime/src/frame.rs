@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use serde::de::DeserializeOwned;
@@ -139,7 +139,8 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
     }
 }
 
-/// Receives one packet of at most `limit` bytes; an empty one means that the other side is gone.
+/// Receives one packet of at most `limit` bytes; an empty one means that the other side is gone. Fails with EMFILE when not
+/// all of its descriptors could be received: then the packet is lost.
 pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; limit];
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -150,15 +151,19 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> io::Result<(Vec<u
             Err(rustix::io::Errno::INTR) => {}
             // A peer that died with our data unread says so; for us it is as gone as any other.
             Err(rustix::io::Errno::CONNRESET) => return Ok((Vec::new(), Vec::new())),
-            other => break other?.bytes,
+            other => break other?,
         }
     };
+    // The room for descriptors is the most that can be sent, so it is our own table that was full.
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
     let rights = |message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     };
     let fds = ancillary.drain().filter_map(rights).flatten().collect();
-    bytes.truncate(got);
+    bytes.truncate(got.bytes);
     Ok((bytes, fds))
 }
 

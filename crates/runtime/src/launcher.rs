@@ -133,7 +133,11 @@ fn reap(children: &OwnedFd) {
 
 /// Hands one request to a fork.
 fn take_request(socket: &OwnedFd) -> io::Result<Taken> {
-    let (bytes, fds) = frame::receive(socket.as_fd(), 16)?;
+    let (bytes, fds) = match frame::receive(socket.as_fd(), 16) {
+        // Its caller sees that nobody answers; others may have more luck.
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return Ok(Taken::HandedOn),
+        other => other?,
+    };
     if bytes.is_empty() {
         return Ok(Taken::CallerGone);
     }
@@ -160,9 +164,7 @@ fn answer(context: &Arc<Context>, body: OwnedFd, reply: &OwnedFd, stdio: Vec<Own
         Ok(Body { request: Request::Start(plan), seccomp }) => {
             start::run(context, &plan, &seccomp, &bytes, reply)
         }
-        Ok(Body { request: Request::Exec(plan), seccomp }) => {
-            exec::run(context, &plan, &seccomp, stdio, reply)
-        }
+        Ok(Body { request: Request::Exec(plan), .. }) => exec::run(context, &plan, stdio, reply),
         Ok(Body { request: Request::Try(trial), .. }) => start::trial::run(&trial, reply),
         // Both sides are this crate, so this is a bug; ending without a reply is what tells the caller.
         Err(_) => sys::exit_now(1),

@@ -21,7 +21,8 @@
 //!   here), `launcher.rs`, `start/mod.rs` (the order of steps), `start/child.rs` (inside the namespaces),
 //!   `start/process.rs` (the last steps), `keeper/main.rs`
 //! * an exec: `exec/mod.rs`
-//! * limits and devices: `cgroup/mod.rs`; system call filters: `seccomp/mod.rs`
+//! * what is done with a container that is there: `runtime/container.rs`
+//! * limits, devices, and kills for want of memory: `cgroup/mod.rs`; system call filters: `seccomp/mod.rs`
 //! * output: `keeper/log.rs` writes it, `logs/mod.rs` reads it
 //! * what the kernel can do, and the other ways on older ones: `features.rs`; what this host lacks: `doctor.rs`
 //!
@@ -32,6 +33,7 @@
 //! * The caller's executable never enters a container: `start/child.rs` executes the sealed keeper program.
 //! * A container never outlives its keeper, and never needs the caller.
 //! * The state file exists before the application does; the exit record exists before the keeper ends.
+//! * Nothing enters a container before its own application is executed, nor when it is ending.
 
 mod cgroup;
 mod doctor;
@@ -51,7 +53,7 @@ pub mod seccomp;
 mod start;
 mod sys;
 
-pub use cgroup::Usage;
+pub use cgroup::{OomKills, OomLook, OomWatch, Usage};
 pub use doctor::{Check, CheckStatus, doctor};
 pub use failure::{Failure, Step};
 pub use id::{ContainerId, InvalidId};

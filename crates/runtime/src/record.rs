@@ -1,8 +1,11 @@
 //! What a container leaves in its run directory, so that any later agent can take it over.
 //!
-//! * `plan`: the request it was started from, for exec; see `frame.rs`.
-//! * `state`: who it is, in JSON; written before the start is acknowledged.
+//! * `state`: who it is, in JSON; written before the application is executed.
+//! * `plan`: the request it was started from, for exec; see `frame.rs`. It gets its name when the application was executed:
+//!   until then the first process may still see the host's files.
 //! * `exit`: how it ended; written by the keeper, see `keeper/exit.rs`.
+//!
+//! A crash of the host, or a broken disk, may leave torn files. Then what they said is unknown, of this container only.
 //!
 //! A process is told apart from a later one with the same pid by its start time and the boot it belongs to.
 
@@ -14,7 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Groups;
+use crate::cgroup::{Groups, UNLIMITED_BYTES};
 use crate::id::ContainerId;
 
 /// The length of an exit record, reserved when the container starts. The keeper has the same number.
@@ -89,22 +92,38 @@ impl State {
         fs::rename(run_dir.join("state.tmp"), run_dir.join("state"))
     }
 
-    /// `None` when there is no such file.
+    /// `None` when there is no such file, or it is torn.
     pub(crate) fn read(run_dir: &Path) -> io::Result<Option<State>> {
+        /// All that may be asked of a format that is not known yet.
+        #[derive(Deserialize)]
+        struct Format {
+            version: u32,
+        }
         let path = run_dir.join("state");
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let state: State = serde_json::from_slice(&text).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
-        })?;
-        if state.version > State::VERSION {
-            let reason =
-                format!("{} was written by a newer wharf (format {})", path.display(), state.version);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        match serde_json::from_slice(&text) {
+            Ok(Format { version }) if version > State::VERSION => {
+                let reason = format!("{} was written by a newer wharf (format {version})", path.display());
+                Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+            }
+            Ok(_) | Err(_) => Ok(serde_json::from_slice(&text).ok()),
         }
-        Ok(Some(state))
+    }
+
+    /// The first process, if it lives. After a boot its number may belong to anybody.
+    pub(crate) fn first(&self, boot: &str) -> io::Result<Option<OwnedFd>> {
+        match &self.first {
+            Some(first) if self.boot == boot => first.open(),
+            _ => Ok(None),
+        }
+    }
+
+    /// The keeper, likewise.
+    pub(crate) fn keeper(&self, boot: &str) -> io::Result<Option<OwnedFd>> {
+        if self.boot == boot { self.keeper.open() } else { Ok(None) }
     }
 }
 
@@ -152,17 +171,15 @@ impl ExitRecord {
         }
     }
 
-    pub(crate) fn read(run_dir: &Path) -> io::Result<Option<ExitRecord>> {
-        let path = run_dir.join("exit");
-        match fs::read_to_string(&path) {
+    /// Of a container that was started then. A record that cannot be read tells that it ended, and no more.
+    pub(crate) fn read(run_dir: &Path, started_ms: u64) -> io::Result<Option<ExitRecord>> {
+        match fs::read(run_dir.join("exit")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(text) => ExitRecord::parse(&text).map(Some).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{} is no exit record of a known version", path.display()),
-                )
-            }),
+            Ok(bytes) => {
+                let record = ExitRecord::parse(&String::from_utf8_lossy(&bytes));
+                Ok(Some(record.unwrap_or_else(|| ExitRecord::unknown(started_ms))))
+            }
         }
     }
 
@@ -185,8 +202,7 @@ impl ExitRecord {
             ending,
             oom_killed: oom_kills > 0 && killed,
             oom_kills,
-            // v1 shows "no limit" as the largest number of whole pages.
-            memory_limit_bytes: field("memory_limit").filter(|limit| *limit < 1 << 62),
+            memory_limit_bytes: field("memory_limit").filter(|limit| *limit < UNLIMITED_BYTES),
             memory_peak_bytes: field("memory_peak"),
             started_ms: field("started_ms")?,
             finished_ms: Some(field("finished_ms")?),
@@ -222,6 +238,19 @@ mod tests {
         for len in 0..KILLED.find("end").expect("an end") {
             assert_eq!(ExitRecord::parse(&KILLED[..len]), None, "{:?}", &KILLED[..len]);
         }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_a_torn_file_is_none() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("state"), "{\"version\": 99, \"new\": 1}")?;
+        let error = State::read(dir.path()).expect_err("a newer format").to_string();
+        assert!(error.ends_with("was written by a newer wharf (format 99)"), "{error}");
+        for torn in ["", "\0\0\0", "{\"version\": 1, \"id\": \"a"] {
+            fs::write(dir.path().join("state"), torn)?;
+            assert_eq!(State::read(dir.path())?, None, "{torn:?}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Pid;
 
@@ -64,8 +65,8 @@ pub(crate) fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: args is a valid clone_args of the given size; without a stack the call behaves as fork, and this process
-    // has a single thread.
+    // SAFETY: args is a valid clone_args of the given size. Without a stack the call behaves as fork: the child is a copy of
+    // this thread, which is all of the launcher's forks; a `Bystander` of the doctor's, which may have more, only waits.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
     Ok(Pid::from_raw(pid as i32).map(|pid| {
         // SAFETY: the kernel put a new descriptor there, which nobody else owns.
@@ -188,6 +189,16 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> r
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             other => return other,
         }
+    }
+}
+
+/// Whether a descriptor is readable, waiting for it at most `timeout_ms`; a signal may end the waiting early.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout_ms: u64) -> io::Result<bool> {
+    let timeout =
+        Timespec { tv_sec: (timeout_ms / 1000) as i64, tv_nsec: (timeout_ms % 1000 * 1_000_000) as _ };
+    match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)) {
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        other => Ok(other? > 0),
     }
 }
 

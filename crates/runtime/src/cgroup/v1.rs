@@ -1,10 +1,10 @@
 //! The files of v1 controllers.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
-use super::write;
+use super::{write, write_if_there};
+use crate::failure::{At, Failure, Step};
 use crate::plan::{DeviceRule, Limits};
 
 /// One group for all containers that need no special device: a group without limits counts nothing, so it can be
@@ -12,7 +12,7 @@ use crate::plan::{DeviceRule, Limits};
 pub(super) const STANDARD_DEVICES: &str = "Standard";
 
 /// Writes what `limits` says about `controller`.
-pub(super) fn write_limits(controller: &str, dir: &Path, limits: &Limits) -> io::Result<()> {
+pub(super) fn write_limits(controller: &str, dir: &Path, limits: &Limits) -> Result<(), Failure> {
     match controller {
         "memory" => write_memory(dir, limits),
         "pids" => limits.pids.map_or(Ok(()), |count| write(dir, "pids.max", count)),
@@ -22,20 +22,16 @@ pub(super) fn write_limits(controller: &str, dir: &Path, limits: &Limits) -> io:
     }
 }
 
-fn write_memory(dir: &Path, limits: &Limits) -> io::Result<()> {
+fn write_memory(dir: &Path, limits: &Limits) -> Result<(), Failure> {
     let Some(bytes) = limits.memory_bytes else { return Ok(()) };
     write(dir, "memory.limit_in_bytes", bytes)?;
-    let Some(both) = limits.memory_and_swap_bytes else { return Ok(()) };
-    match write(dir, "memory.memsw.limit_in_bytes", both) {
-        // A kernel that does not account for swap lacks the file; creating it is refused in that filesystem.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::EPERM)) => {
-            Ok(())
-        }
-        other => other,
+    match limits.memory_and_swap_bytes {
+        Some(both) => write_if_there(dir, "memory.memsw.limit_in_bytes", both),
+        None => Ok(()),
     }
 }
 
-fn write_cpu(dir: &Path, limits: &Limits) -> io::Result<()> {
+fn write_cpu(dir: &Path, limits: &Limits) -> Result<(), Failure> {
     if let Some(shares) = limits.cpu_shares {
         write(dir, "cpu.shares", shares)?;
     }
@@ -48,17 +44,15 @@ fn write_cpu(dir: &Path, limits: &Limits) -> io::Result<()> {
 
 /// Sets the shared group up, once: containers of an earlier caller may be in it, and must not lose their devices even
 /// for a moment.
-pub(super) fn prepare_standard_devices(dir: &Path) -> io::Result<()> {
+pub(super) fn prepare_standard_devices(dir: &Path) -> Result<(), Failure> {
+    let list = dir.join("devices.list");
+    let text = fs::read_to_string(&list).at(Step::Cgroup, list.display())?;
     // A new group allows all, which reads `a *:* rwm`.
-    if fs::read_to_string(dir.join("devices.list"))?.starts_with('a') {
-        write_devices(dir, &[])
-    } else {
-        Ok(())
-    }
+    if text.starts_with('a') { write_devices(dir, &[]) } else { Ok(()) }
 }
 
 /// Denies everything, then allows the standard devices and `extra`.
-pub(super) fn write_devices(dir: &Path, extra: &[DeviceRule]) -> io::Result<()> {
+pub(super) fn write_devices(dir: &Path, extra: &[DeviceRule]) -> Result<(), Failure> {
     write(dir, "devices.deny", "a")?;
     for rule in DeviceRule::STANDARD.iter().chain(extra) {
         write(dir, "devices.allow", rule_text(rule))?;
@@ -79,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_become_files() -> io::Result<()> {
+    fn limits_become_files() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let limits = Limits {
             memory_bytes: Some(64 << 20),

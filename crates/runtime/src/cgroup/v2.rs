@@ -1,14 +1,15 @@
 //! The files of the cgroup2 tree.
 
-use std::io;
 use std::path::Path;
 
-use super::{make, write};
+use super::{make, write, write_if_there};
+use crate::failure::Failure;
 use crate::plan::Limits;
 
 /// Makes the parent group and turns the controllers on for the groups below it.
-pub(super) fn prepare(root: &Path, parent: &str, has: impl Fn(&str) -> bool) -> io::Result<()> {
-    let dir = make(&root.join(parent))?;
+pub(super) fn prepare(root: &Path, parent: &str, has: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let dir = root.join(parent);
+    make(&dir)?;
     for controller in ["cpu", "memory", "pids"].into_iter().filter(|name| has(name)) {
         write(root, "cgroup.subtree_control", format_args!("+{controller}"))?;
         write(&dir, "cgroup.subtree_control", format_args!("+{controller}"))?;
@@ -17,18 +18,11 @@ pub(super) fn prepare(root: &Path, parent: &str, has: impl Fn(&str) -> bool) -> 
 }
 
 /// Writes the limits whose controller is `ours`, not that of a v1 hierarchy.
-pub(super) fn write_limits(dir: &Path, limits: &Limits, ours: impl Fn(&str) -> bool) -> io::Result<()> {
+pub(super) fn write_limits(dir: &Path, limits: &Limits, ours: impl Fn(&str) -> bool) -> Result<(), Failure> {
     if let Some(bytes) = limits.memory_bytes.filter(|_| ours("memory")) {
         write(dir, "memory.max", bytes)?;
-        let swap = limits.memory_and_swap_bytes.map(|both| both.saturating_sub(bytes));
-        match swap.map_or(Ok(()), |swap| write(dir, "memory.swap.max", swap)) {
-            // A kernel without swap accounting lacks the file; creating it is refused in that filesystem.
-            Err(error)
-                if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::EPERM)) =>
-            {
-                return Err(error);
-            }
-            _ => {}
+        if let Some(both) = limits.memory_and_swap_bytes {
+            write_if_there(dir, "memory.swap.max", both.saturating_sub(bytes))?;
         }
     }
     if let Some(count) = limits.pids.filter(|_| ours("pids")) {
@@ -55,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_become_files() -> io::Result<()> {
+    fn limits_become_files() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let limits = Limits {
             memory_bytes: Some(64 << 20),

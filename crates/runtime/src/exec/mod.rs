@@ -8,13 +8,13 @@ mod terminal;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Signal, WaitOptions};
 use rustix::thread::{Gid, Uid};
 
 use crate::failure::{At, Failure, Step};
@@ -27,7 +27,7 @@ use crate::start::sync;
 use crate::sys::{self, Cloned};
 
 /// Runs the process to its end, telling the caller about start and end.
-pub(crate) fn run(context: &Context, plan: &ExecPlan, _: &[u8], stdio: Vec<OwnedFd>, reply: &OwnedFd) -> ! {
+pub(crate) fn run(context: &Context, plan: &ExecPlan, stdio: Vec<OwnedFd>, reply: &OwnedFd) -> ! {
     match launch(context, plan, stdio) {
         Ok((child, terminal)) => {
             let pid = child.pid.as_raw_nonzero().get();
@@ -74,60 +74,84 @@ fn launch(
     stdio: Vec<OwnedFd>,
 ) -> Result<(Cloned, Option<OwnedFd>), Refusal> {
     let run_dir = context.state_dir.join(plan.id.as_str());
-    let Some((state, target)) = find(&run_dir)? else { return Err(Refusal::NotRunning) };
-    let (container, seccomp) = read_plan(&run_dir)?;
-    let process = rights_of(&container, &plan.process);
-    let entrances = state.groups.entrances()?;
-    let group = state.groups.unified_dir()?;
-    let (ours, theirs) = frame::packet_pair().at(Step::Namespaces, "socket pair")?;
-    // Entered here, it holds for our children; the others hold at once, so the child enters them itself.
-    join(&target, libc::CLONE_NEWPID)?;
-    match sys::clone3(0, group.as_ref().map(AsFd::as_fd)).at(Step::Namespaces, "clone")? {
-        Some(child) => {
-            drop((theirs, stdio));
-            match sync::await_exec(&ours, &process.argv[0]) {
-                Ok(terminal) => Ok((child, terminal)),
-                Err(failure) => {
-                    reap(child.pid);
-                    Err(Refusal::Failure(failure))
-                }
-            }
-        }
-        None => {
+    let state = State::read(&run_dir).at(Step::RunDirectory, run_dir.display())?;
+    let Some(state) = state else { return Err(Refusal::NotRunning) };
+    let first = state.first(&context.boot).at(Step::RunDirectory, run_dir.display())?;
+    // Without a plan it is being started, and its first process may still see the host's files.
+    let (Some(target), Some((container, seccomp))) = (first, read_plan(&run_dir)?) else {
+        return Err(Refusal::NotRunning);
+    };
+    let inside = Inside { state, target, container, seccomp };
+    inside.launch(context, plan, stdio).map_err(|failure| match inside.is_ending() {
+        true => Refusal::NotRunning,
+        false => Refusal::Failure(failure),
+    })
+}
+
+/// The container that is entered.
+struct Inside {
+    state: State,
+    /// Its first process.
+    target: OwnedFd,
+    container: Plan,
+    seccomp: Vec<u8>,
+}
+
+impl Inside {
+    fn launch(
+        &self,
+        context: &Context,
+        plan: &ExecPlan,
+        stdio: Vec<OwnedFd>,
+    ) -> Result<(Cloned, Option<OwnedFd>), Failure> {
+        let process = rights_of(&self.container, &plan.process);
+        let entrances = self.state.groups.entrances()?;
+        let group = self.state.groups.unified_dir()?;
+        let (ours, theirs) = frame::packet_pair().at(Step::Namespaces, "socket pair")?;
+        // Entered here, it holds for our children; the others hold at once, so the child enters them itself.
+        join(&self.target, libc::CLONE_NEWPID)?;
+        let cloned = sys::clone3(0, group.as_ref().map(AsFd::as_fd)).at(Step::Namespaces, "clone")?;
+        let Some(child) = cloned else {
             drop(ours);
-            let given = Given { target, entrances, stdio, channel: theirs };
-            let Err(failure) = enter(context, plan, &container, &process, &seccomp, &given);
+            let given = Given { entrances, stdio, channel: theirs };
+            let Err(failure) = self.enter(context, plan.terminal, &process, &given);
             sync::tell_failure(&given.channel, &failure);
             sys::exit_now(1)
+        };
+        drop((theirs, stdio));
+        match sync::await_exec(&ours, &process.argv[0]) {
+            Ok(terminal) => Ok((child, terminal)),
+            Err(failure) => {
+                give_up(&child);
+                Err(failure)
+            }
         }
+    }
+
+    /// Whether the container ends, which fails an exec in many ways: no namespace to join, no process id to be had, killed
+    /// half-way. It says so itself only when its last process was reaped.
+    fn is_ending(&self) -> bool {
+        const MOMENT_MS: u64 = 100;
+        // That it cannot be known leaves the failure as it is.
+        sys::wait_readable(self.target.as_fd(), MOMENT_MS).unwrap_or(false)
     }
 }
 
-fn reap(pid: Pid) {
-    // Its exit code says nothing that the failure has not said.
-    let _reaped = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+fn give_up(child: &Cloned) {
+    // It may have ended already, and its exit code says nothing that the failure has not said.
+    let _dead = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let _reaped = rustix::process::waitpid(Some(child.pid), WaitOptions::empty());
 }
 
-/// The container's state and a descriptor of its first process, if it runs.
-fn find(run_dir: &Path) -> Result<Option<(State, OwnedFd)>, Failure> {
-    let state = State::read(run_dir).at(Step::RunDirectory, run_dir.display())?;
-    let Some(state) = state else { return Ok(None) };
-    let first = state
-        .first
-        .as_ref()
-        .map(|first| first.open())
-        .transpose()
-        .at(Step::RunDirectory, run_dir.display())?;
-    Ok(first.flatten().map(|pidfd| (state, pidfd)))
-}
-
-fn read_plan(run_dir: &Path) -> Result<(Plan, Vec<u8>), Failure> {
+fn read_plan(run_dir: &Path) -> Result<Option<(Plan, Vec<u8>)>, Failure> {
     let path = run_dir.join("plan");
-    let body = fs::read(&path)
-        .and_then(|bytes| Body::<Request>::decode(&bytes))
-        .at(Step::RunDirectory, path.display())?;
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.at(Step::RunDirectory, path.display())?,
+    };
+    let body = Body::<Request>::decode(&bytes).at(Step::RunDirectory, path.display())?;
     match body.request {
-        Request::Start(plan) => Ok((*plan, body.seccomp)),
+        Request::Start(plan) => Ok(Some((*plan, body.seccomp))),
         Request::Exec(_) | Request::Try(_) => {
             Err(Failure::new(Step::RunDirectory, path.display(), "is not a start request"))
         }
@@ -157,48 +181,56 @@ fn join(target: &OwnedFd, flags: i32) -> Result<(), Failure> {
 
 /// What the process inherits from the fork that waits for it.
 struct Given {
-    target: OwnedFd,
     entrances: Vec<OwnedFd>,
     stdio: Vec<OwnedFd>,
     channel: OwnedFd,
 }
 
-/// In the new process: enters the container and becomes the program.
-fn enter(
-    context: &Context,
-    plan: &ExecPlan,
-    container: &Plan,
-    process: &ProcessPlan,
-    seccomp: &[u8],
-    given: &Given,
-) -> Result<Infallible, Failure> {
-    sys::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::Namespaces, "dumpable")?;
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).at(Step::Namespaces, "parent death signal")?;
-    let score = process.oom_score_adj.or(container.process.oom_score_adj).unwrap_or(0);
-    if score != context.oom_score_adj {
-        let subject = format_args!("oom_score_adj {score}");
-        fs::write("/proc/self/oom_score_adj", score.to_string()).at(Step::Limits, subject)?;
+impl Inside {
+    /// In the new process: enters the container and becomes the program.
+    fn enter(
+        &self,
+        context: &Context,
+        terminal: Option<(u16, u16)>,
+        process: &ProcessPlan,
+        given: &Given,
+    ) -> Result<Infallible, Failure> {
+        sys::prctl(libc::PR_SET_DUMPABLE, 0).at(Step::Namespaces, "dumpable")?;
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
+            .at(Step::Namespaces, "parent death signal")?;
+        let score = process.oom_score_adj.or(self.container.process.oom_score_adj).unwrap_or(0);
+        if score != context.oom_score_adj {
+            let subject = format_args!("oom_score_adj {score}");
+            fs::write("/proc/self/oom_score_adj", score.to_string()).at(Step::Limits, subject)?;
+        }
+        for tasks in &given.entrances {
+            let tasks = tasks.try_clone().at(Step::Cgroup, "descriptor")?;
+            File::from(tasks).write_all(b"0").at(Step::Cgroup, "enter a v1 group")?;
+        }
+        rustix::process::setsid().at(Step::Namespaces, "session")?;
+        let own_user = self.container.namespaces.makes(LinuxNamespaceType::User);
+        let shared = libc::CLONE_NEWNS
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP;
+        join(&self.target, shared | if own_user { libc::CLONE_NEWUSER } else { 0 })?;
+        rustix::thread::set_thread_groups(&[]).at(Step::User, "groups")?;
+        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Step::User, "root")?;
+        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Step::User, "root")?;
+        let stdio = match terminal {
+            Some((rows, columns)) => terminal::open(&given.channel, rows, columns, process)?,
+            None => plain_stdio(&given.stdio)?,
+        };
+        process::become_application(
+            process,
+            &self.seccomp,
+            stdio,
+            Entry::Direct,
+            &context.program,
+            &given.channel,
+        )
     }
-    for tasks in &given.entrances {
-        let tasks = tasks.try_clone().at(Step::Cgroup, "descriptor")?;
-        File::from(tasks).write_all(b"0").at(Step::Cgroup, "enter a v1 group")?;
-    }
-    rustix::process::setsid().at(Step::Namespaces, "session")?;
-    let own_user = container.namespaces.makes(LinuxNamespaceType::User);
-    let shared = libc::CLONE_NEWNS
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    join(&given.target, shared | if own_user { libc::CLONE_NEWUSER } else { 0 })?;
-    rustix::thread::set_thread_groups(&[]).at(Step::User, "groups")?;
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(Step::User, "root")?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(Step::User, "root")?;
-    let stdio = match plan.terminal {
-        Some((rows, columns)) => terminal::open(&given.channel, rows, columns, process)?,
-        None => plain_stdio(&given.stdio)?,
-    };
-    process::become_application(process, seccomp, stdio, Entry::Direct, &context.program, &given.channel)
 }
 
 fn plain_stdio(given: &[OwnedFd]) -> Result<[OwnedFd; 3], Failure> {

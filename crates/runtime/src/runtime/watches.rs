@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use crate::sys;
 
 /// Readable (poll, epoll) when the container has ended.
 #[derive(Debug)]
@@ -25,16 +25,7 @@ impl ExitWatch {
 
     /// Whether the container has ended, waiting for it at most `timeout_ms`.
     pub fn wait(&self, timeout_ms: u64) -> io::Result<bool> {
-        is_readable(&self.ended, timeout_ms)
-    }
-}
-
-fn is_readable(fd: &OwnedFd, timeout_ms: u64) -> io::Result<bool> {
-    let timeout =
-        Timespec { tv_sec: (timeout_ms / 1000) as i64, tv_nsec: (timeout_ms % 1000 * 1_000_000) as _ };
-    match rustix::event::poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        other => Ok(other? > 0),
+        sys::wait_readable(self.ended.as_fd(), timeout_ms)
     }
 }
 
@@ -52,7 +43,7 @@ impl LauncherWatch {
 
     /// Whether the launcher is gone, waiting for that at most `timeout_ms`.
     pub fn wait(&self, timeout_ms: u64) -> io::Result<bool> {
-        is_readable(&self.socket, timeout_ms)
+        sys::wait_readable(self.socket.as_fd(), timeout_ms)
     }
 }
 

@@ -46,19 +46,15 @@ use crate::sys::{self, Cloned};
 
 /// Starts the container and becomes its keeper, or says why not and ends.
 pub(crate) fn run(context: &Context, plan: &Plan, seccomp: &[u8], body: &[u8], reply: &OwnedFd) -> ! {
-    let run_dir = context.state_dir.join(plan.id.as_str());
-    let refusal = match claim(&run_dir) {
+    let refusal = match Start::claim(context, plan) {
         Err(refusal) => refusal,
-        Ok(()) => {
-            let mut start = Start::new(context, plan, run_dir);
-            match start.launch(seccomp, body, reply) {
-                Ok(handover) => handover.become_keeper(context),
-                Err(failure) => {
-                    start.undo();
-                    Refusal::Failure(failure)
-                }
+        Ok(mut start) => match start.launch(seccomp, body, reply) {
+            Ok(handover) => handover.become_keeper(context),
+            Err(failure) => {
+                start.undo();
+                Refusal::Failure(failure)
             }
-        }
+        },
     };
     // The caller may have given up; then nobody needs the answer.
     let _unheard = frame::send_reply(reply.as_fd(), &Reply::Failed(refusal), &[]);
@@ -70,18 +66,6 @@ pub(crate) fn mount_rootfs(rootfs: &crate::Rootfs) -> Result<OwnedFd, Failure> {
     rootfs::mount(rootfs, None, (0, 0))
 }
 
-/// Making the directory is what makes an id ours.
-fn claim(run_dir: &Path) -> Result<(), Refusal> {
-    match rustix::fs::mkdir(run_dir, Mode::from_raw_mode(0o700)) {
-        Err(rustix::io::Errno::EXIST) => Err(Refusal::Exists),
-        // Whoever emptied a tmpfs took the directory of all of them too.
-        Err(rustix::io::Errno::NOENT) => {
-            Ok(fs::create_dir_all(run_dir).at(Step::RunDirectory, run_dir.display())?)
-        }
-        other => Ok(other.at(Step::RunDirectory, run_dir.display())?),
-    }
-}
-
 struct Start<'a> {
     context: &'a Context,
     plan: &'a Plan,
@@ -91,9 +75,19 @@ struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    fn new(context: &'a Context, plan: &'a Plan, run_dir: PathBuf) -> Start<'a> {
-        let groups = Groups::plan(&context.layout, &context.cgroup_parent, &plan.id, &plan.limits);
-        Start { context, plan, run_dir, groups, child: None }
+    /// Making the run directory is what makes an id ours.
+    fn claim(context: &'a Context, plan: &'a Plan) -> Result<Start<'a>, Refusal> {
+        let groups = Groups::plan(&context.layout, &context.cgroup_parent, &plan.id, &plan.limits)?;
+        let run_dir = context.state_dir.join(plan.id.as_str());
+        match rustix::fs::mkdir(&run_dir, Mode::from_raw_mode(0o700)) {
+            Err(rustix::io::Errno::EXIST) => return Err(Refusal::Exists),
+            // Whoever emptied a tmpfs took the directory of all of them too.
+            Err(rustix::io::Errno::NOENT) => {
+                fs::create_dir_all(&run_dir).at(Step::RunDirectory, run_dir.display())?
+            }
+            other => other.at(Step::RunDirectory, run_dir.display())?,
+        }
+        Ok(Start { context, plan, run_dir, groups, child: None })
     }
 
     fn launch(
@@ -103,11 +97,11 @@ impl<'a> Start<'a> {
         reply: &OwnedFd,
     ) -> Result<handover::Handover, Failure> {
         let plan = self.plan;
-        let mut state = self.write_run_dir(body)?;
+        let mut state = self.write_state()?;
         let log_dir = open_log_dir(&plan.log.path)?;
         let Context { layout, cgroup_parent, .. } = self.context;
         if !layout.is_prepared(cgroup_parent) {
-            layout.prepare(cgroup_parent).at(Step::Cgroup, cgroup_parent)?;
+            layout.prepare(cgroup_parent)?;
         }
         self.groups.create(&plan.limits)?;
         let entrances = self.groups.entrances()?;
@@ -132,8 +126,12 @@ impl<'a> Start<'a> {
         state.first = Some(ProcessId::of(pid).at(Step::Namespaces, "first process")?);
         state.write(&self.run_dir).at(Step::RunDirectory, self.run_dir.display())?;
         set_oom_score(self.context, plan, pid)?;
+        // What the child does not wait for is written while it is busy.
+        self.write_rest(body)?;
         sync::await_exec(&ours, &plan.process.argv[0])?;
         drop(ours);
+        fs::rename(self.run_dir.join("plan.tmp"), self.run_dir.join("plan"))
+            .at(Step::RunDirectory, self.run_dir.display())?;
 
         let started_ms = sys::unix_ms();
         let program_fds = handover::Handover::new(self, pipes, &log_dir, started_ms)?;
@@ -143,7 +141,7 @@ impl<'a> Start<'a> {
         Ok(program_fds)
     }
 
-    fn write_run_dir(&self, body: &[u8]) -> Result<State, Failure> {
+    fn write_state(&self) -> Result<State, Failure> {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let write = || -> io::Result<State> {
             let state = State {
@@ -157,12 +155,17 @@ impl<'a> Start<'a> {
                 created_ms: sys::unix_ms(),
             };
             state.write(&self.run_dir)?;
-            fs::write(self.run_dir.join("plan"), body)?;
-            // Reserves the room of the exit record, should the disk be full by then.
-            fs::write(self.run_dir.join("exit.tmp"), [b'\n'; RECORD_BYTES])?;
             Ok(state)
         };
         write().at(Step::RunDirectory, self.run_dir.display())
+    }
+
+    fn write_rest(&self, body: &[u8]) -> Result<(), Failure> {
+        // Without its name yet, see `record.rs`.
+        let plan = fs::write(self.run_dir.join("plan.tmp"), body);
+        // Reserves the room of the exit record, should the disk be full by then.
+        let exit = || fs::write(self.run_dir.join("exit.tmp"), [b'\n'; RECORD_BYTES]);
+        plan.and_then(|()| exit()).at(Step::RunDirectory, self.run_dir.display())
     }
 
     /// Takes back everything; what cannot be taken back is found by the next listing, because the state stays then.

@@ -82,7 +82,7 @@ pub(super) fn acting_as<T>(
     act: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let change = |(uid, gid): (u32, u32)| -> io::Result<()> {
-        // SAFETY: changes only this process, which has a single thread. Both calls return the previous id, never an error.
+        // SAFETY: changes only this thread, and no memory. Both calls return the previous id, never an error.
         unsafe {
             libc::setfsgid(gid);
             libc::setfsuid(uid);

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("adopt::the_owner_is_killed", the_owner_is_killed),
     ("adopt::the_keeper_is_killed", the_keeper_is_killed),
     ("adopt::a_start_was_never_finished", a_start_was_never_finished),
+    ("adopt::torn_files", torn_files),
     ("adopt::the_host_was_restarted", the_host_was_restarted),
 ];
 
@@ -144,6 +145,29 @@ fn a_start_was_never_finished(host: &Host) {
     assert_eq!(host.runtime.find(&id).unwrap().unwrap().status, Status::Broken);
     host.runtime.delete(&id).unwrap();
     assert!(host.runtime.find(&id).unwrap().is_none());
+}
+
+/// What a crash of the host may leave of files that were just written; others are found all the same.
+fn torn_files(host: &Host) {
+    let other = host.request("sleep 1000");
+    host.start(&other);
+    let torn = host.config.state_dir.join("torn");
+    fs::create_dir(&torn).unwrap();
+    fs::write(torn.join("state"), "").unwrap();
+    let ended = host.request("exit 3");
+    host.start(&ended);
+    host.wait(&ended.id);
+    fs::write(host.config.state_dir.join(ended.id.as_str()).join("exit"), [0; 512]).unwrap();
+    let found = host.runtime.list().unwrap();
+    let status = |id: &str| &found.iter().find(|container| container.id.as_str() == id).unwrap().status;
+    assert!(matches!(status(other.id.as_str()), Status::Running { .. }), "{found:?}");
+    assert_eq!(status("torn"), &Status::Broken);
+    assert!(
+        matches!(status(ended.id.as_str()), Status::Exited(record) if record.ending == Ending::Unknown),
+        "{found:?}"
+    );
+    host.runtime.delete(&ended.id).unwrap();
+    host.runtime.delete(&"torn".parse().unwrap()).unwrap();
 }
 
 fn the_host_was_restarted(host: &Host) {

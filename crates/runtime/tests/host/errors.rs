@@ -56,6 +56,14 @@ fn programs(host: &Host) {
     for (program, expected) in cases {
         check(host, |spec| spec["process"]["args"] = json!([program]), expected);
     }
+    // The kernel takes 128 KiB in one piece.
+    let long = format!("A={}", "x".repeat(200 << 10));
+    check(host, |spec| spec["process"]["env"] = json!([long]), "exec /bin/true: Argument list too long");
+    let mut path = spec(&["no-such-program"]);
+    path["process"]["env"] = json!([format!("PATH={}", "/bin:".repeat(50 << 10))]);
+    let error = refused(host, &host.request_for(path));
+    assert!(error.starts_with("exec no-such-program: not found in the image's $PATH (/bin:/bin:"), "{error}");
+    assert!(error.ends_with('…') && error.len() < 5000, "{} bytes", error.len());
 }
 
 fn surroundings(host: &Host) {
@@ -87,6 +95,15 @@ fn surroundings(host: &Host) {
     });
     let error = refused(host, &request);
     assert!(error.contains("killed, perhaps by too small a memory limit"), "{error}");
+
+    let quick = |spec: &mut Value| spec["linux"]["resources"]["cpu"] = json!({ "quota": 10 });
+    let mut changed = spec(&["/bin/true"]);
+    quick(&mut changed);
+    let error = refused(host, &host.request_for(changed));
+    assert!(
+        error.starts_with("cgroup /sys/fs/cgroup/") && error.ends_with("_quota_us = 10: Invalid argument"),
+        "{error}"
+    );
 
     let mut request = host.request("true");
     request.log.path = "/no/such/directory/log".into();

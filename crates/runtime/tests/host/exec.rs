@@ -1,8 +1,9 @@
 //! Processes that are added to a running container.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use oci_spec::runtime::Process;
 use runtime::{
@@ -19,6 +20,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec::input_output_and_endings", input_output_and_endings),
     ("exec::terminal", terminal),
     ("exec::ends_with_its_handle_and_its_container", ends_with_its_handle_and_its_container),
+    ("exec::not_before_the_application_runs", not_before_the_application_runs),
+    ("exec::into_a_container_that_ends", into_a_container_that_ends),
+    ("exec::without_descriptors", without_descriptors),
     ("exec::errors", errors),
 ];
 
@@ -172,6 +176,84 @@ fn ends_with_its_handle_and_its_container(host: &Host) {
     host.runtime.kill(&container.id).unwrap();
     assert_eq!(exec.status().unwrap(), ExecStatus::Signal(9));
     host.wait(&container.id);
+}
+
+/// A start is held half-way: its group is frozen before anything is in it.
+fn not_before_the_application_runs(host: &Host) {
+    let container = &host.request("sleep 1000");
+    let group = std::path::Path::new("/sys/fs/cgroup/unified").join(&host.config.cgroup_parent);
+    let group = group.join(container.id.as_str());
+    fs::create_dir_all(&group).unwrap();
+    let freeze = |value: &str| fs::write(group.join("cgroup.freeze"), value).unwrap();
+    freeze("1");
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| host.start(container));
+        await_some("the first process", || host.runtime.pid(&container.id).ok().flatten());
+        let (told, outcome) = std::sync::mpsc::channel();
+        scope.spawn(move || told.send(attempt(host, &container.id, process("true"))));
+        let outcome = outcome.recv_timeout(Duration::from_secs(5));
+        freeze("0");
+        starting.join().unwrap();
+        assert!(matches!(outcome, Ok(Err(StartError::NotRunning(_)))), "{outcome:?}");
+    });
+    assert_eq!(run(host, &container.id, process("hostname")).1, "box\n");
+}
+
+fn into_a_container_that_ends(host: &Host) {
+    for round in 0..20 {
+        let container = running(host);
+        std::thread::scope(|scope| {
+            let execs = scope.spawn(|| {
+                loop {
+                    match attempt(host, &container.id, process("true")) {
+                        Ok(()) => {}
+                        Err(StartError::NotRunning(_)) => return,
+                        Err(error) => panic!("round {round}: {error}"),
+                    }
+                }
+            });
+            std::thread::sleep(Duration::from_millis(round));
+            host.runtime.kill(&container.id).unwrap();
+            execs.join().unwrap();
+        });
+        host.wait(&container.id);
+    }
+}
+
+/// Whatever the caller has no descriptors for, it gets all that it asked for, or an error.
+fn without_descriptors(host: &Host) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let container = running(host);
+    let before = getrlimit(Resource::Nofile);
+    let free = fs::File::open("/dev/null").unwrap();
+    let first_free = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
+    drop(free);
+    let mut outcomes = Vec::new();
+    for more in 0..10 {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(first_free + more), ..before }).unwrap();
+        let stdio = ExecStdio::Tty(TerminalSize { rows: 1, columns: 1 });
+        let outcome = host.runtime.exec(&request(&container.id, process("true"), stdio));
+        setrlimit(Resource::Nofile, before).unwrap();
+        outcomes.push(match outcome {
+            Ok(exec) => {
+                assert!(exec.tty.is_some(), "a terminal was asked for, with {more} descriptors");
+                None
+            }
+            Err(StartError::Io(error)) => Some(error.raw_os_error().unwrap()),
+            Err(error) => panic!("{error}"),
+        });
+    }
+    assert_eq!(
+        (outcomes[0], outcomes[9]),
+        (Some(rustix::io::Errno::MFILE.raw_os_error()), None),
+        "{outcomes:?}"
+    );
+}
+
+fn attempt(host: &Host, id: &ContainerId, process: Value) -> Result<(), StartError> {
+    let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
+    let stdio = ExecStdio::Fds { stdin: null(), stdout: null(), stderr: null() };
+    host.runtime.exec(&request(id, process, stdio)).map(drop)
 }
 
 fn errors(host: &Host) {

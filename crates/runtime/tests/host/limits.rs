@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use runtime::Ending;
+use runtime::{Ending, OomLook};
 use serde_json::json;
 
 use crate::Test;
@@ -10,6 +10,7 @@ use crate::fixture::{Host, await_some, spec};
 
 pub(crate) const TESTS: &[Test] = &[
     ("limits::too_much_memory", too_much_memory),
+    ("limits::a_kill_that_is_survived", a_kill_that_is_survived),
     ("limits::a_fork_bomb_stays_inside", a_fork_bomb_stays_inside),
     ("limits::processor_time", processor_time),
     ("limits::usage", usage),
@@ -27,6 +28,40 @@ fn too_much_memory(host: &Host) {
 
     let (record, _) = host.run("true");
     assert_eq!((record.oom_killed, record.memory_limit_bytes), (false, Some(64 << 20)));
+}
+
+fn a_kill_that_is_survived(host: &Host) {
+    let script = "for i in 1 2; do while [ ! -e /volume/go$i ]; do sleep 0.01; done; tail -c 100m /dev/zero; done; sleep 1000";
+    let volume = host.dir.path().join("survived");
+    std::fs::create_dir(&volume).unwrap();
+    let mut spec = spec(&["/bin/sh", "-c", script]);
+    let mount = json!({ "destination": "/volume", "source": volume, "options": ["bind", "ro"] });
+    spec["mounts"].as_array_mut().unwrap().push(mount);
+    spec["linux"]["resources"]["memory"]["limit"] = json!(16 << 20);
+    let request = host.request_for(spec);
+    host.start(&request);
+    let mut watch = host.runtime.watch_oom(&request.id).unwrap().expect("memory is counted");
+    assert_eq!(watch.look().unwrap(), OomLook::Quiet);
+    assert!(!watch.wait(0).unwrap());
+    for round in 1..=2 {
+        std::fs::write(volume.join(format!("go{round}")), "").unwrap();
+        assert!(watch.wait(10_000).unwrap(), "kill {round} wakes");
+        let OomLook::Killed(kills) = watch.look().unwrap() else { panic!("kill {round} is not told") };
+        assert_eq!((kills.count, kills.limit_bytes), (round, Some(16 << 20)));
+        assert!(kills.peak_bytes.is_some_and(|peak| (15 << 20..=16 << 20).contains(&peak)), "{kills:?}");
+        // One lack of memory may be announced more than once; none of it is told again.
+        while watch.wait(0).unwrap() {
+            assert_eq!(watch.look().unwrap(), OomLook::Quiet);
+        }
+    }
+    // Whoever comes later learns of it without waiting.
+    let mut later = host.runtime.watch_oom(&request.id).unwrap().unwrap();
+    assert!(matches!(later.look().unwrap(), OomLook::Killed(kills) if kills.count == 2));
+    assert!(host.runtime.exit_record(&request.id).unwrap().is_none(), "it goes on");
+    host.runtime.kill(&request.id).unwrap();
+    host.finish(&request);
+    assert!(watch.wait(10_000).unwrap(), "deleting it wakes");
+    assert_eq!(watch.look().unwrap(), OomLook::Gone);
 }
 
 fn a_fork_bomb_stays_inside(host: &Host) {

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("logs::rotation", rotation),
     ("logs::following_over_rotations", following_over_rotations),
     ("logs::a_full_disk", a_full_disk),
+    ("logs::a_full_run_directory", a_full_run_directory),
 ];
 
 fn a_hundred_thousand_lines(host: &Host) {
@@ -108,6 +109,11 @@ struct SmallDisk(std::path::PathBuf);
 impl SmallDisk {
     fn new(path: std::path::PathBuf) -> SmallDisk {
         fs::create_dir(&path).unwrap();
+        SmallDisk::over(path)
+    }
+
+    /// Over what is in a directory.
+    fn over(path: std::path::PathBuf) -> SmallDisk {
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
             .arg(&path)
@@ -122,6 +128,22 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _status = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// Nothing is started there, and how a container ends that was started before is known all the same.
+fn a_full_run_directory(host: &Host) {
+    let disk = SmallDisk::over(host.config.state_dir.clone());
+    let running = host.request("trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done");
+    host.start(&running);
+    await_some("ready", || fs::read(&running.log.path).ok().filter(|log| !log.is_empty()));
+    let ballast = fs::write(disk.0.join("Ballast"), vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(ballast.kind(), std::io::ErrorKind::StorageFull);
+    let refused = host.request("true");
+    let error = host.runtime.start(&refused).unwrap_err().to_string();
+    assert!(error.starts_with("run directory ") && error.ends_with("No space left on device"), "{error}");
+    assert!(host.runtime.find(&refused.id).unwrap().is_none(), "nothing is left of it");
+    host.runtime.signal(&running.id, 10).unwrap();
+    assert_eq!(host.finish(&running).0.ending, Ending::Code(5));
 }
 
 fn a_full_disk(host: &Host) {
