@@ -209,4 +209,27 @@ mod tests {
         assert!(receive(right.as_fd(), 16)?.0.is_empty());
         Ok(())
     }
+
+    /// In a process of its own, because the bound is the whole process's.
+    #[test]
+    fn descriptors_without_room_are_an_error() -> io::Result<()> {
+        use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
+        let (left, right) = packet_pair()?;
+        send(left.as_fd(), b"x", &[left.as_fd(), right.as_fd()])?;
+        let Some(child) = crate::sys::fork()? else {
+            let refused = || -> io::Result<bool> {
+                let free = std::os::fd::AsRawFd::as_raw_fd(&right.try_clone()?) as u64;
+                setrlimit(
+                    Resource::Nofile,
+                    Rlimit { current: Some(free + 1), ..getrlimit(Resource::Nofile) },
+                )?;
+                let outcome = receive(right.as_fd(), 16);
+                Ok(outcome.is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)))
+            };
+            crate::sys::exit_now(i32::from(!refused().unwrap_or(false)))
+        };
+        let ended = rustix::process::waitpid(Some(child), WaitOptions::empty())?;
+        assert_eq!(ended.and_then(|(_, status)| status.exit_status()), Some(0));
+        Ok(())
+    }
 }

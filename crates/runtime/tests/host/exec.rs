@@ -22,7 +22,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec::ends_with_its_handle_and_its_container", ends_with_its_handle_and_its_container),
     ("exec::not_before_the_application_runs", not_before_the_application_runs),
     ("exec::into_a_container_that_ends", into_a_container_that_ends),
-    ("exec::without_descriptors", without_descriptors),
     ("exec::errors", errors),
 ];
 
@@ -218,36 +217,6 @@ fn into_a_container_that_ends(host: &Host) {
         });
         host.wait(&container.id);
     }
-}
-
-/// Whatever the caller has no descriptors for, it gets all that it asked for, or an error.
-fn without_descriptors(host: &Host) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let container = running(host);
-    let before = getrlimit(Resource::Nofile);
-    let free = fs::File::open("/dev/null").unwrap();
-    let first_free = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
-    drop(free);
-    let mut outcomes = Vec::new();
-    for more in 0..10 {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(first_free + more), ..before }).unwrap();
-        let stdio = ExecStdio::Tty(TerminalSize { rows: 1, columns: 1 });
-        let outcome = host.runtime.exec(&request(&container.id, process("true"), stdio));
-        setrlimit(Resource::Nofile, before).unwrap();
-        outcomes.push(match outcome {
-            Ok(exec) => {
-                assert!(exec.tty.is_some(), "a terminal was asked for, with {more} descriptors");
-                None
-            }
-            Err(StartError::Io(error)) => Some(error.raw_os_error().unwrap()),
-            Err(error) => panic!("{error}"),
-        });
-    }
-    assert_eq!(
-        (outcomes[0], outcomes[9]),
-        (Some(rustix::io::Errno::MFILE.raw_os_error()), None),
-        "{outcomes:?}"
-    );
 }
 
 fn attempt(host: &Host, id: &ContainerId, process: Value) -> Result<(), StartError> {
