@@ -18,12 +18,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["model", "store"]),
     ("manager", &["model", "store", "consensus", "orchestrator", "scheduler"]),
     ("proto", &["model", "store"]),
+    ("trust", &["model"]),
     ("image", &[]),
     ("network", &[]),
     ("runtime", &[]),
-    ("agent", &["model", "proto", "image", "network", "runtime"]),
-    ("server", &["model", "manifest", "store", "consensus", "manager", "proto"]),
-    ("cli", &["model", "manifest", "proto", "server", "agent", "runtime", "image", "network"]),
+    ("agent", &["model", "proto", "trust", "image", "network", "runtime"]),
+    ("server", &["model", "manifest", "store", "consensus", "manager", "proto", "trust"]),
+    ("cli", &["model", "manifest", "proto", "trust", "server", "agent", "runtime", "image", "network"]),
     ("sim", &["model", "store", "consensus", "orchestrator", "scheduler", "manager", "agent", "server"]),
 ];
 

@@ -105,6 +105,10 @@ pub struct NodeId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u64);
 
+/// Identifies a join or access token; public, unlike the token's secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub u64);
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an id: an id is 13 characters of 0-9 and a-z without i, l, o and u")]
 pub struct IdError(pub String);
@@ -154,7 +158,7 @@ macro_rules! base32_id {
         }
     )*};
 }
-base32_id!(ReplicaId, NodeId, ClusterId);
+base32_id!(ReplicaId, NodeId, ClusterId, TokenId);
 
 /// Where new ids come from: SplitMix64 (Steele, Lea and Flood 2014), seeded by the shell, so that the cores draw no
 /// random number themselves and a simulation repeats exactly.

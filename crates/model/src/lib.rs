@@ -19,6 +19,7 @@ pub mod revision;
 pub mod rollout;
 pub mod service;
 pub mod template;
+pub mod token;
 pub mod waiting;
 
 pub use assignment::{Assignment, Dispatch};
@@ -26,7 +27,7 @@ pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
 pub use event::{Event, EventKind};
 pub use id::{
     ClusterId, Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot,
-    Version,
+    TokenId, Version,
 };
 pub use node::{Node, NodeInfo};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Timeline};
@@ -37,4 +38,5 @@ pub use revision::{Revision, RevisionHash, RevisionStatus};
 pub use rollout::{Rollout, RolloutPhase};
 pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
+pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
 pub use waiting::{Unplaceable, WaitingOn};

@@ -1,0 +1,261 @@
+//! Certificates as wharf writes them, read back strictly: an authority's, and a node's.
+//!
+//! A [`NodeCertificate`] always travels with the certificate of the authority that signed it. So a host that knows only the
+//! authority's [`Pin`] finds in the handshake what the pin speaks of.
+
+use std::fmt;
+
+use model::{ClusterId, HostRole, Timestamp};
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::{
+    hex,
+    identity::{self, Identity},
+    key::{self, NodeKey},
+    pem::{self, PemError},
+    validity::Validity,
+};
+
+/// SHA-256 over an authority's public key (SubjectPublicKeyInfo in DER): what a token pins. Shown as 64 hex digits, as
+/// `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum` prints them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pin(pub [u8; 32]);
+
+impl Pin {
+    pub(crate) fn of(public_key: &[u8]) -> Pin {
+        Pin(Sha256::digest(public_key).into())
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        hex::write(&self.0, &mut text);
+        f.pad(&text)
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:.8}..")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    #[error("the certificate is damaged")]
+    Pem(#[from] PemError),
+    #[error("the certificate cannot be read: it is not X.509 in DER")]
+    Malformed,
+    #[error("this is not a certificate that wharf writes: {0}")]
+    Foreign(&'static str),
+    #[error("the certificate of {identity} is not signed by the authority {authority} that it comes with")]
+    OtherAuthority { identity: Identity, authority: Pin },
+    #[error("the certificate names cluster {named}, its authority is of cluster {authority}")]
+    OtherCluster { named: ClusterId, authority: ClusterId },
+}
+
+/// The certificate of a cluster's authority.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthorityCertificate {
+    der: CertificateDer<'static>,
+    cluster: ClusterId,
+    pin: Pin,
+    validity: Validity,
+}
+
+impl AuthorityCertificate {
+    pub fn from_der(der: &[u8]) -> Result<AuthorityCertificate, CertificateError> {
+        let parsed = parse(der)?;
+        if !parsed.is_ca() {
+            return Err(CertificateError::Foreign("it is not an authority's"));
+        }
+        let public_key = parsed.public_key().raw;
+        if !key::is_p256(public_key) {
+            return Err(CertificateError::Foreign("its key is not ECDSA over P-256"));
+        }
+        parsed.verify_signature(None).map_err(|_| CertificateError::Foreign("it is not signed by itself"))?;
+        let names = names(&parsed)?;
+        let cluster = match names.uris.as_slice() {
+            [uri] if names.dns.is_empty() => identity::parse_authority_uri(uri),
+            _ => None,
+        };
+        Ok(AuthorityCertificate {
+            der: CertificateDer::from(der.to_vec()),
+            cluster: cluster.ok_or(CertificateError::Foreign("it does not name a cluster"))?,
+            pin: Pin::of(public_key),
+            validity: validity(&parsed),
+        })
+    }
+
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+}
+
+impl fmt::Debug for AuthorityCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "authority {:?} of {}", self.pin, self.cluster)
+    }
+}
+
+/// The certificate of one node in one role, with its authority's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeCertificate {
+    der: CertificateDer<'static>,
+    authority: AuthorityCertificate,
+    identity: Identity,
+    validity: Validity,
+    /// SubjectPublicKeyInfo in DER.
+    public_key: Vec<u8>,
+}
+
+impl NodeCertificate {
+    /// Refuses a certificate that `authority` did not sign. Whether it holds now is not looked at.
+    pub fn from_der(
+        der: &[u8],
+        authority: AuthorityCertificate,
+    ) -> Result<NodeCertificate, CertificateError> {
+        let parsed = parse(der)?;
+        let identity = identity_in(&parsed)?;
+        if identity.cluster != authority.cluster {
+            let named = identity.cluster;
+            return Err(CertificateError::OtherCluster { named, authority: authority.cluster });
+        }
+        let issuer = parse(&authority.der)?;
+        if parsed.verify_signature(Some(issuer.public_key())).is_err() {
+            return Err(CertificateError::OtherAuthority { identity, authority: authority.pin });
+        }
+        Ok(NodeCertificate {
+            der: CertificateDer::from(der.to_vec()),
+            authority,
+            identity,
+            validity: validity(&parsed),
+            public_key: parsed.public_key().raw.to_vec(),
+        })
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// Which authority signed it.
+    pub fn authority(&self) -> &AuthorityCertificate {
+        &self.authority
+    }
+
+    /// Whether it was issued for this key.
+    pub fn is_for(&self, key: &NodeKey) -> bool {
+        self.public_key == key.public()
+    }
+
+    /// What is presented in a handshake: the node's, then its authority's.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.der.clone(), self.authority.der.clone()]
+    }
+
+    /// Both certificates; what travels to the node, and what lies on its disk.
+    pub fn to_pem(&self) -> String {
+        let mut text = Zeroizing::new(String::new());
+        pem::write(pem::CERTIFICATE, &self.der, &mut text);
+        pem::write(pem::CERTIFICATE, &self.authority.der, &mut text);
+        std::mem::take(&mut text)
+    }
+
+    pub fn from_pem(text: &str) -> Result<NodeCertificate, CertificateError> {
+        let [der, authority] = pem::read(text)?.exactly([pem::CERTIFICATE, pem::CERTIFICATE])?;
+        NodeCertificate::from_der(&der, AuthorityCertificate::from_der(&authority)?)
+    }
+}
+
+impl fmt::Debug for NodeCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate of {} by {:?}", self.identity, self.authority)
+    }
+}
+
+/// Who a node's certificate speaks of. The signature is not looked at: the handshake did that.
+pub fn read_identity(der: &[u8]) -> Result<Identity, CertificateError> {
+    identity_in(&parse(der)?)
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    match X509Certificate::from_der(der) {
+        Ok((&[], certificate)) => Ok(certificate),
+        Ok(_) | Err(_) => Err(CertificateError::Malformed),
+    }
+}
+
+struct Names<'a> {
+    uris: Vec<&'a str>,
+    dns: Vec<&'a str>,
+}
+
+fn names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Names<'a>, CertificateError> {
+    let mut names = Names { uris: Vec::new(), dns: Vec::new() };
+    let extension = certificate.subject_alternative_name().map_err(|_| CertificateError::Malformed)?;
+    let all = extension.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    for name in all {
+        match name {
+            GeneralName::URI(uri) => names.uris.push(uri),
+            GeneralName::DNSName(dns) => names.dns.push(dns),
+            _ => return Err(CertificateError::Foreign("it has names that are neither URI nor DNS")),
+        }
+    }
+    Ok(names)
+}
+
+fn identity_in(certificate: &X509Certificate<'_>) -> Result<Identity, CertificateError> {
+    if certificate.is_ca() {
+        return Err(CertificateError::Foreign("it is an authority's, not a node's"));
+    }
+    if !key::is_p256(certificate.public_key().raw) {
+        return Err(CertificateError::Foreign("its key is not ECDSA over P-256"));
+    }
+    let names = names(certificate)?;
+    let identity: Identity = match names.uris.as_slice() {
+        [uri] => uri.parse().map_err(|_| CertificateError::Foreign("it names no host of wharf"))?,
+        _ => return Err(CertificateError::Foreign("it does not name exactly one host")),
+    };
+    if names.dns != identity.dns_names() {
+        return Err(CertificateError::Foreign("its DNS names are not those of the host that it names"));
+    }
+    let uses = certificate.extended_key_usage().map_err(|_| CertificateError::Malformed)?;
+    let uses = uses.map(|extension| (extension.value.client_auth, extension.value.server_auth));
+    let expected = match identity.role {
+        HostRole::Server => (true, true),
+        HostRole::Agent => (true, false),
+    };
+    if uses != Some(expected) {
+        return Err(CertificateError::Foreign("its uses are not those of the role that it names"));
+    }
+    Ok(identity)
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0) * 1_000);
+    let validity = certificate.validity();
+    Validity {
+        not_before: at(validity.not_before.timestamp()),
+        not_after: at(validity.not_after.timestamp()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Bytes as lower-case hex digits: pins, secrets and key files, as `sha256sum` and `openssl` write them.
+
+/// Two digits per byte, appended. Reserves what it needs first, so that a secret leaves no copy behind in an outgrown
+/// buffer.
+pub(crate) fn write(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(bytes.len() * 2);
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+/// Exactly `N` bytes; `None` for any other length, upper case included.
+pub(crate) fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn digit(letter: u8) -> Option<u8> {
+    match letter {
+        b'0'..=b'9' => Some(letter - b'0'),
+        b'a'..=b'f' => Some(letter - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_written_is_read() {
+        let mut text = String::new();
+        write(&[0, 0x7f, 0xff], &mut text);
+        assert_eq!(text, "007fff");
+        assert_eq!(read(&text), Some([0, 0x7f, 0xff]));
+        for bad in ["", "007f", "007FFF", "007ff", "007fffff", "00 fff"] {
+            assert_eq!(read::<3>(bad), None, "{bad:?}");
+        }
+    }
+}
