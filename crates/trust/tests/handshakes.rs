@@ -1,5 +1,7 @@
 //! Real handshakes in memory, every case that is let through and every case that is refused, from both sides.
 
+#![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the helpers of an integration test.
+
 mod support;
 
 use model::{ClusterId, HostRole, Millis, NodeId, Timestamp};

@@ -1,5 +1,7 @@
 //! The table of rights, whole, as text: who reads a change of it sees who may do more than before.
 
+#![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the helpers of an integration test.
+
 use model::{AccessRole, Grant, Name, Scope};
 use trust::rights::{Place, Right, authorize};
 

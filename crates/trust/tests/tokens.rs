@@ -1,5 +1,7 @@
 //! Tokens: how they are written, that any typing error is told, and what is done with what somebody presents.
 
+#![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the helpers of an integration test.
+
 use std::collections::BTreeSet;
 
 use model::{AccessRole, ClusterId, Grant, HostRole, JoinToken, Name, Scope, Timestamp, TokenId, Uses};

@@ -1,5 +1,7 @@
 //! Hosts with certificates, and a handshake between two of them without a network.
 
+#![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the helpers of an integration test.
+
 use std::sync::Arc;
 
 use model::{ClusterId, HostRole, NodeId, Timestamp};
