@@ -3,7 +3,7 @@
 //! Other programs flush firewalls and remove links. So the same set is put in force again and again, which costs little
 //! while it is, and the network is looked after before that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
@@ -28,11 +28,12 @@ pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
         // Before the first order nobody may say what is published: what an earlier agent left goes on.
         let mut ordered = orders.changed().await;
         // Looking after the network takes milliseconds, and replicas wait for an order to be in force.
-        let mut heals = true;
+        let mut healed: Option<Instant> = None;
         while ordered.is_ok() {
             loop {
                 let (serial, ports) = orders.borrow_and_update().clone();
                 let host = host.clone();
+                let heals = healed.is_none_or(|at| at.elapsed() >= HEAL_EVERY);
                 let publish = move || {
                     if heals {
                         host.heal_network()?;
@@ -41,18 +42,17 @@ pub(crate) fn spawn(host: Host, happened: Sender) -> watch::Sender<Order> {
                 };
                 match spawn_blocking(publish).await {
                     Ok(Ok(())) => {
+                        healed = healed.filter(|_| !heals).or_else(|| Some(Instant::now()));
                         let _ = happened.send(Happened::Core(Event::Balanced { serial }));
                         break;
                     }
                     Ok(Err(error)) => tracing::error!(error = chain(&error), "ports cannot be published"),
                     Err(error) => tracing::error!(error = chain(&error), "ports cannot be published"),
                 }
-                heals = true;
+                healed = None;
                 tokio::time::sleep(PAUSE).await;
             }
-            let changed = timeout(HEAL_EVERY, orders.changed()).await;
-            heals = changed.is_err();
-            ordered = changed.unwrap_or(Ok(()));
+            ordered = timeout(HEAL_EVERY, orders.changed()).await.unwrap_or(Ok(()));
         }
     });
     sender
