@@ -10,16 +10,17 @@ use std::{
 /// Every crate and the crates of this workspace that it may name. A new crate or a new arrow is a decision: it is
 /// made here, and explained in crates/README.md.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("model", &[]),
+    ("reference", &[]),
+    ("model", &["reference"]),
     ("manifest", &["model"]),
     ("store", &["model"]),
     ("consensus", &[]),
     ("orchestrator", &["model", "store"]),
     ("scheduler", &["model", "store"]),
-    ("manager", &["model", "store", "consensus", "orchestrator", "scheduler"]),
+    ("manager", &["reference", "model", "store", "consensus", "orchestrator", "scheduler"]),
     ("proto", &["model", "store"]),
     ("trust", &["model"]),
-    ("image", &[]),
+    ("image", &["reference"]),
     ("network", &[]),
     ("runtime", &[]),
     ("agent", &["model", "proto", "trust", "image", "network", "runtime"]),
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates, and parts of crates, that take events and return effects.
 const PURE: &[&str] = &[
+    "reference/src",
     "model/src",
     "manifest/src",
     "store/src",

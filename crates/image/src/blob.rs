@@ -9,8 +9,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Hasher;
 use crate::durable::{At, IoError};
+use reference::Digest;
 
 #[derive(Debug)]
 pub(crate) struct Blobs {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::digest::Digest;
 use crate::durable::IoError;
-use crate::reference::ReferenceError;
 use crate::snapshot::SnapshotIdError;
 use crate::unpack::UnpackError;
 use crate::user::UserError;
+use reference::Digest;
+use reference::ReferenceError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

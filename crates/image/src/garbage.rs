@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
 use crate::durable::{At, IoError};
 use crate::error::Error;
 use crate::index::{Index, Listed};
 use crate::store::{Inner, State, Store};
+use reference::Digest;
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

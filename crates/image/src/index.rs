@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::digest::Digest;
 use crate::document::{Descriptor, IndexDocument, OCI_INDEX};
-use crate::reference::TaggedName;
+use reference::Digest;
+use reference::TaggedName;
 
 const NAME: &str = "org.opencontainers.image.ref.name";
 const CREATED: &str = "org.opencontainers.image.created";
@@ -40,7 +40,7 @@ pub(crate) enum IndexError {
     #[error("it is not an OCI image index")]
     Json(#[source] serde_json::Error),
     #[error("it lists an image under the bad name {0:?}")]
-    Name(String, #[source] crate::reference::ReferenceError),
+    Name(String, #[source] reference::ReferenceError),
 }
 
 impl Index {

@@ -27,13 +27,13 @@ pub use import::{FileContent, FileEntry};
 use crate::blob::{StageError, Staged, Staging, read_document};
 use serde::Serialize;
 
-use crate::digest::Digest;
 use crate::document::{ConfigDocument, Descriptor, Platform, host_architecture};
 use crate::durable::{At, IoError, sync_directory};
 use crate::index::Listed;
-use crate::reference::{ReferenceError, TaggedName};
 use crate::store::{Image, Store};
 use crate::tarball::TarError;
+use reference::Digest;
+use reference::{ReferenceError, TaggedName};
 
 /// What overlayfs takes at most (OVL_MAX_STACK in fs/overlayfs/params.h).
 const MAX_LAYERS: usize = 500;

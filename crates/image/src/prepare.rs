@@ -16,12 +16,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::io::Errno;
 
 use crate::blob::read_document;
-use crate::digest::Digest;
 use crate::document::{ConfigDocument, ImageConfig, Manifest};
 use crate::durable::{At, IoError, make_directory};
 use crate::error::Error;
 use crate::store::{Inner, Store};
 use crate::unpack::{self, OPAQUE_XATTR};
+use reference::Digest;
 
 /// An image whose layers are all on disk. While it lives, garbage collection keeps the image.
 #[derive(Clone, Debug)]

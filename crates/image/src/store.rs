@@ -21,13 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::FlockOperation;
 
 use crate::blob::{Blobs, Staging};
-use crate::digest::Digest;
 use crate::durable::{At, IoError, Trash, make_directory, replace_file};
 use crate::error::Error;
 use crate::index::Index;
 use crate::prepare::{Flights, ParsedImage};
-use crate::reference::{Reference, TaggedName};
 use crate::unpack::Limits;
+use reference::Digest;
+use reference::{Reference, TaggedName};
 
 /// The node's image store. Cheap to clone; every clone is the same store.
 #[derive(Clone, Debug)]

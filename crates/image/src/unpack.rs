@@ -25,10 +25,11 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::digest::{Digest, Hashing};
+use crate::digest::Hashing;
 use crate::durable::advice;
 use crate::tarball::{Kind, Member, Members, TarError, shown};
 use entry_path::{EntryPath, MAX_PATH_BYTES, Role};
+use reference::Digest;
 use tree::{Place, Tree};
 
 pub(crate) use tree::{OPAQUE_XATTR, is_whiteout, open_in_root, rename_new};

@@ -115,7 +115,7 @@ fn archives_that_are_not_what_they_should_be() {
                 let text = fs::read_to_string(dir.join("index.json")).unwrap();
                 fs::write(dir.join("index.json"), text.replace("sha256:", "sha512:")).unwrap();
             }),
-            "index.json cannot be understood; the image was made wrong: DIGEST is not a digest this store knows: expected \
+            "index.json cannot be understood; the image was made wrong: DIGEST is not a digest: expected \
              \"sha256:\" and 64 lower-case hex digits at line 1 column 172"
                 .into(),
         ),

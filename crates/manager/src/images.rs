@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Digest, NodeId, ReplicaTemplate, ServiceKey, container::normal_reference};
+use model::{Digest, NodeId, ReplicaTemplate, ServiceKey};
+use reference::Reference;
 
 use crate::{Codec, ImageError, Manager, RequestError};
 
@@ -43,12 +44,13 @@ impl<C: Codec> Manager<C> {
 
     /// What the nodes that are ready have under this name, and which has what.
     fn find_image(&self, reference: &str) -> BTreeMap<Digest, BTreeSet<NodeId>> {
-        // A digest says which image is meant, whatever it is called where it is.
-        let pinned = reference.rsplit_once('@').map(|(_, digest)| digest.parse::<Digest>().ok());
-        let normal = normal_reference(reference);
-        let is_meant = |name: &str, digest: &Digest| match &pinned {
-            Some(pinned) => pinned.as_ref() == Some(digest),
-            None => normal_reference(name) == normal,
+        let wanted: Option<Reference> = reference.parse().ok();
+        let is_meant = |name: &str, digest: &Digest| match &wanted {
+            // A digest says which image is meant, whatever it is called where it is.
+            Some(Reference::Exact { digest: wanted, .. }) => wanted == digest,
+            Some(wanted) => name.parse().as_ref() == Ok(wanted),
+            // No node has anything under what is no name.
+            None => false,
         };
         let mut found: BTreeMap<Digest, BTreeSet<NodeId>> = BTreeMap::new();
         for (node, report) in self.observed.nodes().filter(|(node, _)| self.observed.is_ready(**node)) {

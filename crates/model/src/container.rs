@@ -38,17 +38,6 @@ pub struct ImageRef {
     pub digest: Option<Digest>,
 }
 
-/// The short form that Docker shows, for comparing names: `docker.io/library/busybox` and `busybox` are both
-/// `busybox:latest`. It does not judge whether the name is well-formed.
-pub fn normal_reference(reference: &str) -> String {
-    let hub = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
-    let short = hub.iter().find_map(|domain| reference.strip_prefix(domain)).unwrap_or(reference);
-    let short = short.strip_prefix("library/").unwrap_or(short);
-    // A colon before the last slash belongs to the port of a registry.
-    let has_tag = short.rsplit('/').next().is_some_and(|last| last.contains(':') || last.contains('@'));
-    if has_tag { short.to_owned() } else { format!("{short}:latest") }
-}
-
 /// Limits. An absent CPU limit is none; memory and pids have defaults, so that there always is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {

@@ -2,6 +2,8 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 
+pub use reference::{Digest, DigestError};
+
 /// A DNS label (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit.
 ///
 /// Cheap to clone: names are shared, never copied.
@@ -230,47 +232,6 @@ macro_rules! shown_as_number {
     )*};
 }
 shown_as_number!(Slot, RevisionNumber, Generation, Version);
-
-/// A content digest as OCI writes it; only `sha256:` followed by 64 lower-case hex digits is accepted.
-/// Source: OCI image spec, descriptor.md, "Digests".
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(Arc<str>);
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a digest: expected \"sha256:\" and 64 hex digits")]
-pub struct DigestError(pub String);
-
-impl Digest {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The 64 hex digits without the algorithm.
-    pub fn hex(&self) -> &str {
-        &self.0["sha256:".len()..]
-    }
-}
-
-impl FromStr for Digest {
-    type Err = DigestError;
-    fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let hex = text.strip_prefix("sha256:").unwrap_or_default();
-        let is_hex = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if is_hex { Ok(Digest(text.into())) } else { Err(DigestError(text.to_owned())) }
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 #[cfg(test)]
 mod tests {

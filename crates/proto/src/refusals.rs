@@ -87,7 +87,7 @@ fn containers_are_refused_with_the_path_of_the_field() {
     check::<_, ContainerSpec>(
         &container,
         |container| container.image.as_mut().unwrap().digest = Some("sha256:0".into()),
-        "field image.digest \"sha256:0\" is not a digest: expected \"sha256:\" and 64 hex digits",
+        "field image.digest \"sha256:0\" is not a digest: expected \"sha256:\" and 64 lower-case hex digits",
     );
     check::<_, ContainerSpec>(
         &container,

@@ -148,8 +148,7 @@ impl Host {
         let digest = container.image.digest.as_ref();
         let digest = digest.ok_or_else(|| Failure::NoDigest { container: name(), reference: reference() })?;
         let not_here = || Failure::NotHere { reference: reference(), digest: digest.to_string() };
-        let parsed: image::Digest = digest.as_str().parse().map_err(|_| not_here())?;
-        self.images.prepare(&parsed).map_err(|source| match source.cause() {
+        self.images.prepare(digest).map_err(|source| match source.cause() {
             image::Error::NoSuchImage { .. } => not_here(),
             _ => Failure::Image { container: name(), reference: reference(), source: Box::new(source) },
         })

@@ -13,7 +13,7 @@ use crate::blob::{Staged, Staging};
 use crate::compression::{Compression, sniff};
 use crate::document::{ConfigDocument, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use crate::durable::At;
-use crate::reference::TaggedName;
+use reference::TaggedName;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -15,8 +15,8 @@ use crate::blob::{Staged, Staging};
 use crate::document::{
     ConfigDocument, ImageConfig, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, RootFs, host_architecture,
 };
-use crate::reference::TaggedName;
 use crate::store::{Image, Store};
+use reference::TaggedName;
 
 /// A file to put into an image.
 #[derive(Clone, Debug, PartialEq, Eq)]

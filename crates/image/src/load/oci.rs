@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, LoadError, Source, check_config, parse_document, platform_name};
 use crate::blob::Staged;
-use crate::digest::Digest;
 use crate::document::{
     ConfigDocument, Descriptor, DocumentKind, IndexDocument, ListOrManifest, OCI_MANIFEST, Platform,
     host_architecture,
 };
-use crate::reference::TaggedName;
+use reference::Digest;
+use reference::TaggedName;
 
 /// containerd's and Docker's full name; the OCI name may be a mere tag beside it.
 const FULL_NAME: &str = "io.containerd.image.name";

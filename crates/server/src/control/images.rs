@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use model::{Digest, Name, NodeId, container::normal_reference};
+use model::{Digest, Name, NodeId};
 use proto::v1::{self, load_image_request::Part, open, relay_frame::Frame};
 use tokio::{
     sync::mpsc,
@@ -137,8 +137,8 @@ impl Control {
                 let digest = image.digest.parse::<Digest>().ok();
                 let is_there = report.is_some_and(|report| {
                     let is_it = |(reference, known): &(String, Digest)| {
-                        normal_reference(reference) == normal_reference(&image.reference)
-                            && digest.as_ref() == Some(known)
+                        // The node says it in both places as its store does.
+                        *reference == image.reference && digest.as_ref() == Some(known)
                     };
                     report.images.iter().any(is_it)
                 });

@@ -43,7 +43,7 @@ pub enum ReferenceError {
         "image name {name:?}: {tag:?} is not a tag; use at most 128 letters, digits, \"_\", \".\" or \"-\""
     )]
     Tag { name: String, tag: String },
-    #[error("image name {0:?} is longer than 255 characters")]
+    #[error("image name {0:?} is longer than the 255 characters that a repository may have")]
     TooLong(String),
     #[error("image name {name:?} ends in a bad digest")]
     Digest { name: String, source: DigestError },
@@ -92,6 +92,9 @@ impl FromStr for Reference {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
+        if let Some(beginning) = too_long(text) {
+            return Err(ReferenceError::TooLong(beginning));
+        }
         if let Ok(digest) = text.parse::<Digest>() {
             return Ok(Reference::Exact { repository: None, digest });
         }
@@ -115,6 +118,12 @@ impl FromStr for Reference {
             None => Ok(Reference::Tagged(TaggedName { repository, tag: tag.to_owned() })),
         }
     }
+}
+
+/// The beginning of what is longer than repository, tag and digest may be together: a message about it is to be read.
+fn too_long(text: &str) -> Option<String> {
+    const LONGEST: usize = 255 + ":".len() + 128 + "@sha256:".len() + 64;
+    (text.len() > LONGEST).then(|| text.chars().take(64).chain("...".chars()).collect())
 }
 
 fn normal_repository(whole: &str, repository: &str) -> Result<String, ReferenceError> {
@@ -248,6 +257,13 @@ mod tests {
             (
                 "app:-x",
                 "image name \"app:-x\": \"-x\" is not a tag; use at most 128 letters, digits, \"_\", \".\" or \"-\"",
+            ),
+            (
+                &"a".repeat(1 << 20),
+                &format!(
+                    "image name \"{}...\" is longer than the 255 characters that a repository may have",
+                    "a".repeat(64)
+                ),
             ),
             ("app@sha256:00", "image name \"app@sha256:00\" ends in a bad digest"),
         ] {
