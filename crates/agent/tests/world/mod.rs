@@ -238,7 +238,7 @@ impl World {
             }
             Action::Probe { id, kind, .. } => {
                 // In turns what the container and what the node is to blame for.
-                let bad = if self.now.0 % 2 == 0 {
+                let bad = if self.now.0.is_multiple_of(2) {
                     Setback::of_replica("refused")
                 } else {
                     Setback::of_node("no descriptors")
@@ -267,8 +267,11 @@ impl World {
         if well {
             self.containers.insert(id.clone(), FoundState::Running { pid: 1, since: self.now });
         }
-        let bad =
-            if id.attempt % 2 == 0 { Setback::of_replica("no luck") } else { Setback::of_node("no room") };
+        let bad = if id.attempt.is_multiple_of(2) {
+            Setback::of_replica("no luck")
+        } else {
+            Setback::of_node("no room")
+        };
         let result = if well { Ok(1) } else { Err(bad) };
         self.send(Event::Started { id: id.clone(), result });
         if self.has_good_end && id.container.as_str() == "fetch" {

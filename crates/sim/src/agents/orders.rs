@@ -113,7 +113,7 @@ impl World {
     fn start(&mut self, node: usize, id: ContainerId, assignment: &Assignment) -> Event {
         // Not to be startable is a fault of the replica, or of a node that has run out of something.
         if !self.cx.calm && !self.plan.gentle && self.cx.random.one_in(25) {
-            let setback = if id.attempt % 2 == 0 { Setback::of_node } else { Setback::of_replica };
+            let setback = if id.attempt.is_multiple_of(2) { Setback::of_node } else { Setback::of_replica };
             return Event::Started { id, result: Err(setback("no luck".to_owned())) };
         }
         if let Err(detail) = self.nodes[node].host.may_start(&id, &assignment.template) {
