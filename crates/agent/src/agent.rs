@@ -360,6 +360,6 @@ fn needed_launcher(event: &Event) -> bool {
 }
 
 fn on_the_wire(exit: core::ContainerExit) -> ContainerExit {
-    let core::ContainerExit { replica, service, slot, container, exit, restarts } = exit;
-    ContainerExit { replica, slot, service, container, exit, restarts }
+    let core::ContainerExit { replica, service, slot, container, exit, restarts, stop } = exit;
+    ContainerExit { replica, slot, service, container, exit, restarts, stop }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::{
-    Exit, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Timestamp, Unplaceable, waiting::roughly,
+    Exit, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot, Stop, Timestamp, Unplaceable,
+    waiting::roughly,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum EventKind {
         container: Name,
         exit: Exit,
         restarts: u32,
+        /// None if it ended by itself.
+        stop: Option<Stop>,
     },
     NodeRegistered {
         node: NodeId,
@@ -99,7 +102,15 @@ impl fmt::Display for EventKind {
             EventKind::ReplicaFailed { replica, slot, reason } => {
                 write!(f, "slot {slot}: replica {replica} failed: {reason}")
             }
-            EventKind::ContainerExited { replica, slot, container, exit, restarts } => {
+            EventKind::ContainerExited { replica, slot, container, exit, restarts: _, stop: Some(stop) } => {
+                let (took, cause) = (roughly(stop.took), &exit.cause);
+                write!(f, "slot {slot}: container {container} of replica {replica} ")?;
+                match stop.killed {
+                    false => write!(f, "stopped within {took}: {cause}"),
+                    true => write!(f, "did not stop within its grace period, killed after {took}: {cause}"),
+                }
+            }
+            EventKind::ContainerExited { replica, slot, container, exit, restarts, stop: None } => {
                 let ran = roughly(exit.ran_for);
                 write!(
                     f,
@@ -109,6 +120,37 @@ impl fmt::Display for EventKind {
                 if *restarts > 0 { write!(f, " (restarted {restarts} times before)") } else { Ok(()) }
             }
             EventKind::NodeRegistered { node, name } => write!(f, "node {name} ({node}) registered"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ExitCause, Millis};
+
+    #[test]
+    fn an_end_that_was_asked_for_is_told_apart() {
+        let told = |cause, restarts, stop| {
+            let exit = Exit { cause, at: Timestamp(0), ran_for: Millis(3_000) };
+            let (slot, container) = (Slot::new(2).unwrap(), Name::new("main").unwrap());
+            EventKind::ContainerExited { replica: ReplicaId(7), slot, container, exit, restarts, stop }
+                .to_string()
+        };
+        let main = "slot 2: container main of replica 0000000000007";
+        let (took, signal) = (Millis(10_000), ExitCause::Signal(9));
+        for (told, words) in [
+            (told(ExitCause::Code(1), 1, None), "ended after 3.0s: exit code 1 (restarted 1 times before)"),
+            (
+                told(ExitCause::Code(0), 1, Some(Stop { took: Millis(40), killed: false })),
+                "stopped within 40ms: exit code 0",
+            ),
+            (
+                told(signal, 0, Some(Stop { took, killed: true })),
+                "did not stop within its grace period, killed after 10.0s: killed by SIGKILL",
+            ),
+        ] {
+            assert_eq!(told, format!("{main} {words}"));
         }
     }
 }

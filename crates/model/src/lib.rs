@@ -30,7 +30,7 @@ pub use id::{
     TokenId, Version,
 };
 pub use node::{Node, NodeInfo};
-pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Timeline};
+pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Stop, Timeline};
 pub use probe::{Health, Probe, ProbeAction};
 pub use quantity::{Bytes, CountOrPercent, MilliCpu, Millis, Timestamp};
 pub use replica::{Desired, Replica, StopReason};

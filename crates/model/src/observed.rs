@@ -101,6 +101,15 @@ pub struct Exit {
     pub ran_for: Millis,
 }
 
+/// How a container ended that had been asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Since the first container of its replica was asked.
+    pub took: Millis,
+    /// It had not ended when the grace period was over.
+    pub killed: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitCause {
     Code(u8),

@@ -74,13 +74,14 @@ impl From<&EventKind> for Kind {
                 slot: slot.get(),
                 reason: reason.clone(),
             }),
-            EventKind::ContainerExited { replica, slot, container, exit, restarts } => {
+            EventKind::ContainerExited { replica, slot, container, exit, restarts, stop } => {
                 Kind::ContainerExited(wire::ContainerExited {
                     replica: replica.0,
                     slot: slot.get(),
                     container: container.to_string(),
                     exit: Some(exit.into()),
                     restarts: *restarts,
+                    stop: stop.map(Into::into),
                 })
             }
             EventKind::NodeRegistered { node, name } => {
@@ -136,6 +137,7 @@ impl TryFrom<Kind> for EventKind {
                 container: field::parsed(&kind.container, "container")?,
                 exit: field::required(kind.exit, "exit")?,
                 restarts: kind.restarts,
+                stop: kind.stop.map(Into::into),
             },
             Kind::NodeRegistered(kind) => EventKind::NodeRegistered {
                 node: NodeId(kind.node),

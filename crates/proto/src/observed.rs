@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use model::{
-    Bytes, ContainerObserved, ContainerState, Exit, ExitCause, Millis, Observed, ReplicaId, Timeline,
+    Bytes, ContainerObserved, ContainerState, Exit, ExitCause, Millis, Observed, ReplicaId, Stop, Timeline,
     Timestamp,
 };
 
@@ -107,6 +107,18 @@ impl TryFrom<v1::ContainerObserved> for ContainerObserved {
             restarts: wire.restarts,
             last_exit: field::optional(wire.last_exit, "last_exit")?,
         })
+    }
+}
+
+impl From<Stop> for v1::Stop {
+    fn from(stop: Stop) -> Self {
+        v1::Stop { took_ms: stop.took.0, killed: stop.killed }
+    }
+}
+
+impl From<v1::Stop> for Stop {
+    fn from(wire: v1::Stop) -> Self {
+        Stop { took: Millis(wire.took_ms), killed: wire.killed }
     }
 }
 

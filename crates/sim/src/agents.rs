@@ -218,6 +218,7 @@ impl World {
                         container: exit.container,
                         exit: exit.exit,
                         restarts: exit.restarts,
+                        stop: exit.stop,
                     },
                 });
                 self.report(node, Report { exits: told.collect(), ..Report::default() });

@@ -9,7 +9,9 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use model::{Assignment, Exit, ImageRef, Millis, Name, Observed, Protocol, ReplicaId, ServiceKey, Slot};
+use model::{
+    Assignment, Exit, ImageRef, Millis, Name, Observed, Protocol, ReplicaId, ServiceKey, Slot, Stop,
+};
 
 use super::{ContainerId, ProbeKind, Record};
 
@@ -91,7 +93,7 @@ pub enum ProbeTarget {
     Exec { command: Vec<String> },
 }
 
-/// A container ended without having been asked to by the control plane.
+/// A container ended, by itself or because it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerExit {
     pub replica: ReplicaId,
@@ -101,6 +103,8 @@ pub struct ContainerExit {
     pub exit: Exit,
     /// How often it had been started again until then.
     pub restarts: u32,
+    /// None if it ended by itself.
+    pub stop: Option<Stop>,
 }
 
 impl fmt::Display for Action {
@@ -137,7 +141,12 @@ impl fmt::Display for Action {
             Action::Exits(exits) => {
                 f.write_str("exits")?;
                 exits.iter().try_for_each(|e| {
-                    write!(f, " {}.{}: {} (restarts {})", e.replica, e.container, e.exit.cause, e.restarts)
+                    write!(f, " {}.{}: {}", e.replica, e.container, e.exit.cause)?;
+                    match e.stop {
+                        None => write!(f, " (restarts {})", e.restarts),
+                        Some(Stop { took, killed: false }) => write!(f, " (stopped within {took})"),
+                        Some(Stop { took, killed: true }) => write!(f, " (killed after {took})"),
+                    }
                 })
             }
             Action::ReopenSession => f.write_str("reopen session"),

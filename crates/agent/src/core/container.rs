@@ -1,6 +1,6 @@
 //! The containers of a replica that should run: which starts next, and what an exit means.
 
-use model::{Exit, ExitCause, Health, Millis, Phase, RestartWhen, Timestamp};
+use model::{Exit, ExitCause, Health, Millis, Phase, RestartWhen, Stop, Timestamp};
 
 use super::{
     Action, Fault, ProbeKind, Setback, Stage, StopSignal,
@@ -185,17 +185,22 @@ impl Replica {
             Stage::Waiting | Stage::BackingOff { .. } | Stage::Ended => return,
         }
         let exit = self.explain(index, exit);
-        self.live[index] = Live::default();
+        let ending = std::mem::take(&mut self.live[index]).ending;
         self.record.containers[index].last_exit = Some(exit.clone());
         out.actions.push(Action::Discard { id: self.container_id(index) });
         if self.record.phase != Phase::Running {
-            self.record.containers[index].stage = Stage::Ended;
+            let stage = std::mem::replace(&mut self.record.containers[index].stage, Stage::Ended);
+            if let (Stage::Running { .. }, Some(since)) = (stage, self.record.ending_since) {
+                let killed = ending.is_some_and(|ending| ending.killed);
+                let stop = Stop { took: exit.at.since(since), killed };
+                out.exits.push(self.exit_report(index, exit, Some(stop)));
+            }
             return;
         }
         let role = self.role(index);
         let meaning = meaning(role, self.record.assignment.template.restart.when, exit.cause.is_success());
         if (role, meaning) != (Role::Init, Meaning::Done) {
-            out.exits.push(self.exit_report(index, exit.clone()));
+            out.exits.push(self.exit_report(index, exit.clone(), None));
         }
         self.apply_meaning(now, index, meaning, &exit);
     }
@@ -233,7 +238,7 @@ impl Replica {
         Exit { cause, ..exit }
     }
 
-    fn exit_report(&self, index: usize, exit: Exit) -> ContainerExit {
+    fn exit_report(&self, index: usize, exit: Exit, stop: Option<Stop>) -> ContainerExit {
         let assignment = &self.record.assignment;
         ContainerExit {
             replica: assignment.replica,
@@ -242,6 +247,7 @@ impl Replica {
             container: self.spec(index).name.clone(),
             exit,
             restarts: self.record.containers[index].restarts,
+            stop,
         }
     }
 

@@ -126,7 +126,8 @@ impl Agent {
         let one = self.assigned.get(&id)?;
         let container = Name::new("main").unwrap();
         let exit = exit(code, now);
-        let kind = EventKind::ContainerExited { replica: id, slot: one.slot, container, exit, restarts: 0 };
+        let (replica, slot) = (id, one.slot);
+        let kind = EventKind::ContainerExited { replica, slot, container, exit, restarts: 0, stop: None };
         Some(Event { at: now, service: Some(one.service.clone()), kind })
     }
 }

@@ -1,6 +1,6 @@
 //! What agents say. These types exist only between the shells and here: the cores know what is in them.
 
-use model::{Digest, Event, EventKind, Exit, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot};
+use model::{Digest, Event, EventKind, Exit, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot, Stop};
 
 use crate::{
     error::{DecodeError, Within},
@@ -50,14 +50,16 @@ pub struct ContainerExit {
     pub exit: Exit,
     /// How often the container was started again before this exit.
     pub restarts: u32,
+    /// None if it ended by itself.
+    pub stop: Option<Stop>,
 }
 
 /// For the log: an exit is an event at its own time.
 impl From<ContainerExit> for Event {
     fn from(exited: ContainerExit) -> Event {
-        let ContainerExit { replica, slot, service, container, exit, restarts } = exited;
+        let ContainerExit { replica, slot, service, container, exit, restarts, stop } = exited;
         let at = exit.at;
-        let kind = EventKind::ContainerExited { replica, slot, container, exit, restarts };
+        let kind = EventKind::ContainerExited { replica, slot, container, exit, restarts, stop };
         Event { at, service: Some(service), kind }
     }
 }
@@ -133,6 +135,7 @@ impl From<&ContainerExit> for v1::ContainerExit {
             container: exited.container.to_string(),
             exit: Some((&exited.exit).into()),
             restarts: exited.restarts,
+            stop: exited.stop.map(Into::into),
         }
     }
 }
@@ -147,6 +150,7 @@ impl TryFrom<v1::ContainerExit> for ContainerExit {
             container: field::parsed(&wire.container, "container")?,
             exit: field::required(wire.exit, "exit")?,
             restarts: wire.restarts,
+            stop: wire.stop.map(Into::into),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{
-    Assignment, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, Observed, Phase,
+    Assignment, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, Observed, Phase, Stop,
     Timeline,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -66,6 +66,10 @@ fn container() -> impl Strategy<Value = ContainerObserved> {
     ];
     (name(), state, any::<u32>(), option::of(exit()))
         .prop_map(|(name, state, restarts, last_exit)| ContainerObserved { name, state, restarts, last_exit })
+}
+
+pub(crate) fn stop() -> impl Strategy<Value = Stop> {
+    (span(), any::<bool>()).prop_map(|(took, killed)| Stop { took, killed })
 }
 
 pub(crate) fn exit() -> impl Strategy<Value = Exit> {
@@ -135,14 +139,15 @@ pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
 }
 
 fn container_exit() -> impl Strategy<Value = ContainerExit> {
-    (replica_id(), slot(), key(), name(), exit(), any::<u32>()).prop_map(
-        |(replica, slot, service, container, exit, restarts)| ContainerExit {
+    (replica_id(), slot(), key(), name(), exit(), any::<u32>(), option::of(stop())).prop_map(
+        |(replica, slot, service, container, exit, restarts, stop)| ContainerExit {
             replica,
             slot,
             service,
             container,
             exit,
             restarts,
+            stop,
         },
     )
 }

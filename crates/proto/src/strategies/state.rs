@@ -10,8 +10,8 @@ use proptest::{collection::vec, option, prelude::*};
 use store::State;
 
 use super::{
-    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, spec, template,
-    text, time,
+    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, spec, stop,
+    template, text, time,
 };
 
 pub(crate) fn service() -> impl Strategy<Value = Service> {
@@ -166,13 +166,14 @@ fn replica_event() -> impl Strategy<Value = EventKind> {
             slot,
             reason
         }),
-        (replica_id(), slot(), name(), exit(), any::<u32>()).prop_map(
-            |(replica, slot, container, exit, restarts)| EventKind::ContainerExited {
+        (replica_id(), slot(), name(), exit(), any::<u32>(), option::of(stop())).prop_map(
+            |(replica, slot, container, exit, restarts, stop)| EventKind::ContainerExited {
                 replica,
                 slot,
                 container,
                 exit,
                 restarts,
+                stop,
             }
         ),
         (node_id(), name()).prop_map(|(node, name)| EventKind::NodeRegistered { node, name }),

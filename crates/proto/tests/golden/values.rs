@@ -62,6 +62,7 @@ fn events() -> Vec<Event> {
         container: name("main"),
         exit: exit(cause),
         restarts: 2,
+        stop: None,
     };
     let kinds = vec![
         EventKind::Applied { change: "created".into() },
