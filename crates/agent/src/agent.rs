@@ -3,15 +3,15 @@
 //! One task owns the core. Everything else, executors, watches, the session, tells it what happened through one channel
 //! ([`Happened`]) and never touches it.
 
+mod orders;
+
 use std::{
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use model::{Dispatch, NodeId, NodeInfo, Observed, ReplicaId};
-use proto::session::ContainerExit;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use model::{Assignment, Dispatch, Observed, ReplicaId};
 use tokio::{
     io::Interest,
     sync::{mpsc, oneshot, watch},
@@ -21,11 +21,12 @@ use tokio::{
 
 use crate::{
     balancer::{self, Order},
+    begin::{Begun, begin, random},
     clock::Clock,
     config::Config,
-    core::{self, Action, ContainerId, Core, Event, Found, FoundState, Record},
-    host::{self, Host, HostError},
-    identity::{Identity, IdentityError},
+    core::{Change, ContainerId, Core, Event, Found, FoundState, Record},
+    host::{Host, HostError},
+    identity::IdentityError,
     journal::{Held, Journal, Urgency},
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
@@ -85,7 +86,7 @@ pub async fn run(
     let stop_on_exit = config.stop_on_exit;
     let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
-    let Begun { host, ledger, identity, node, records, found } =
+    let Begun { host, ledger, identity, node, known } =
         spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
@@ -101,49 +102,16 @@ pub async fn run(
         launcher,
         sender,
         happened,
+        in_doubt: known.is_none(),
     };
-    agent.adopt(records, found);
+    match known {
+        Some((records, found)) => agent.adopt(records, found),
+        None => tracing::error!(
+            "containers run here and no ledger tells of them; they go on until a server says what belongs here"
+        ),
+    }
     agent.serve(shutdown).await?;
     if stop_on_exit { agent.close().await } else { agent.rest().await }
-}
-
-/// What is there before anything is done.
-struct Begun {
-    host: Host,
-    ledger: Ledger,
-    identity: Identity,
-    node: NodeInfo,
-    records: Vec<Record>,
-    found: Found,
-}
-
-fn begin(config: Config, runtime: runtime::Runtime, clock: Clock, seed: u64) -> Result<Begun, Error> {
-    raise_descriptor_limit();
-    let config = Arc::new(config);
-    let host = Host::open(Arc::clone(&config), runtime, clock)?;
-    let ledger = Ledger::open(&config.ledger_path())?;
-    let identity = Identity::open(config.identity_path(), || Ok::<_, Error>(NodeId(seed)))?;
-    let node = host::node_info(&config, identity.node())?;
-    let records = ledger.records()?;
-    let found = host.find(&records)?;
-    Ok(Begun { host, ledger, identity, node, records, found })
-}
-
-/// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was
-/// forked before, so containers do not inherit it.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays where it is");
-    }
-}
-
-fn random() -> std::io::Result<u64> {
-    let mut bytes = [0; 8];
-    // Eight bytes are never given in part. Source: getrandom(2).
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(u64::from_ne_bytes(bytes))
 }
 
 struct Agent {
@@ -158,6 +126,8 @@ struct Agent {
     launcher: runtime::LauncherWatch,
     sender: Sender,
     happened: mpsc::UnboundedReceiver<Happened>,
+    /// Nothing is remembered of what runs here: until a server has spoken, nothing is touched.
+    in_doubt: bool,
 }
 
 impl Agent {
@@ -177,6 +147,21 @@ impl Agent {
         self.go_on();
     }
 
+    /// Takes over what runs of these, when nothing is remembered; what else runs is to go.
+    async fn remember(&mut self, assignments: Vec<Assignment>) -> Result<(), Error> {
+        let (host, ledger) = (self.host.clone(), Arc::clone(&self.ledger));
+        let remembered = spawn_blocking(move || {
+            let (records, found) = host.remember(&assignments)?;
+            let changes: Vec<Change> = records.iter().cloned().map(Box::new).map(Change::Put).collect();
+            ledger.save(&changes)?;
+            Ok::<_, Error>((records, found))
+        });
+        let (records, found) = remembered.await??;
+        self.in_doubt = false;
+        self.adopt(records, found);
+        Ok(())
+    }
+
     async fn serve(&mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
         let launcher = readiness::of(&self.launcher, Interest::READABLE).map_err(Error::Launcher)?;
@@ -194,6 +179,9 @@ impl Agent {
     /// Stops everything, waits for it, and removes what belonged to no replica.
     async fn close(mut self) -> Result<(), Error> {
         tracing::info!("the agent stops what runs");
+        if self.in_doubt {
+            self.remember(Vec::new()).await?;
+        }
         self.tell(Event::Shutdown);
         self.go_on();
         while !(self.core.is_closed() && self.journal.is_empty()) {
@@ -218,14 +206,14 @@ impl Agent {
         let wake = self.core.next_wake().map(|at| self.clock.instant(at));
         tokio::select! {
             // The loop holds a sender itself: this never ends.
-            Some(happened) = self.happened.recv() => self.take(happened)?,
+            Some(happened) = self.happened.recv() => self.take(happened).await?,
             () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => self.tell(Event::Wake),
             () = sleep(LAZY), if self.journal.has_lazy() => self.commit(Urgency::Everything),
         }
         // One commit for all that came at once.
         for _ in 0..AT_ONCE {
             match self.happened.try_recv() {
-                Ok(happened) => self.take(happened)?,
+                Ok(happened) => self.take(happened).await?,
                 Err(_) => break,
             }
         }
@@ -233,7 +221,7 @@ impl Agent {
         Ok(())
     }
 
-    fn take(&mut self, happened: Happened) -> Result<(), Error> {
+    async fn take(&mut self, happened: Happened) -> Result<(), Error> {
         match happened {
             // Faster than the watch. The ledger says that it was being done, which is where the next agent goes on.
             Happened::Core(event)
@@ -242,6 +230,9 @@ impl Agent {
                 return Err(Error::LauncherEnded);
             }
             Happened::Core(event) => {
+                if let (true, Event::Assigned(Dispatch::Full { assignments, .. })) = (self.in_doubt, &event) {
+                    self.remember(assignments.clone()).await?;
+                }
                 let sequence = match &event {
                     Event::Assigned(
                         Dispatch::Full { sequence, .. } | Dispatch::Increment { sequence, .. },
@@ -301,52 +292,6 @@ impl Agent {
             });
         }
     }
-
-    fn release(&mut self, held: Held) {
-        match held {
-            Held::Hello(observed) => self.say(ToServer::Hello(self.annotated(observed))),
-            Held::Acknowledge(sequence) => self.say(ToServer::Acknowledged(sequence)),
-            Held::Actions(actions) => actions.into_iter().for_each(|action| self.execute(action)),
-        }
-    }
-
-    fn execute(&mut self, action: Action) {
-        match action {
-            Action::Prepare { ref assignment, .. } => self.lanes.order(assignment.replica, action),
-            Action::StartContainer { ref id, .. }
-            | Action::Signal { ref id, .. }
-            | Action::Kill { ref id }
-            | Action::Probe { ref id, .. }
-            | Action::Discard { ref id } => self.lanes.order(id.replica, action),
-            Action::Clean { replica, .. } => self.lanes.order(replica, action),
-            Action::Balance { serial, ports } => {
-                self.balancer.send_replace((serial, ports));
-            }
-            Action::Report(observed) => self.say(ToServer::Report(self.annotated(observed))),
-            Action::Exits(exits) => self.say(ToServer::Exits(exits.into_iter().map(on_the_wire).collect())),
-            Action::ReopenSession => self.say(ToServer::Reopen),
-            // The journal took it.
-            Action::Save(_) => debug_assert!(false, "a save comes first in its list"),
-        }
-    }
-
-    /// With what people should know of replicas that are as they should be; in any other, the message says what is wrong.
-    fn annotated(&self, mut observed: Vec<Observed>) -> Vec<Observed> {
-        for seen in observed.iter_mut().filter(|seen| seen.message.is_none() && seen.ready_since.is_some()) {
-            seen.message = self.host.note(seen.replica);
-        }
-        observed
-    }
-
-    fn say(&self, what: ToServer) {
-        // The session ends only with this end of its inbox.
-        let _ = self.to_server.send(what);
-    }
-
-    fn collect_garbage(&self) {
-        let (host, in_use) = (self.host.clone(), self.core.images());
-        spawn_blocking(move || host.collect_garbage(&in_use));
-    }
 }
 
 /// Whether it failed in a way that the launcher's end alone may explain.
@@ -357,9 +302,4 @@ fn needed_launcher(event: &Event) -> bool {
             | Event::Started { result: Err(_), .. }
             | Event::Probed { result: Err(_), .. }
     )
-}
-
-fn on_the_wire(exit: core::ContainerExit) -> ContainerExit {
-    let core::ContainerExit { replica, service, slot, container, exit, restarts, stop } = exit;
-    ContainerExit { replica, slot, service, container, exit, restarts, stop }
 }

@@ -11,6 +11,7 @@ pub(crate) mod fault;
 mod guard;
 mod node;
 mod prepare;
+mod remember;
 mod run;
 mod skeleton;
 mod users;

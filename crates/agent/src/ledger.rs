@@ -5,9 +5,12 @@
 
 mod entry;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use model::ReplicaId;
+use model::{ReplicaId, Timestamp};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::core::{Change, Record};
@@ -24,22 +27,59 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    #[error(
-        "cannot use the ledger {}; if it is damaged, move it away: running containers are then stopped and started anew",
-        path.display()
-    )]
+    #[error("cannot use the ledger {}; containers go on without the agent", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
-    #[error(
-        "the ledger {} is damaged; move it away: running containers are then stopped and started anew",
-        path.display()
-    )]
+    #[error("the ledger {} is damaged; containers go on without the agent", path.display())]
     Damaged { path: PathBuf },
+    #[error("the damaged ledger {} cannot be set aside; move it away", path.display())]
+    SetAside { path: PathBuf, source: io::Error },
     #[error("the ledger {} has an entry for replica {replica} that this version cannot read", path.display())]
     Entry { path: PathBuf, replica: ReplicaId, source: EntryError },
 }
 
+impl LedgerError {
+    /// Whether the file will never be what it was. What a newer version wrote is whole, and what a disk refuses may be.
+    fn is_damage(&self) -> bool {
+        match self {
+            LedgerError::Damaged { .. } => true,
+            LedgerError::Database { source, .. } => match &**source {
+                redb::Error::Corrupted(_) => true,
+                redb::Error::Io(error) => {
+                    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+                }
+                _ => false,
+            },
+            LedgerError::Entry { source, .. } => !matches!(source, EntryError::Newer(_)),
+            LedgerError::SetAside { .. } => false,
+        }
+    }
+}
+
 impl Ledger {
-    pub(crate) fn open(path: &Path) -> Result<Ledger, LedgerError> {
+    /// With what it holds; none if nothing is remembered, because there was no ledger or only a damaged one. That one is
+    /// kept beside the new one, with the time in its name.
+    pub(crate) fn recall(path: &Path, now: Timestamp) -> Result<(Ledger, Option<Vec<Record>>), LedgerError> {
+        if fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0 {
+            return Ok((Ledger::open(path)?, None));
+        }
+        let recalled = Ledger::open(path).and_then(|ledger| {
+            let records = ledger.records()?;
+            Ok((ledger, Some(records)))
+        });
+        match recalled {
+            Err(damage) if damage.is_damage() => {
+                let aside = path.with_extension(format!("damaged-{}", now.0));
+                let failed = |source| LedgerError::SetAside { path: path.to_owned(), source };
+                fs::rename(path, &aside).map_err(failed)?;
+                let error = crate::host::chain(&damage);
+                tracing::error!(error, aside = %aside.display(), "the damaged ledger is set aside, a new one begun");
+                Ok((Ledger::open(path)?, None))
+            }
+            other => other,
+        }
+    }
+
+    fn open(path: &Path) -> Result<Ledger, LedgerError> {
         let database = attempt(path, || Ok(Database::create(path)?))?;
         let ledger = Ledger { database, path: path.to_owned() };
         // Tables exist from the first moment on, so that reading an empty ledger is no special case.
@@ -47,7 +87,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    pub(crate) fn records(&self) -> Result<Vec<Record>, LedgerError> {
+    fn records(&self) -> Result<Vec<Record>, LedgerError> {
         let entries = self.attempt(|| {
             let table = self.database.begin_read()?.open_table(REPLICAS)?;
             let mut entries = Vec::new();
@@ -148,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_ledger_is_refused_by_name() {
+    fn a_damaged_ledger_is_set_aside_and_one_of_a_newer_version_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger");
         let ledger = Ledger::open(&path).unwrap();
@@ -160,10 +200,33 @@ mod tests {
             bytes.truncate(whole.len().max(to));
             bytes[from..to].fill(0xa5);
             std::fs::write(&path, &bytes).unwrap();
-            // It may be whole all the same: redb has two roots. It must not end the agent without a word.
-            if let Err(refused) = Ledger::open(&path).and_then(|ledger| ledger.records()) {
-                assert!(refused.to_string().contains("ledger"), "{refused}");
+            // It may be whole all the same: redb has two roots.
+            let now = Timestamp(to as u64);
+            let (ledger, records) = Ledger::recall(&path, now).unwrap();
+            let aside = folder.path().join(format!("ledger.damaged-{}", now.0));
+            assert_eq!(aside.exists(), records.is_none(), "{from}..{to}");
+            if let Some(records) = records {
+                assert_eq!(records, [entry::tests::record(1)]);
             }
+            ledger.save(&[Change::Forget(ReplicaId(1))]).unwrap();
         }
+        assert!(folder.path().join(format!("ledger.damaged-{}", whole.len())).exists());
+        // Cut short, as by a full disk, or empty.
+        for length in [whole.len() / 2, 100] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(Ledger::recall(&path, Timestamp(1)).unwrap().1.is_none(), "{length}");
+        }
+        std::fs::write(&path, b"").unwrap();
+        assert!(Ledger::recall(&path, Timestamp(1)).unwrap().1.is_none());
+        let entry = |bytes: &[u8]| {
+            let ledger = Ledger::open(&path).unwrap();
+            ledger.write(|change| Ok(change.open_table(REPLICAS)?.insert(1, bytes).map(drop)?)).unwrap();
+            drop(ledger);
+            Ledger::recall(&path, Timestamp(2))
+        };
+        // Version 99.
+        let newer = entry(&[8, 99]).unwrap_err().to_string();
+        assert!(newer.contains("this version cannot read"), "{newer}");
+        assert!(path.exists() && entry(&[0xff]).unwrap().1.is_none());
     }
 }

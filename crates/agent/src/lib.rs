@@ -1,7 +1,7 @@
 //! The agent: runs a node's share of the desired state on its host.
 //!
 //! [`core`] decides and is pure; everything else here is the shell, which executes what it decided and tells it what
-//! happened. Start reading at [`core`], then `agent.rs` (the loop), `journal.rs` (save first, then act), `lanes.rs` (who
+//! happened. Start reading at [`core`], then `begin.rs`, `agent.rs` (the loop), `journal.rs` (save first, then act), `lanes.rs` (who
 //! executes what), `host.rs` (everything that is done to this host) and `session.rs` (the server).
 //!
 //! Invariants of the shell:
@@ -13,6 +13,7 @@ pub mod core;
 
 mod agent;
 mod balancer;
+mod begin;
 mod clock;
 mod compile;
 mod config;

@@ -54,6 +54,7 @@ fn everything(stage: &Stage) {
     logs_and_commands(stage);
     a_killed_container_is_started_again(stage);
     a_new_agent_adopts_what_runs(stage);
+    a_lost_ledger_stops_nothing(stage);
     stopping_leaves_the_balancer_first(stage);
     sick_and_greedy_containers_are_explained(stage);
     what_the_node_lacks_is_not_held_against_replicas(stage);
@@ -176,6 +177,34 @@ fn a_new_agent_adopts_what_runs(stage: &Stage) {
     stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running)]);
     assert_eq!(stage.server.wait_for_exit(WEB).exit.cause, model::ExitCause::Signal(9));
     stage.server.wait_for("it is ready again", WEB, is_ready);
+}
+
+/// Neither one that is damaged nor one that is gone. What the server does not assign is a stranger all the same.
+fn a_lost_ledger_stops_nothing(stage: &Stage) {
+    let stranger = ReplicaId(3);
+    for ruin in [Stage::damage_ledger, Stage::remove_ledger] {
+        let web = || stage.web(WEB, Desired::Running);
+        stage.server.dispatch_full(vec![web(), stage.sleeper(stranger, Desired::Running)]);
+        let before = stage.server.wait_for("it is ready", WEB, is_ready);
+        stage.server.wait_for("the stranger runs", stranger, is_ready);
+        stage.crash_agent();
+        ruin(stage);
+        stage.start_agent(false);
+        assert_eq!(stage.server.hello().observed, [], "nothing is remembered");
+        assert_eq!(stage.container_replicas(), [WEB, stranger], "and nothing is touched");
+        assert_eq!(http_get(stage.port, "/etc/hostname").unwrap(), "web-1\n");
+        stage.server.dispatch_full(vec![web()]);
+        let after = stage.server.wait_for("it is ready", WEB, is_ready);
+        assert_eq!(running_pid(&after), running_pid(&before));
+        assert_eq!(after.containers[0].restarts, before.containers[0].restarts);
+        matches_now("the stranger is gone", || (stage.container_replicas() == [WEB]).then_some(()));
+        // And it is remembered from now on.
+        stage.crash_agent();
+        stage.start_agent(false);
+        let hello = stage.server.hello();
+        assert_eq!(hello.observed.iter().map(running_pid).collect::<Vec<_>>(), [running_pid(&before)]);
+    }
+    assert_eq!(stage.damaged_ledgers(), 1, "the damaged one is kept");
 }
 
 fn stopping_leaves_the_balancer_first(stage: &Stage) {

@@ -39,9 +39,9 @@ fn image() -> ImageConfig {
     }
 }
 
-fn compiled(container: &ContainerSpec, image: &ImageConfig, user: &User) -> Result<Spec, CompileError> {
+pub(crate) fn assignment(main: &ContainerSpec) -> Assignment {
     let template = ReplicaTemplate {
-        main: container.clone(),
+        main: main.clone(),
         sidecars: vec![],
         init: vec![],
         ports: vec![],
@@ -49,14 +49,18 @@ fn compiled(container: &ContainerSpec, image: &ImageConfig, user: &User) -> Resu
         stop_grace: Millis(10_000),
         restart_nonce: 0,
     };
-    let assignment = Assignment {
+    Assignment {
         replica: ReplicaId(7),
         service: ServiceKey { namespace: "shop".parse().unwrap(), name: "web".parse().unwrap() },
         slot: Slot::new(3).unwrap(),
         revision: RevisionNumber(2),
         desired: Desired::Running,
         template: Arc::new(template),
-    };
+    }
+}
+
+fn compiled(container: &ContainerSpec, image: &ImageConfig, user: &User) -> Result<Spec, CompileError> {
+    let assignment = assignment(container);
     let files = EtcFiles {
         hosts: "/run/wharf/replicas/7/hosts".into(),
         hostname: "/run/wharf/replicas/7/hostname".into(),

@@ -49,7 +49,10 @@ impl Host {
         }
     }
 
-    fn find_containers(&self, now: Timestamp) -> Result<Vec<(ContainerId, FoundState)>, HostError> {
+    pub(super) fn find_containers(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(ContainerId, FoundState)>, HostError> {
         let mut containers = Vec::new();
         for container in self.runtime.list().map_err(HostError::List)? {
             let Ok(id) = container.id.as_str().parse::<ContainerId>() else {

@@ -153,6 +153,20 @@ impl Stage {
         error
     }
 
+    pub(crate) fn damage_ledger(&self) {
+        fs::write(self.dir.path().join("data/ledger.redb"), [0xa5; 20_000]).unwrap();
+    }
+
+    pub(crate) fn remove_ledger(&self) {
+        fs::remove_file(self.dir.path().join("data/ledger.redb")).unwrap();
+    }
+
+    pub(crate) fn damaged_ledgers(&self) -> usize {
+        let entries = fs::read_dir(self.dir.path().join("data")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("ledger.damaged-")).count()
+    }
+
     /// Of every container there is, in order.
     pub(crate) fn container_replicas(&self) -> Vec<ReplicaId> {
         let all = self.runtime.list().unwrap();

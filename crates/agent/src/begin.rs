@@ -1,0 +1,65 @@
+//! How an agent begins: what is remembered and what is there, before anything is done.
+
+use std::sync::Arc;
+
+use model::{NodeId, NodeInfo};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    agent::Error,
+    clock::Clock,
+    config::Config,
+    core::{Found, FoundState, Record},
+    host::{self, Host},
+    identity::Identity,
+    ledger::Ledger,
+};
+
+/// What is there before anything is done.
+pub(crate) struct Begun {
+    pub(crate) host: Host,
+    pub(crate) ledger: Ledger,
+    pub(crate) identity: Identity,
+    pub(crate) node: NodeInfo,
+    /// None if containers run here and nothing is remembered of them. They are let alone until a server says what belongs
+    /// here: so a lost ledger stops nothing that should run.
+    pub(crate) known: Option<(Vec<Record>, Found)>,
+}
+
+pub(crate) fn begin(
+    config: Config,
+    runtime: runtime::Runtime,
+    clock: Clock,
+    seed: u64,
+) -> Result<Begun, Error> {
+    raise_descriptor_limit();
+    let config = Arc::new(config);
+    let host = Host::open(Arc::clone(&config), runtime, clock)?;
+    let (ledger, records) = Ledger::recall(&config.ledger_path(), clock.now())?;
+    let identity = Identity::open(config.identity_path(), || Ok::<_, Error>(NodeId(seed)))?;
+    let node = host::node_info(&config, identity.node())?;
+    let found = host.find(records.as_deref().unwrap_or_default())?;
+    let runs = |state: &FoundState| matches!(state, FoundState::Running { .. });
+    let known = match records {
+        None if found.containers.iter().any(|(_, state)| runs(state)) => None,
+        records => Some((records.unwrap_or_default(), found)),
+    };
+    Ok(Begun { host, ledger, identity, node, known })
+}
+
+/// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was
+/// forked before, so containers do not inherit it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays where it is");
+    }
+}
+
+pub(crate) fn random() -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    // Eight bytes are never given in part. Source: getrandom(2).
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
+}
