@@ -176,3 +176,80 @@ fn uri(text: String) -> Result<SanType, AuthorityError> {
 fn ia5(text: String) -> Result<Ia5String, AuthorityError> {
     Ia5String::try_from(text).map_err(AuthorityError::Issue)
 }
+
+#[cfg(test)]
+mod tests {
+    use model::NodeId;
+
+    use super::*;
+    use crate::{
+        key::NodeKey,
+        validity::{AUTHORITY_LIFETIME, NODE_LIFETIME},
+    };
+
+    const NOW: Timestamp = Timestamp(1_790_000_000_000);
+
+    fn make(cluster: u64) -> Authority {
+        Authority::make(ClusterId(cluster), NOW, AUTHORITY_LIFETIME).unwrap()
+    }
+
+    #[test]
+    fn it_survives_being_stored() {
+        let (ours, other) = (make(1), make(1));
+        let text = ours.encode();
+        let again = Authority::decode(&text).unwrap();
+        assert_eq!(again.certificate(), ours.certificate());
+        assert_eq!(again.encode(), text);
+        assert!(!format!("{ours:?}").contains("KEY"));
+
+        // Its certificate with the key of another.
+        let at = |text: &str| text.find("-----BEGIN PRIVATE").unwrap();
+        let others = other.encode();
+        let crossed = format!("{}{}", &text[..at(&text)], &others[at(&others)..]);
+        assert_eq!(Authority::decode(&crossed).unwrap_err(), AuthorityError::Mismatch);
+        let newer = text.replace("authority 1", "authority 2");
+        let told = Authority::decode(&newer).unwrap_err().to_string();
+        assert!(told.contains("\"wharf-authority 2\""), "{told}");
+        let cut = Authority::decode(&text[..text.find("-----END PRIVATE").unwrap()]).unwrap_err();
+        assert!(matches!(cut, AuthorityError::Pem(PemError::Unfinished(_))), "{cut:?}");
+    }
+
+    #[test]
+    fn it_speaks_for_its_own_cluster_while_it_holds() {
+        let ours = make(1);
+        let request = NodeKey::generate().unwrap().request().unwrap();
+        let identity = Identity { cluster: ClusterId(1), role: HostRole::Agent, node: NodeId(1) };
+        let foreign = Identity { cluster: ClusterId(2), ..identity };
+        let sign = |identity, now, lifetime| ours.sign(&request, identity, now, lifetime).map(|_| ());
+        assert_eq!(sign(identity, NOW, NODE_LIFETIME), Ok(()));
+        let refused = AuthorityError::OtherCluster { ours: ClusterId(1), asked: foreign };
+        assert_eq!(sign(foreign, NOW, NODE_LIFETIME), Err(refused));
+        assert_eq!(sign(identity, NOW, Millis(999)), Err(AuthorityError::TooShort(Millis(999))));
+        let late = NOW + AUTHORITY_LIFETIME + Millis(1_000);
+        let pin = ours.certificate().pin();
+        assert_eq!(sign(identity, late, NODE_LIFETIME), Err(AuthorityError::NotHolding(pin)));
+    }
+
+    #[test]
+    fn what_a_request_asks_for_is_ignored() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut wish = CertificateParams::default();
+        wish.subject_alt_names = vec![uri("wharf://0000000000001/server/0000000000009".to_owned()).unwrap()];
+        wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let request = CertificateRequest::from_der(wish.serialize_request(&key).unwrap().der()).unwrap();
+        let identity = Identity { cluster: ClusterId(1), role: HostRole::Agent, node: NodeId(1) };
+        let made = make(1).sign(&request, identity, NOW, NODE_LIFETIME).unwrap();
+        assert_eq!(made.identity(), identity);
+    }
+
+    /// Two certificates for one key are two: an audit tells them apart by their serial numbers.
+    #[test]
+    fn no_two_certificates_are_alike() {
+        let ours = make(1);
+        let request = NodeKey::generate().unwrap().request().unwrap();
+        let identity = Identity { cluster: ClusterId(1), role: HostRole::Server, node: NodeId(1) };
+        let sign = || ours.sign(&request, identity, NOW, NODE_LIFETIME).unwrap();
+        assert!(sign() != sign());
+    }
+}

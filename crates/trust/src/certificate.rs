@@ -259,3 +259,116 @@ fn validity(certificate: &X509Certificate<'_>) -> Validity {
         not_after: at(validity.not_after.timestamp()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{Millis, NodeId};
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as Use, IsCa, Issuer, KeyPair, SanType,
+    };
+
+    use super::*;
+    use crate::authority::Authority;
+
+    const AGENT: Identity = Identity { cluster: ClusterId(1), role: HostRole::Agent, node: NodeId(2) };
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().unwrap())
+    }
+
+    /// A certificate as somebody else would write it. Who signed it does not matter for reading its identity.
+    fn read(
+        names: Vec<SanType>,
+        uses: Vec<Use>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Identity, String> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.extended_key_usages = uses;
+        change(&mut params);
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        read_identity(made.der()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_identity_is_read_only_from_a_certificate_as_wharf_writes_it() {
+        let own = || vec![uri(&AGENT.to_string()), dns(&AGENT.dns_name())];
+        let with = |more| own().into_iter().chain([more]).collect::<Vec<_>>();
+        let client = || vec![Use::ClientAuth];
+        let same = |_: &mut CertificateParams| {};
+        assert_eq!(read(own(), client(), same), Ok(AGENT));
+
+        let as_server = Identity { role: HostRole::Server, ..AGENT }.to_string();
+        let dns_names = "its DNS names are not those of the host that it names";
+        for (names, refused) in [
+            (vec![], "it does not name exactly one host"),
+            (vec![dns(&AGENT.dns_name())], "it does not name exactly one host"),
+            (with(uri("wharf://0000000000001/agent/0000000000003")), "it does not name exactly one host"),
+            (vec![uri("https://example.org"), dns(&AGENT.dns_name())], "it names no host of wharf"),
+            (vec![uri(&AGENT.to_string())], dns_names),
+            (with(dns("server.0000000000001.wharf.internal")), dns_names),
+            (vec![uri(&as_server), dns(&AGENT.dns_name())], dns_names),
+            (with(SanType::IpAddress([127, 0, 0, 1].into())), "it has names that are neither URI nor DNS"),
+        ] {
+            let told = read(names.clone(), client(), same).unwrap_err();
+            assert!(told.ends_with(refused), "{names:?}: {told}");
+        }
+
+        for uses in [vec![], vec![Use::ServerAuth], vec![Use::ClientAuth, Use::ServerAuth]] {
+            let told = read(own(), uses.clone(), same).unwrap_err();
+            assert!(told.ends_with("its uses are not those of the role that it names"), "{uses:?}: {told}");
+        }
+        let told = read(own(), client(), |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(told.unwrap_err().ends_with("it is an authority's, not a node's"));
+    }
+
+    #[test]
+    fn a_certificate_comes_with_the_authority_that_signed_it() {
+        let make = |cluster| Authority::make(cluster, Timestamp(0), Millis(1 << 40)).unwrap();
+        let (ours, other, foreign) = (make(ClusterId(1)), make(ClusterId(1)), make(ClusterId(2)));
+        let key = NodeKey::generate().unwrap();
+        let made = ours.sign(&key.request().unwrap(), AGENT, Timestamp(0), Millis(1 << 30)).unwrap();
+        assert_eq!(NodeCertificate::from_pem(&made.to_pem()), Ok(made.clone()));
+        assert_eq!(made.identity(), AGENT);
+        assert!(made.is_for(&key) && !made.is_for(&NodeKey::generate().unwrap()));
+
+        let beside = |authority: &Authority| {
+            NodeCertificate::from_der(&made.chain()[0], authority.certificate().clone()).unwrap_err()
+        };
+        let authority = other.certificate().pin();
+        assert_eq!(beside(&other), CertificateError::OtherAuthority { identity: AGENT, authority });
+        let (named, authority) = (ClusterId(1), ClusterId(2));
+        assert_eq!(beside(&foreign), CertificateError::OtherCluster { named, authority });
+    }
+
+    #[test]
+    fn an_authority_signs_itself_and_names_its_cluster() {
+        let made = Authority::make(ClusterId(1), Timestamp(0), Millis(1 << 40)).unwrap();
+        let read = AuthorityCertificate::from_der(made.certificate().der()).unwrap();
+        assert_eq!((&read, read.cluster()), (made.certificate(), ClusterId(1)));
+
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.subject_alt_names = vec![uri("wharf://0000000000001")];
+        let (key, signer) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let read =
+            |der: &[u8]| AuthorityCertificate::from_der(der).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(read(params.self_signed(&key).unwrap().der()), Ok(()));
+        let crossed = params.signed_by(&key, &Issuer::from_params(&params, &signer)).unwrap();
+        assert!(read(crossed.der()).unwrap_err().ends_with("it is not signed by itself"));
+        params.subject_alt_names = vec![uri(&AGENT.to_string())];
+        assert!(
+            read(params.self_signed(&key).unwrap().der())
+                .unwrap_err()
+                .ends_with("it does not name a cluster")
+        );
+        params.is_ca = IsCa::ExplicitNoCa;
+        assert!(
+            read(params.self_signed(&key).unwrap().der()).unwrap_err().ends_with("it is not an authority's")
+        );
+    }
+}

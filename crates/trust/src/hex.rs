@@ -11,7 +11,7 @@ pub(crate) fn write(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Exactly `N` bytes; `None` for any other length, upper case included.
+/// Exactly `N` bytes; `None` for any other length, and for upper case.
 pub(crate) fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
@@ -19,9 +19,19 @@ pub(crate) fn read<const N: usize>(text: &str) -> Option<[u8; N]> {
     }
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        *byte = pair_value(pair)?;
     }
     Some(bytes)
+}
+
+/// However many bytes there are. Not for secrets: it collects.
+pub(crate) fn read_all(text: &str) -> Option<Vec<u8>> {
+    text.as_bytes().chunks(2).map(pair_value).collect()
+}
+
+fn pair_value(pair: &[u8]) -> Option<u8> {
+    let &[high, low] = pair else { return None };
+    Some(digit(high)? << 4 | digit(low)?)
 }
 
 fn digit(letter: u8) -> Option<u8> {
@@ -44,6 +54,10 @@ mod tests {
         assert_eq!(read(&text), Some([0, 0x7f, 0xff]));
         for bad in ["", "007f", "007FFF", "007ff", "007fffff", "00 fff"] {
             assert_eq!(read::<3>(bad), None, "{bad:?}");
+        }
+        assert_eq!(read_all(&text), Some(vec![0, 0x7f, 0xff]));
+        for bad in ["0", "007", "0g", "00FF"] {
+            assert_eq!(read_all(bad), None, "{bad:?}");
         }
     }
 }

@@ -116,7 +116,7 @@ pub fn handshake(
     server: ServerConfig,
     client: ClientConfig,
     name: ServerName<'static>,
-) -> Result<Met, Refused> {
+) -> Result<Met, Box<Refused>> {
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
     let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
     let mut refused = Refused { server: None, client: None };
@@ -133,7 +133,7 @@ pub fn handshake(
         refused.client = refused.client.take().or(deliver(&bytes, &mut client));
     }
     if refused.server.is_some() || refused.client.is_some() {
-        return Err(refused);
+        return Err(Box::new(refused));
     }
     assert!(!server.is_handshaking() && !client.is_handshaking());
     Ok(Met {
