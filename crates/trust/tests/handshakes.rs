@@ -5,7 +5,7 @@
 mod support;
 
 use model::{ClusterId, HostRole, Millis, Timestamp};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use support::{DAY, Host, NOW, authority, clock, handshake, host, shaken};
 use trust::{
     authority::Authority,
@@ -93,8 +93,16 @@ fn clusters_do_not_mix() {
     let told = refused.client();
     assert!(told.contains(&OURS.to_string()) && told.contains(&OTHER.to_string()), "{told}");
 
-    // A joiner with our token, at a server of another cluster.
+    // A host of the other cluster that somehow trusts our server: the server is the one to refuse.
     let pin = ours.authority.certificate().pin();
+    let (present, believe) = (Present::Certificate(&other.agent.credentials), Believe::Pin(OURS, pin));
+    let stray = client_config(present, believe, clock(NOW)).unwrap();
+    let refused = handshake(serve(&ours.server, &ours.trust, NOW), stray, any_server_name(OURS)).unwrap_err();
+    let told = refused.server();
+    assert!(told.contains(&OURS.to_string()) && told.contains(&OTHER.to_string()), "{told}");
+    assert!(refused.client().contains("its log says why"), "{refused:?}");
+
+    // A joiner with our token, at a server of another cluster.
     let refused = handshake(serve(&other.server, &other.trust, NOW), join(OURS, pin), any_server_name(OURS))
         .unwrap_err();
     assert!(refused.client().contains(&OTHER.to_string()), "{refused:?}");
@@ -166,6 +174,17 @@ fn what_has_expired_or_does_not_hold_yet_is_refused_by_either_side() {
             handshake(server, dial(&ours.agent, &ours.trust, NOW), any_server_name(OURS)).unwrap_err();
         assert!(refused.server().contains(server_says), "{refused:?}");
         assert!(refused.client().contains("it has expired, or does not hold yet"), "{refused:?}");
+    }
+}
+
+/// Tickets of one connection would let the next one skip the certificates, which may have been retired meanwhile.
+#[test]
+fn every_connection_verifies_anew() {
+    let ours = cluster(OURS);
+    let (server, client) = (serve(&ours.server, &ours.trust, NOW), dial(&ours.agent, &ours.trust, NOW));
+    for _ in 0..2 {
+        let met = shaken(server.clone(), client.clone(), any_server_name(OURS));
+        assert_eq!(met.kind, Some(HandshakeKind::Full));
     }
 }
 

@@ -43,13 +43,17 @@ struct Content {
     synced: bool,
 }
 
+/// What each name leads to.
+type Names = BTreeMap<String, usize>;
+
 /// A directory before a crash: what its names are for now, and what they are for on the disk.
 #[derive(Clone, Debug, Default)]
 struct State {
     files: Vec<Content>,
-    names: BTreeMap<String, usize>,
-    /// Every directory that may be found after a crash: the one that was synced last, and each change since.
-    possible: Vec<BTreeMap<String, usize>>,
+    names: Names,
+    synced: Names,
+    /// Since the names were synced: what each step made of them. After a crash any of these may be there, or not.
+    unsynced: Vec<Vec<(String, Option<usize>)>>,
     steps_left: Option<usize>,
 }
 
@@ -92,11 +96,12 @@ impl CrashDisk {
     fn remains(&self) -> Vec<CrashDisk> {
         let state = self.state();
         let mut found = Vec::new();
-        for names in &state.possible {
+        for kept in 0..1_usize << state.unsynced.len() {
+            let names = state.names_after_crash(kept);
             for unsynced in [Unsynced::Lost, Unsynced::Half, Unsynced::Kept] {
                 let files = state.files.iter().map(|file| after_crash(file, unsynced)).collect();
-                let possible = vec![names.clone()];
-                let left = State { files, names: names.clone(), possible, steps_left: None };
+                let (names, synced) = (names.clone(), names.clone());
+                let left = State { files, names, synced, ..State::default() };
                 found.push(CrashDisk(Arc::new(Mutex::new(left))));
             }
         }
@@ -115,9 +120,29 @@ fn after_crash(file: &Content, unsynced: Unsynced) -> Content {
 }
 
 impl State {
-    fn renamed(&mut self) {
-        let names = self.names.clone();
-        self.possible.push(names);
+    fn change(&mut self, changes: Vec<(String, Option<usize>)>) {
+        apply(&mut self.names, &changes);
+        self.unsynced.push(changes);
+    }
+
+    /// With those of the steps whose bit is set in `kept`.
+    fn names_after_crash(&self, kept: usize) -> Names {
+        let mut names = self.synced.clone();
+        for (step, changes) in self.unsynced.iter().enumerate() {
+            if kept >> step & 1 == 1 {
+                apply(&mut names, changes);
+            }
+        }
+        names
+    }
+}
+
+fn apply(names: &mut Names, changes: &[(String, Option<usize>)]) {
+    for (name, file) in changes {
+        match file {
+            Some(file) => names.insert(name.clone(), *file),
+            None => names.remove(name),
+        };
     }
 }
 
@@ -135,8 +160,7 @@ impl Disk for CrashDisk {
         let mut state = self.step()?;
         let file = state.files.len();
         state.files.push(Content { written: text.to_owned(), synced: false });
-        state.names.insert(name.to_owned(), file);
-        state.renamed();
+        state.change(vec![(name.to_owned(), Some(file))]);
         Ok(())
     }
 
@@ -149,15 +173,15 @@ impl Disk for CrashDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.step()?;
-        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), file);
-        state.renamed();
+        let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.change(vec![(from.to_owned(), None), (to.to_owned(), Some(file))]);
         Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.step()?;
-        state.possible = vec![state.names.clone()];
+        state.synced = state.names.clone();
+        state.unsynced.clear();
         Ok(())
     }
 }
@@ -183,17 +207,11 @@ fn crash_everywhere(
     unreachable!("work that never ends")
 }
 
-fn empty() -> CrashDisk {
-    let disk = CrashDisk::default();
-    disk.state().possible = vec![BTreeMap::new()];
-    disk
-}
-
 #[test]
 fn a_join_that_is_cut_off_anywhere_is_taken_up() {
     let authority = authority();
     let steps = crash_everywhere(
-        empty,
+        CrashDisk::default,
         |folder| renew(folder, &authority),
         |folder| {
             // Either the host joined or it did not; both go on from here.
@@ -210,7 +228,7 @@ fn a_join_that_is_cut_off_anywhere_is_taken_up() {
 fn a_renewal_that_is_cut_off_anywhere_leaves_a_usable_pair() {
     let authority = authority();
     let joined = || {
-        let disk = empty();
+        let disk = CrashDisk::default();
         renew(&disk.folder(), &authority).unwrap();
         disk
     };
@@ -232,7 +250,7 @@ fn a_renewal_that_is_cut_off_anywhere_leaves_a_usable_pair() {
 #[test]
 fn what_was_installed_is_not_lost() {
     let authority = authority();
-    let disk = empty();
+    let disk = CrashDisk::default();
     let installed = renew(&disk.folder(), &authority).unwrap();
     for left in disk.remains() {
         let loaded = left.folder().load().unwrap().unwrap();
@@ -243,7 +261,7 @@ fn what_was_installed_is_not_lost() {
 /// A renewal that was cut off before its certificate came asks again with the same key.
 #[test]
 fn the_next_key_is_kept_until_it_is_used() {
-    let disk = empty();
+    let disk = CrashDisk::default();
     let first = disk.folder().next_key().unwrap();
     for left in disk.remains() {
         assert_eq!(left.folder().next_key().unwrap().public(), first.public());
@@ -327,7 +345,7 @@ fn what_is_wrong_with_a_folder_is_told_with_what_to_do() {
 #[test]
 fn only_a_certificate_for_the_next_key_by_a_believed_authority_is_installed() {
     let (ours, other) = (authority(), authority());
-    let folder = empty().folder();
+    let folder = CrashDisk::default().folder();
     folder.believe(&Trust::new(ours.certificate().clone())).unwrap();
     let key = folder.next_key().unwrap();
     let error = folder.install(certificate(&other, &key)).unwrap_err();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::{ClusterId, HostRole, NodeId, Timestamp};
 use rustls::{
-    ClientConfig, ClientConnection, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
     time_provider::TimeProvider,
@@ -82,6 +82,7 @@ pub struct Met {
     pub server_sees: Option<Identity>,
     pub client_sees: Option<Identity>,
     pub protocol: Option<Vec<u8>>,
+    pub kind: Option<HandshakeKind>,
 }
 
 /// What each side failed with; the one that refused first, and what the other heard of it.
@@ -140,6 +141,7 @@ pub fn handshake(
         server_sees: peer_identity(&server).unwrap(),
         client_sees: peer_identity(&client).unwrap(),
         protocol: server.alpn_protocol().map(<[u8]>::to_vec),
+        kind: client.handshake_kind(),
     })
 }
 
