@@ -33,9 +33,9 @@ impl LogError {
 pub fn read(path: &Path, tail: Option<usize>, since_unix_ms: Option<u64>) -> Result<Vec<LogLine>, LogError> {
     let wanted = tail.unwrap_or(usize::MAX);
     let mut newest_first = Vec::new();
-    for mut file in open_chain(path)? {
+    for mut log in open_chain(path)? {
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|source| LogError::of(path, source))?;
+        log.file.read_to_end(&mut bytes).map_err(|source| LogError::of(path, source))?;
         // What has no newline yet is being written right now.
         for line in bytes.split_inclusive(|byte| *byte == b'\n').rev().filter_map(entry::parse_whole) {
             let too_old = since_unix_ms.is_some_and(|since| line.unix_ns / 1_000_000 < since);
@@ -50,27 +50,66 @@ pub fn read(path: &Path, tail: Option<usize>, since_unix_ms: Option<u64>) -> Res
     Ok(newest_first)
 }
 
-/// The current file and the rotated ones, the newest first, each once.
-fn open_chain(path: &Path) -> Result<Vec<File>, LogError> {
-    let mut seen = HashSet::new();
-    let mut files = Vec::new();
-    for number in 0.. {
-        let path = numbered(path, number);
-        match File::open(&path) {
+/// How often a chain is looked at again because it was rotated meanwhile. What rotates faster than it can be opened has
+/// no chain that anybody could tell.
+const LOOKS: u32 = 100;
+
+/// A file of a log. The inode tells it from the others, whatever its name is by now.
+#[derive(Debug)]
+struct LogFile {
+    file: File,
+    inode: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> Result<Option<LogFile>, LogError> {
+        let failed = |source| LogError::of(path, source);
+        match File::open(path) {
             Ok(file) => {
-                let inode = file.metadata().map_err(|source| LogError::of(&path, source))?.ino();
-                // Rotated between two opens, the same file appears under the next name again.
-                if seen.insert(inode) {
-                    files.push(file);
-                }
+                let inode = file.metadata().map_err(failed)?.ino();
+                Ok(Some(LogFile { file, inode }))
             }
-            // In the middle of a rotation there is no current file for a moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(LogError::of(&path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
         }
     }
-    Ok(files)
+}
+
+/// The current file and the rotated ones, the newest first, each once.
+fn open_chain(path: &Path) -> Result<Vec<LogFile>, LogError> {
+    let mut chain = look_at_chain(path)?;
+    for _ in 0..LOOKS {
+        let newest = chain.first().map(|newest| newest.inode);
+        let again = look_at_chain(path)?;
+        let is_steady = newest == again.first().map(|newest| newest.inode) && chain.len() == again.len();
+        chain = again;
+        if is_steady {
+            break;
+        }
+    }
+    Ok(chain)
+}
+
+/// A rotation renames one file after the other, from the oldest to the newest, so one name may be missing at any moment, and
+/// the files behind it are there all the same.
+fn look_at_chain(path: &Path) -> Result<Vec<LogFile>, LogError> {
+    let mut seen = HashSet::new();
+    let mut chain = Vec::new();
+    let mut missing = 0;
+    for number in 0.. {
+        match LogFile::open(&numbered(path, number))? {
+            // Rotated between two opens, the same file appears under the next name again.
+            Some(file) => {
+                missing = 0;
+                if seen.insert(file.inode) {
+                    chain.push(file);
+                }
+            }
+            None if missing == 0 => missing = 1,
+            None => break,
+        }
+    }
+    Ok(chain)
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
