@@ -16,6 +16,7 @@ use std::{
 use host_support::{Stage, http_get, matches_now, running_pid};
 use model::{Desired, Observed, Phase, ReplicaId};
 use proto::v1::{self, open::Request, relay_frame::Frame};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// `cargo test` asks every test program for its list of tests, and may ask for some only.
 fn main() -> ExitCode {
@@ -250,25 +251,37 @@ fn sick_and_greedy_containers_are_explained(stage: &Stage) {
     assert_eq!(terminal.stdout.trim(), "xterm");
 }
 
+/// While it lives this process can open nothing. Also a test that fails must be able to clean up.
+struct NoDescriptors(Rlimit);
+
+impl NoDescriptors {
+    fn begin() -> NoDescriptors {
+        let plenty = getrlimit(Resource::Nofile);
+        // Those of input and output are taken; with none at all not even poll(2) works.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..plenty }).unwrap();
+        NoDescriptors(plenty)
+    }
+}
+
+impl Drop for NoDescriptors {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).unwrap();
+    }
+}
+
 /// Nor does a probe that cannot be asked end what runs.
 fn what_the_node_lacks_is_not_held_against_replicas(stage: &Stage) {
     let (steady, late) = (ReplicaId(12), ReplicaId(13));
     stage.server.dispatch_full(vec![stage.may_fall_sick(steady)]);
     let before = stage.server.wait_for("it is ready", steady, is_ready);
-    let plenty = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let allow = |current| {
-        let limit = rustix::process::Rlimit { current, ..plenty };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
-    };
-    // Those of input and output are taken; with none at all not even poll(2) works.
-    allow(Some(3));
+    let shortage = NoDescriptors::begin();
     stage.server.dispatch_full(vec![stage.may_fall_sick(steady), stage.sleeper(late, Desired::Running)]);
     let says = |seen: &Observed| {
         seen.message.as_deref().is_some_and(|message| message.contains("Too many open files"))
     };
     let troubled = stage.server.wait_for("a probe cannot be asked", steady, says);
     stage.server.wait_for("it cannot be prepared", late, says);
-    allow(plenty.current);
+    drop(shortage);
     assert_eq!(troubled.ready_since, before.ready_since);
     let ready = stage.server.wait_for("it is ready", late, is_ready);
     let after = stage.server.wait_for("its probe is asked again", steady, |seen| !says(seen));
