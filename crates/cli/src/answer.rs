@@ -1,7 +1,9 @@
 //! A server's answer in the model's words: what comes over the wire is understood here, once, or refused.
 
+use std::collections::BTreeMap;
+
 use model::{
-    Bytes, Event, MilliCpu, Node, NodeId, Observed, Replica, Revision, Service, ServiceKey, Timestamp,
+    Bytes, Event, MilliCpu, Node, NodeId, Observed, Reach, Replica, Revision, Service, ServiceKey, Timestamp,
 };
 use proto::{DecodeError, v1};
 
@@ -48,17 +50,15 @@ pub struct Waiting {
 #[derive(Clone, Debug)]
 pub struct NodeView {
     pub node: Node,
-    pub readiness: Readiness,
+    pub reach: Reach,
     pub since: Option<Timestamp>,
+    /// Why it is not ready; none where it is.
+    pub reason: Option<String>,
+    /// Those that placement goes by.
+    pub labels: BTreeMap<String, String>,
     pub allocated_cpu: MilliCpu,
     pub allocated_memory: Bytes,
     pub replicas: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    Ready,
-    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,12 +125,9 @@ impl ReplicaView {
 impl NodeView {
     fn read(found: v1::NodeStatus) -> Result<NodeView, DecodeError> {
         Ok(NodeView {
-            readiness: match found.readiness() {
-                v1::node_status::Readiness::Ready => Readiness::Ready,
-                v1::node_status::Readiness::Unknown | v1::node_status::Readiness::Unspecified => {
-                    Readiness::Unknown
-                }
-            },
+            reach: found.readiness().into(),
+            reason: found.reason,
+            labels: found.labels,
             node: found.node.unwrap_or_default().try_into()?,
             since: found.since_unix_ms.map(Timestamp),
             allocated_cpu: MilliCpu(found.allocated_cpu_millicores),

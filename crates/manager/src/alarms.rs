@@ -1,25 +1,31 @@
-//! When services are to be looked at again though nothing happened.
+//! When something is to be looked at again though nothing happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ServiceKey, Timestamp};
+use model::Timestamp;
 
-/// At most one alarm per service.
-#[derive(Debug, Default)]
-pub(crate) struct Alarms {
-    by_time: BTreeSet<(Timestamp, ServiceKey)>,
-    by_service: BTreeMap<ServiceKey, Timestamp>,
+/// At most one alarm for each.
+#[derive(Debug)]
+pub(crate) struct Alarms<K> {
+    by_time: BTreeSet<(Timestamp, K)>,
+    by_key: BTreeMap<K, Timestamp>,
 }
 
-impl Alarms {
-    /// Replaces the service's alarm; `None` takes it away.
-    pub(crate) fn set(&mut self, service: &ServiceKey, at: Option<Timestamp>) {
-        if let Some(old) = self.by_service.remove(service) {
-            self.by_time.remove(&(old, service.clone()));
+impl<K> Default for Alarms<K> {
+    fn default() -> Alarms<K> {
+        Alarms { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Clone> Alarms<K> {
+    /// Replaces the alarm for `key`; `None` takes it away.
+    pub(crate) fn set(&mut self, key: &K, at: Option<Timestamp>) {
+        if let Some(old) = self.by_key.remove(key) {
+            self.by_time.remove(&(old, key.clone()));
         }
         if let Some(at) = at {
-            self.by_service.insert(service.clone(), at);
-            self.by_time.insert((at, service.clone()));
+            self.by_key.insert(key.clone(), at);
+            self.by_time.insert((at, key.clone()));
         }
     }
 
@@ -27,16 +33,16 @@ impl Alarms {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out every service whose time has come.
-    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<ServiceKey> {
+    /// Takes out everything whose time has come.
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<K> {
         let mut due = Vec::new();
-        while let Some((at, service)) = self.by_time.pop_first() {
+        while let Some((at, key)) = self.by_time.pop_first() {
             if at > now {
-                self.by_time.insert((at, service));
+                self.by_time.insert((at, key));
                 break;
             }
-            self.by_service.remove(&service);
-            due.push(service);
+            self.by_key.remove(&key);
+            due.push(key);
         }
         due
     }

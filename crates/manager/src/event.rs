@@ -1,12 +1,15 @@
 //! Everything that can happen to a manager, and everything it can ask of its shell.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use consensus::{PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Name, NodeId, NodeInfo, Observed, RevisionNumber, Service, ServiceKey,
-    ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber, Service,
+    ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
 
@@ -114,6 +117,19 @@ pub enum Request {
     Restart {
         service: ServiceKey,
     },
+    Node {
+        node: NodeId,
+        asked: NodeRequest,
+    },
+}
+
+/// What a user can ask of a node.
+#[derive(Clone, Debug)]
+pub enum NodeRequest {
+    Cordon { reason: Option<String> },
+    Uncordon,
+    Label { set: BTreeMap<String, String>, unset: BTreeSet<String> },
+    Remove { force: bool },
 }
 
 /// A service as a manifest declares it; images need no digest yet.
@@ -251,6 +267,15 @@ impl View {
     /// What the replicas placed on each node reserve.
     pub fn node_loads(&self) -> Vec<scheduler::NodeView> {
         scheduler::views(&self.state, &self.observed).1
+    }
+
+    /// How a node stands: what this leader hears of it, and what was decided.
+    pub fn reach(&self, node: &Node) -> Reach {
+        match (self.observed.is_ready(node.info.id), node.down) {
+            (true, _) => Reach::Ready,
+            (false, Some(_)) => Reach::Down,
+            (false, None) => Reach::Unknown,
+        }
     }
 
     /// When the view's leader was told of a node's silence, if it is silent.

@@ -8,14 +8,17 @@ use std::{
 
 use consensus::Role;
 use imbl::OrdMap;
-use model::{Desired, Millis, ReplicaId, ServiceKey, Timestamp, WaitingOn};
+use model::{Desired, EventKind, Millis, NodeId, ReplicaId, ServiceKey, Timestamp, WaitingOn};
 use scheduler::Decision;
 use store::{Changes, Command, Observations, Placement};
 
-use crate::{Codec, Event, Manager, RequestError, alarms::Alarms, proposals::Origin, sessions::NOT_LEADER};
+use crate::{
+    Codec, Event, Manager, RequestError, alarms::Alarms, nodes::Nodes, proposals::Origin,
+    sessions::NOT_LEADER,
+};
 
 /// How long a plan waits that could not be proposed: too much is in the log, or leadership is on its way to another.
-const TRY_AGAIN: Millis = Millis(100);
+pub(crate) const TRY_AGAIN: Millis = Millis(100);
 
 /// What a leader knows beyond the state. A server that does not lead has none of it.
 #[derive(Debug, Default)]
@@ -29,8 +32,11 @@ pub(crate) struct Leader {
     /// Wanted replicas without a node.
     unplaced: BTreeSet<ReplicaId>,
     unplaceable: BTreeMap<ServiceKey, Vec<WaitingOn>>,
+    /// Those of which an event says so.
+    told_unplaceable: BTreeSet<ServiceKey>,
     pub(crate) waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
-    alarms: Alarms,
+    alarms: Alarms<ServiceKey>,
+    pub(crate) nodes: Nodes,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +55,7 @@ impl Leader {
     }
 
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
-        self.alarms.next()
+        self.alarms.next().into_iter().chain(self.nodes.next_wake()).min()
     }
 }
 
@@ -109,8 +115,9 @@ impl<C: Codec> Manager<C> {
         if !self.leader.leads() {
             return false;
         }
+        let mut anything = self.watch_nodes(now);
         let held = std::mem::take(&mut self.held);
-        let mut anything = !held.is_empty();
+        anything |= !held.is_empty();
         for event in held {
             self.handle(now, event);
         }
@@ -187,6 +194,7 @@ impl<C: Codec> Manager<C> {
                 }
             }
         }
+        self.record_unplaceable(now, &unplaceable);
         self.set_unplaceable(unplaceable);
         if placements.is_empty() {
             return;
@@ -198,6 +206,40 @@ impl<C: Codec> Manager<C> {
                 self.leader.placing.at_tick = true;
             }
         }
+    }
+
+    /// An event for each service that has no place for a replica now and had for all before. A new leader finds in the
+    /// events what an earlier one said. Nothing is said while a node may still turn up: it is told once that is decided.
+    fn record_unplaceable(&mut self, now: Timestamp, unplaceable: &BTreeMap<ServiceKey, Vec<WaitingOn>>) {
+        self.leader.told_unplaceable.retain(|key| unplaceable.contains_key(key));
+        if self.state.nodes().any(|node| node.down.is_none() && !self.observed.is_ready(node.info.id)) {
+            return;
+        }
+        let mut events = Vec::new();
+        for (key, waiting) in unplaceable {
+            let Some(WaitingOn::Placement { slot, reason }) = waiting.first() else { continue };
+            if self.leader.told_unplaceable.insert(key.clone()) && !self.is_told_unplaceable(key) {
+                let kind = EventKind::ReplicaUnplaceable { slot: *slot, reason: reason.clone() };
+                events.push(model::Event { at: now, service: Some(key.clone()), kind });
+            }
+        }
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_and_propose(Command::Record { events }, Origin::Nobody) {
+            tracing::warn!(%error, "that a service has no place could not be recorded");
+        }
+    }
+
+    /// Whether the last that is told of the service's placing is that there is no place.
+    fn is_told_unplaceable(&self, key: &ServiceKey) -> bool {
+        let of_service = self.ahead().events().rev().filter(|event| event.service.as_ref() == Some(key));
+        let mut placing = of_service.filter_map(|event| match event.kind {
+            EventKind::ReplicaUnplaceable { .. } => Some(true),
+            EventKind::ReplicaPlaced { .. } | EventKind::Applied { .. } => Some(false),
+            _ => None,
+        });
+        placing.next().unwrap_or(false)
     }
 
     /// The services concerned are looked at again, for what they say they wait for.
@@ -251,6 +293,9 @@ impl<C: Codec> Manager<C> {
         }
         self.leader.placing.again |= places;
         self.mark_dirty(changes.services);
+        let gone: Vec<NodeId> =
+            changes.nodes.iter().filter(|node| self.state.node(**node).is_none()).copied().collect();
+        gone.into_iter().for_each(|node| self.node_is_gone(node));
         self.tell_nodes(changes.nodes);
     }
 }

@@ -25,6 +25,7 @@ mod reads;
 
 mod alarms;
 mod leader;
+mod nodes;
 
 mod sessions;
 
@@ -34,8 +35,8 @@ use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
 pub use event::{
-    Applied, Declaration, Effect, Event, Hello, ImageError, ReadId, Reply, Report, Request, RequestError,
-    RequestId, SessionId, View,
+    Applied, Declaration, Effect, Event, Hello, ImageError, NodeRequest, ReadId, Reply, Report, Request,
+    RequestError, RequestId, SessionId, View,
 };
 
 /// How this server takes part.

@@ -27,6 +27,9 @@ impl<C: Codec> Manager<C> {
     }
 
     fn try_request(&mut self, now: Timestamp, id: RequestId, request: Request) -> Result<(), RequestError> {
+        if let Request::Node { node, asked } = request {
+            return self.node_request(now, id, node, asked);
+        }
         let is_dry_run = matches!(request, Request::Apply { dry_run: true, .. });
         let asked = self.commands(now, request)?;
         let (services, commands): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -58,6 +61,7 @@ impl<C: Codec> Manager<C> {
                 vec![(service.clone(), Command::Undo { service, to, at })]
             }
             Request::Restart { service } => vec![(service.clone(), self.restart_command(now, service)?)],
+            Request::Node { .. } => unreachable!("it is of no service, and was handled before"),
         })
     }
 

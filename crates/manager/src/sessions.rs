@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Observed, Phase, ReplicaId, ServiceKey,
+    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Observed, Phase, ReplicaId, ServiceKey, Silence,
     Timestamp,
 };
 use store::{Command, NodeStatus};
 
 use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
 
+const REMOVED: &str = "this node was removed from the cluster, and nothing of it runs any more; to let it join again as a \
+                       new node, stop the agent, remove the file `identity` from its data folder and start it";
 pub(crate) const NOT_LEADER: &str = "this server does not lead the cluster";
 
 /// A server that does not lead has none.
@@ -30,6 +32,8 @@ struct Session {
     sequence: u64,
     /// What the agent was told, to tell it only what changed; none before the full set was sent.
     told: Option<BTreeMap<ReplicaId, Desired>>,
+    /// Of a node that was removed: what it still has. It is told to have nothing, and then the session ends.
+    farewell: Option<BTreeSet<ReplicaId>>,
 }
 
 impl<C: Codec> Manager<C> {
@@ -38,7 +42,10 @@ impl<C: Codec> Manager<C> {
         if !self.leader.leads() {
             return self.turn_away(session, NOT_LEADER.to_owned());
         }
-        if self.ahead().node(node).is_none_or(|known| known.info != hello.info) {
+        let removed = self.ahead().node_removed_at(node).is_some();
+        if removed {
+            tracing::warn!(%node, name = %hello.info.name, "a node that was removed has come back; it is told to stop");
+        } else if self.ahead().node(node).is_none_or(|known| known.info != hello.info) {
             let register = Command::Register { info: hello.info, at: now };
             if let Err(error) = self.try_and_propose(register, Origin::Nobody) {
                 return self.turn_away(session, error.to_string());
@@ -48,17 +55,42 @@ impl<C: Codec> Manager<C> {
             self.sessions.open.remove(&old);
             self.turn_away(old, "the node opened another session".to_owned());
         }
-        self.sessions.open.insert(session, Session { node, sequence: 0, told: None });
+        let left = hello.observed.iter().filter(|one| one.phase != Phase::Removed).map(|one| one.replica);
+        let farewell = removed.then(|| left.collect());
+        self.sessions.open.insert(session, Session { node, sequence: 0, told: None, farewell });
         self.sessions.dirty.insert(node);
+        if removed {
+            return self.end_farewell(session);
+        }
         self.observed.set_node(node, NodeStatus::Ready, now);
         self.observed.set_images(node, hello.images);
         self.forget_unsaid(node, &hello.observed);
         self.observe(node, hello.observed);
+        self.node_is_heard(now, node);
         self.look_at_node(node);
     }
 
+    /// Once a node that was removed has nothing left, it is told why nothing more comes.
+    fn end_farewell(&mut self, session: SessionId) {
+        let Some(open) = self.sessions.open.get(&session) else { return };
+        if !open.farewell.as_ref().is_some_and(BTreeSet::is_empty) {
+            return;
+        }
+        let node = open.node;
+        self.sessions.open.remove(&session);
+        self.sessions.by_node.remove(&node);
+        self.turn_away(session, REMOVED.to_owned());
+    }
+
     pub(crate) fn report(&mut self, session: SessionId, report: Report) {
-        let Some(node) = self.sessions.open.get(&session).map(|session| session.node) else { return };
+        let Some(open) = self.sessions.open.get_mut(&session) else { return };
+        let node = open.node;
+        if let Some(left) = &mut open.farewell {
+            for one in report.observed.iter().filter(|one| one.phase == Phase::Removed) {
+                left.remove(&one.replica);
+            }
+            return self.end_farewell(session);
+        }
         if let Some(images) = report.images {
             self.observed.set_images(node, images);
         }
@@ -71,8 +103,17 @@ impl<C: Codec> Manager<C> {
         // One that was replaced is not there any more: its node has another.
         let Some(Session { node, .. }) = self.sessions.open.remove(&session) else { return };
         self.sessions.by_node.remove(&node);
-        self.observed.set_node(node, NodeStatus::Unknown, now);
-        self.look_at_node(node);
+        self.miss_node(node, now, Silence::SessionEnded);
+    }
+
+    /// A user removed the node while it had a session.
+    pub(crate) fn bid_farewell(&mut self, node: NodeId) {
+        let Some(id) = self.sessions.by_node.get(&node).copied() else { return };
+        if let Some(open) = self.sessions.open.get_mut(&id) {
+            open.farewell = Some(open.told.iter().flat_map(BTreeMap::keys).copied().collect());
+        }
+        self.sessions.dirty.insert(node);
+        self.end_farewell(id);
     }
 
     pub(crate) fn close_all_sessions(&mut self, reason: &str) {
@@ -86,7 +127,7 @@ impl<C: Codec> Manager<C> {
     }
 
     /// A node came or went: what it has, and what has no place, is looked at again.
-    fn look_at_node(&mut self, node: NodeId) {
+    pub(crate) fn look_at_node(&mut self, node: NodeId) {
         let services: Vec<ServiceKey> =
             self.state.replicas_on(node).map(|replica| replica.service.clone()).collect();
         self.mark_dirty(services);
@@ -148,7 +189,7 @@ impl<C: Codec> Manager<C> {
         for node in std::mem::take(&mut self.sessions.dirty) {
             let Some(id) = self.sessions.by_node.get(&node).copied() else { continue };
             // Its registration may still be on the way to the log: it is told when that is applied.
-            if self.state.node(node).is_none() {
+            if self.state.node(node).is_none() && self.state.node_removed_at(node).is_none() {
                 continue;
             }
             let Some(session) = self.sessions.open.get_mut(&id) else { continue };

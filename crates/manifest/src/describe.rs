@@ -5,15 +5,16 @@
 
 pub(crate) mod container;
 pub(crate) mod mount;
+pub(crate) mod placement;
 pub(crate) mod probe;
 pub(crate) mod template;
 
 use std::collections::BTreeMap;
 
-use model::{Name, ServiceSpec};
+use model::{Name, ServiceSpec, node::is_label_name};
 
 use crate::document::Kind;
-use crate::leaf::word::{LABEL_NAME_PATTERN, LABEL_VALUE, NAME, is_label_name};
+use crate::leaf::word::{LABEL_NAME_PATTERN, LABEL_VALUE, NAME};
 use crate::leaf::{Int, Leaf, OneOf, TEXT};
 use crate::shape::record::{Fields, Record, lens};
 use crate::shape::{Table, Via};
@@ -101,7 +102,7 @@ fn metadata() -> Record<Metadata> {
     Record::new("Metadata", "What a service is called, and what is noted of it.", Metadata::base(), fields)
 }
 
-fn named(value: Leaf<String>) -> Table<Leaf<String>> {
+pub(crate) fn named(value: Leaf<String>) -> Table<Leaf<String>> {
     Table {
         key_what: "at most 253 letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends",
         key_pattern: LABEL_NAME_PATTERN,
@@ -128,10 +129,11 @@ pub(crate) fn service() -> Via<Record<Written>, ServiceSpec> {
         .include(template::lifecycle(), lens!(spec.template))
         .field(
             "update",
-            "How replicas are replaced when anything of the spec but `replicas` and `update` changes.",
+            "How replicas are replaced when anything of the spec but `replicas`, `update` and `placement` changes.",
             update::shape(),
             lens!(update),
         )
+        .field("placement", "Which nodes the replicas go to.", placement::rules(), lens!(spec.placement))
         .include(template::other_containers(), lens!(spec.template));
     let base = Written { spec: template::base_service(), update: Asked::nothing() };
     let about =

@@ -40,7 +40,7 @@ const WORDS: [(&str, &str); 7] = [
     ("Recreate", "stop-first"),
 ];
 
-const NOT_A_MAP: [(&str, &str); 16] = [
+const NOT_A_MAP: [(&str, &str); 17] = [
     ("Restart", "write `restart: { policy: always }`"),
     ("Port", "write `- { name: http, port: 8080, publish: 80 }`"),
     ("Mount", "write `- { target: /data, hostPath: { path: /srv/data } }`"),
@@ -56,6 +56,7 @@ const NOT_A_MAP: [(&str, &str); 16] = [
     ("Resources", "write `resources: { memory: 64Mi }`"),
     ("Health", "write `health: { readiness: { tcp: { port: http } } }`, or remove the line"),
     ("Update", "write `update: { order: start-first }`"),
+    ("Placement", "write `placement: { nodes: { disk: ssd }, spread: zone }`"),
     ("Capabilities", "write `capabilities: { add: [NET_RAW], drop: [ALL] }`"),
 ];
 
@@ -125,11 +126,21 @@ const HINTS: &[(&str, &str, &str)] = &[
     ("", "imagePullPolicy", "remove it: an image is resolved to its digest when the manifest is applied"),
     ("", "envFrom", "write the variables out in `env`"),
     ("", "lifecycle", "there are no hooks: handle the stop signal in the program, within `stopGrace`"),
-    ("", "nodeSelector", "there is no choice of nodes: replicas are spread over all that have room"),
-    ("", "affinity", "there is no choice of nodes: replicas are spread over all that have room"),
-    ("", "tolerations", "there is no choice of nodes: replicas are spread over all that have room"),
+    ("", "nodeSelector", "write `placement: { nodes: { disk: ssd } }`"),
+    ("", "nodeName", "write `placement: { nodes: { wharf/name: host-1 } }`"),
+    ("", "affinity", "write `placement: { nodes: { disk: ssd } }`, or `placement: { spread: zone }`"),
+    ("", "topologySpreadConstraints", "write `placement: { spread: zone }`"),
+    (
+        "",
+        "tolerations",
+        "nodes have no taints: label those that are meant, and write `placement: { nodes: ... }`",
+    ),
     ("", "hostNetwork", "replicas have a network of their own; use `publish` on a port"),
-    // Compose and Swarm.
+    // Compose, Swarm and Nomad.
+    ("Placement", "constraints", "it is called `nodes`, and is a map: `nodes: { disk: ssd }`"),
+    ("Placement", "preferences", "write `spread: zone`"),
+    ("Service", "constraint", "write `placement: { nodes: { disk: ssd } }`"),
+    ("Service", "spread", "it belongs to `placement`: `placement: { spread: zone }`"),
     ("", "environment", "it is called `env`, and is a map: `env: { NAME: value }`"),
     ("", "env_file", "write the variables out in `env`"),
     ("", "volumes", "it is called `mounts`: `- { target: /data, hostPath: { path: /srv/data } }`"),

@@ -72,6 +72,16 @@ pub enum EventKind {
         node: NodeId,
         name: Name,
     },
+    /// Something was decided of a node; in words ("down: ...", "cordoned").
+    NodeChanged {
+        node: NodeId,
+        name: Name,
+        change: String,
+    },
+    /// A user changed how the cluster is run; in words.
+    SettingsChanged {
+        change: String,
+    },
 }
 
 impl fmt::Display for EventKind {
@@ -120,6 +130,8 @@ impl fmt::Display for EventKind {
                 if *restarts > 0 { write!(f, " (restarted {restarts} times before)") } else { Ok(()) }
             }
             EventKind::NodeRegistered { node, name } => write!(f, "node {name} ({node}) registered"),
+            EventKind::NodeChanged { node, name, change } => write!(f, "node {name} ({node}) {change}"),
+            EventKind::SettingsChanged { change } => write!(f, "cluster: {change}"),
         }
     }
 }

@@ -12,12 +12,14 @@ pub mod event;
 pub mod id;
 pub mod node;
 pub mod observed;
+pub mod placement;
 pub mod probe;
 pub mod quantity;
 pub mod replica;
 pub mod revision;
 pub mod rollout;
 pub mod service;
+pub mod settings;
 pub mod template;
 pub mod token;
 pub mod waiting;
@@ -29,14 +31,16 @@ pub use id::{
     ClusterId, Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot,
     TokenId, Version,
 };
-pub use node::{Node, NodeInfo};
+pub use node::{Down, Node, NodeInfo, Reach, Scheduling, Silence};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Stop, Timeline};
+pub use placement::{NodeLoss, OnPartition, PlacementRules};
 pub use probe::{Health, Probe, ProbeAction};
 pub use quantity::{Bytes, CountOrPercent, MilliCpu, Millis, Timestamp};
 pub use replica::{Desired, Replica, StopReason};
 pub use revision::{Revision, RevisionHash, RevisionStatus};
 pub use rollout::{Rollout, RolloutPhase};
 pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
+pub use settings::Settings;
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
 pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
 pub use waiting::{Unplaceable, WaitingOn};

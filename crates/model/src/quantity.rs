@@ -105,6 +105,19 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl Bytes {
+    /// For people: three digits are enough (`23.0Gi`, `7.6Gi`, `512Mi`).
+    pub fn roughly(self) -> String {
+        const UNITS: [(u64, &str); 4] = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+        match UNITS.iter().find(|(size, _)| self.0 >= *size) {
+            Some((size, unit)) if self.0.is_multiple_of(*size) => format!("{}{unit}", self.0 / size),
+            Some((size, unit)) if self.0 >= 100 * size => format!("{}{unit}", self.0 / size),
+            Some((size, unit)) => format!("{:.1}{unit}", self.0 as f64 / *size as f64),
+            None => self.0.to_string(),
+        }
+    }
+}
+
 macro_rules! debug_as_display {
     ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
@@ -164,6 +177,10 @@ mod tests {
         assert_eq!(Bytes(64 << 20).to_string(), "64Mi");
         assert_eq!(Bytes(1_000).to_string(), "1000");
         assert_eq!(Bytes(0).to_string(), "0");
+        assert_eq!(Bytes(24_159_804 << 10).roughly(), "23.0Gi");
+        assert_eq!(Bytes(512 << 20).roughly(), "512Mi");
+        assert_eq!(Bytes((700 << 20) + 5).roughly(), "700Mi");
+        assert_eq!(Bytes(5).roughly(), "5");
         assert_eq!(MilliCpu(1_500).to_string(), "1500m");
         assert_eq!(MilliCpu(2_000).to_string(), "2");
     }

@@ -59,6 +59,14 @@ pub enum StopReason {
     Failed { reason: String },
     /// The user deleted the service.
     Deleted,
+    /// Its node was lost; should it return, the replica stops there.
+    NodeDown { node: NodeId },
+    /// Its node is drained.
+    NodeDrained { node: NodeId },
+    /// Its node has not the labels that the service asks for, or not any more.
+    Misplaced { node: NodeId },
+    /// Another replica of the same revision has its slot.
+    Surplus,
 }
 
 impl fmt::Display for StopReason {
@@ -68,6 +76,12 @@ impl fmt::Display for StopReason {
             StopReason::Replaced { by } => write!(f, "replaced by revision {by}"),
             StopReason::Failed { reason } => write!(f, "failed: {reason}"),
             StopReason::Deleted => f.write_str("service deleted"),
+            StopReason::NodeDown { node } => write!(f, "node {node} is down"),
+            StopReason::NodeDrained { node } => write!(f, "node {node} is drained"),
+            StopReason::Misplaced { node } => {
+                write!(f, "node {node} does not have the labels that the service asks for")
+            }
+            StopReason::Surplus => f.write_str("another replica has its slot"),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    CountOrPercent, Generation, Millis, ReplicaTemplate, RevisionNumber, Rollout, ServiceKey, Timestamp,
-    Version,
+    CountOrPercent, Generation, Millis, NodeLoss, PlacementRules, ReplicaTemplate, RevisionNumber, Rollout,
+    ServiceKey, Timestamp, Version,
 };
 
 /// What a user asks for. The system never alters it: a rollback changes [`Service::revision`], not the spec.
@@ -12,6 +12,8 @@ use crate::{
 pub struct ServiceSpec {
     pub replicas: u32,
     pub update: UpdatePolicy,
+    pub placement: PlacementRules,
+    pub node_loss: NodeLoss,
     /// What one replica is. Any change to it is a new revision; a change outside it is not.
     pub template: ReplicaTemplate,
 }

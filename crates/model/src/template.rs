@@ -1,6 +1,6 @@
 //! The replica template: everything that one replica of a revision is made from.
 
-use crate::{ContainerSpec, Millis, Name};
+use crate::{ContainerSpec, Millis, Name, OnPartition};
 
 /// What one replica is: its containers, which share a network namespace, its ports and its restart rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub struct ReplicaTemplate {
     pub restart: RestartPolicy,
     /// From the stop signal to SIGKILL.
     pub stop_grace: Millis,
+    pub on_partition: OnPartition,
     /// Grows with each `rollout restart`, so that the same spec becomes a new revision.
     pub restart_nonce: u64,
 }

@@ -1,6 +1,6 @@
 //! "Not yet", as values with their reasons. The CLI prints these word for word.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use crate::{Bytes, MilliCpu, Millis, NodeId, RevisionNumber, Slot, Timestamp};
 
@@ -23,6 +23,10 @@ pub enum WaitingOn {
     Node { slot: Slot, node: NodeId },
     /// A person.
     Decision { reason: String },
+    /// The node is down, and the service gives it some time to return.
+    NodeReturn { slot: Slot, node: NodeId, until: Timestamp },
+    /// The node is down, and only once the lease of its replica is over is that known to have ended.
+    Lease { slot: Slot, node: NodeId, until: Timestamp },
 }
 
 impl fmt::Display for WaitingOn {
@@ -49,6 +53,12 @@ impl fmt::Display for WaitingOn {
                 write!(f, "{ready} ready, {must_be} must stay ready before another may stop")
             }
             WaitingOn::Node { slot, node } => write!(f, "slot {slot}: node {node} is silent"),
+            WaitingOn::NodeReturn { slot, node, .. } => {
+                write!(f, "slot {slot}: node {node} is down; replaced unless it returns in time")
+            }
+            WaitingOn::Lease { slot, node, .. } => {
+                write!(f, "slot {slot}: node {node} is down; waiting until its replica's lease is over")
+            }
             WaitingOn::Decision { reason } => {
                 write!(f, "paused: {reason}; `wharf rollout undo` or another apply goes on")
             }
@@ -61,37 +71,60 @@ impl fmt::Display for WaitingOn {
 pub struct Unplaceable {
     pub nodes: u32,
     pub not_ready: u32,
+    /// Cordoned or being drained.
+    pub cordoned: u32,
+    /// By the label that they lack: `disk=ssd`.
+    pub lacking: BTreeMap<String, u32>,
     pub too_little_cpu: u32,
     pub too_little_memory: u32,
     pub wants_cpu: MilliCpu,
     pub wants_memory: Bytes,
-    /// Of the nodes that were ready.
+    /// Of the nodes that were looked at for their room.
     pub most_free_cpu: MilliCpu,
     pub most_free_memory: Bytes,
 }
 
 impl fmt::Display for Unplaceable {
+    /// `2 of 3 nodes lack label disk=ssd, 1 has too little memory (wants 512Mi, most free is 23.0Gi)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes == 0 {
             return f.write_str("the cluster has no nodes");
         }
-        let mut reasons = Vec::new();
-        if self.not_ready > 0 {
-            reasons.push(format!("{} not ready", self.not_ready));
+        let mut first = true;
+        for (count, one, many) in self.reasons() {
+            let says = if count == 1 { one } else { many };
+            match (std::mem::take(&mut first), self.nodes) {
+                (true, 1) => write!(f, "the only node {says}")?,
+                (true, nodes) => write!(f, "{count} of {nodes} nodes {says}")?,
+                (false, 1) => write!(f, " and {says}")?,
+                (false, _) => write!(f, ", {count} {says}")?,
+            }
         }
-        if self.too_little_cpu > 0 {
-            let (wants, free) = (self.wants_cpu, self.most_free_cpu);
-            reasons
-                .push(format!("{} too little cpu (wants {wants}, most free is {free})", self.too_little_cpu));
-        }
-        if self.too_little_memory > 0 {
-            let (wants, free) = (self.wants_memory, self.most_free_memory);
-            reasons.push(format!(
-                "{} too little memory (wants {wants}, most free is {free})",
-                self.too_little_memory
-            ));
-        }
-        write!(f, "of {} node(s), {}", self.nodes, reasons.join(", "))
+        Ok(())
+    }
+}
+
+impl Unplaceable {
+    /// How many nodes, and what is said of one or of several.
+    fn reasons(&self) -> Vec<(u32, String, String)> {
+        let free = |wants: String, free: String| format!("(wants {wants}, most free is {free})");
+        let cpu = free(self.wants_cpu.to_string(), self.most_free_cpu.to_string());
+        let memory = free(self.wants_memory.roughly(), self.most_free_memory.roughly());
+        let lacking = self.lacking.iter();
+        let mut reasons: Vec<(u32, String, String)> = lacking
+            .map(|(label, count)| (*count, format!("lacks label {label}"), format!("lack label {label}")))
+            .collect();
+        let mut add = |count, one: String, many: String| reasons.push((count, one, many));
+        add(self.cordoned, "is cordoned".to_owned(), "are cordoned".to_owned());
+        add(self.not_ready, "is not ready".to_owned(), "are not ready".to_owned());
+        add(self.too_little_cpu, format!("has too little cpu {cpu}"), format!("have too little cpu {cpu}"));
+        add(
+            self.too_little_memory,
+            format!("has too little memory {memory}"),
+            format!("have too little memory {memory}"),
+        );
+        reasons.retain(|(count, ..)| *count > 0);
+        reasons
     }
 }
 

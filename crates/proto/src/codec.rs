@@ -9,9 +9,9 @@
 //! entry with an error instead of guessing. What an older server would overlook and thereby come to another state
 //! than its peers needs a new format version, written only once every member knows it. Old versions are read for ever.
 
-use model::{Assignment, Event, Node, Replica, ReplicaTemplate, Revision, Service, ServiceKey, Version};
+use model::{Assignment, NodeId, ReplicaTemplate, Settings, Timestamp, Version};
 use prost::Message;
-use store::{Command, State};
+use store::{Command, Objects, State};
 
 use crate::{
     error::{DecodeError, Problem, Within},
@@ -68,7 +68,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, DecodeError> {
     let end = loop {
         match pull(&mut rest)? {
             Record::End(end) => break end,
-            object => objects.add(object).within_element(found).within("objects")?,
+            object => add(&mut objects, object).within_element(found).within("objects")?,
         }
         found += 1;
     };
@@ -78,7 +78,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, DecodeError> {
     if end.objects != found as u64 {
         return Err(Problem::Count { found: found as u64, said: end.objects }.into());
     }
-    Ok(objects.into_state(Version(begin.version)))
+    Ok(State::restore(Version(begin.version), objects))
 }
 
 fn objects_of(state: &State) -> impl Iterator<Item = Record> {
@@ -90,39 +90,33 @@ fn objects_of(state: &State) -> impl Iterator<Item = Record> {
     let replicas = state.replicas().map(|replica| Record::Replica((&**replica).into()));
     let nodes = state.nodes().map(|node| Record::Node((&**node).into()));
     let events = state.events().map(|event| Record::Event((&**event).into()));
-    services.chain(revisions).chain(replicas).chain(nodes).chain(events)
+    let removed = state
+        .removed_nodes()
+        .map(|(node, at)| Record::RemovedNode(record::RemovedNode { node: node.0, at_unix_ms: at.0 }));
+    // What is as it was before there were settings is written as it was then.
+    let settings = Some(state.settings()).filter(|settings| **settings != Settings::default());
+    let settings = settings.map(|settings| Record::Settings(settings.into()));
+    services.chain(revisions).chain(replicas).chain(nodes).chain(events).chain(removed).chain(settings)
 }
 
-/// The objects of a snapshot as they are read.
-#[derive(Default)]
-struct Objects {
-    services: Vec<Service>,
-    revisions: Vec<(ServiceKey, Revision)>,
-    replicas: Vec<Replica>,
-    nodes: Vec<Node>,
-    events: Vec<Event>,
-}
-
-impl Objects {
-    fn add(&mut self, object: Record) -> Result<(), DecodeError> {
-        match object {
-            Record::Service(service) => self.services.push(service.try_into().within("service")?),
-            Record::Revision(kept) => {
-                let service = field::required(kept.service, "revision.service")?;
-                let revision = field::required(kept.revision, "revision.revision")?;
-                self.revisions.push((service, revision));
-            }
-            Record::Replica(replica) => self.replicas.push(replica.try_into().within("replica")?),
-            Record::Node(node) => self.nodes.push(node.try_into().within("node")?),
-            Record::Event(event) => self.events.push(event.try_into().within("event")?),
-            Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
+fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
+    match record {
+        Record::Service(service) => objects.services.push(service.try_into().within("service")?),
+        Record::Revision(kept) => {
+            let service = field::required(kept.service, "revision.service")?;
+            let revision = field::required(kept.revision, "revision.revision")?;
+            objects.revisions.push((service, revision));
         }
-        Ok(())
+        Record::Replica(replica) => objects.replicas.push(replica.try_into().within("replica")?),
+        Record::Node(node) => objects.nodes.push(node.try_into().within("node")?),
+        Record::RemovedNode(removed) => {
+            objects.removed_nodes.push((NodeId(removed.node), Timestamp(removed.at_unix_ms)));
+        }
+        Record::Settings(settings) => objects.settings = settings.into(),
+        Record::Event(event) => objects.events.push(event.try_into().within("event")?),
+        Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
     }
-
-    fn into_state(self, version: Version) -> State {
-        State::restore(version, self.services, self.revisions, self.replicas, self.nodes, self.events)
-    }
+    Ok(())
 }
 
 fn versioned(message: &impl Message) -> Vec<u8> {

@@ -87,6 +87,14 @@ impl From<&EventKind> for Kind {
             EventKind::NodeRegistered { node, name } => {
                 Kind::NodeRegistered(wire::NodeRegistered { node: node.0, name: name.to_string() })
             }
+            EventKind::NodeChanged { node, name, change } => Kind::NodeChanged(wire::NodeChanged {
+                node: node.0,
+                name: name.to_string(),
+                change: change.clone(),
+            }),
+            EventKind::SettingsChanged { change } => {
+                Kind::SettingsChanged(wire::SettingsChanged { change: change.clone() })
+            }
         }
     }
 }
@@ -143,6 +151,12 @@ impl TryFrom<Kind> for EventKind {
                 node: NodeId(kind.node),
                 name: field::parsed(&kind.name, "name")?,
             },
+            Kind::NodeChanged(kind) => EventKind::NodeChanged {
+                node: NodeId(kind.node),
+                name: field::parsed(&kind.name, "name")?,
+                change: kind.change,
+            },
+            Kind::SettingsChanged(kind) => EventKind::SettingsChanged { change: kind.change },
         })
     }
 }
@@ -158,6 +172,8 @@ impl From<&Unplaceable> for v1::Unplaceable {
             wants_memory_bytes: reason.wants_memory.0,
             most_free_cpu_millicores: reason.most_free_cpu.0,
             most_free_memory_bytes: reason.most_free_memory.0,
+            cordoned: reason.cordoned,
+            lacking: reason.lacking.clone(),
         }
     }
 }
@@ -174,6 +190,8 @@ impl TryFrom<v1::Unplaceable> for Unplaceable {
             wants_memory: Bytes(wire.wants_memory_bytes),
             most_free_cpu: MilliCpu(wire.most_free_cpu_millicores),
             most_free_memory: Bytes(wire.most_free_memory_bytes),
+            cordoned: wire.cordoned,
+            lacking: wire.lacking,
         })
     }
 }

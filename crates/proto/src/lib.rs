@@ -18,6 +18,7 @@ pub mod error;
 mod event;
 mod field;
 mod log;
+mod node;
 mod observed;
 pub mod reason;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Commands and their steps.
 
-use model::{NodeId, ReplicaId, RevisionNumber, Timestamp, Version};
+use model::{Millis, NodeId, ReplicaId, RevisionNumber, Timestamp, Version};
 use store::{Apply, Command, Placement, Step};
 
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
 
 impl From<&Command> for v1::Command {
     fn from(command: &Command) -> Self {
-        use v1::command::{Delete, Kind, Place, Progress, Record, Register, Scale, Undo};
+        use v1::command::{
+            ChangeNode, Configure, Delete, Kind, Place, Progress, Record, Register, Scale, Undo,
+        };
         let kind = match command {
             Command::Apply(apply) => Kind::Apply(apply.into()),
             Command::Delete { service, at } => {
@@ -37,6 +39,12 @@ impl From<&Command> for v1::Command {
             }),
             Command::Record { events } => {
                 Kind::Record(Record { events: events.iter().map(Into::into).collect() })
+            }
+            Command::Node { node, change, at } => {
+                Kind::ChangeNode(ChangeNode { node: node.0, change: Some(change.into()), at_unix_ms: at.0 })
+            }
+            Command::Configure { node_lost_after, at } => {
+                Kind::Configure(Configure { node_lost_after_ms: node_lost_after.0, at_unix_ms: at.0 })
             }
         };
         v1::Command { kind: Some(kind) }
@@ -78,6 +86,15 @@ impl TryFrom<v1::Command> for Command {
                 at: Timestamp(progress.at_unix_ms),
             },
             Kind::Record(record) => Command::Record { events: field::list(record.events, "record.events")? },
+            Kind::ChangeNode(changed) => Command::Node {
+                node: NodeId(changed.node),
+                change: field::required(changed.change, "change_node.change")?,
+                at: Timestamp(changed.at_unix_ms),
+            },
+            Kind::Configure(configure) => Command::Configure {
+                node_lost_after: Millis(configure.node_lost_after_ms),
+                at: Timestamp(configure.at_unix_ms),
+            },
         })
     }
 }

@@ -35,9 +35,11 @@ fn code(reason: Reason) -> Code {
         Reason::Unspecified => Code::Unknown,
         Reason::Invalid => Code::InvalidArgument,
         Reason::NotFound | Reason::NoRevision => Code::NotFound,
-        Reason::Deleting | Reason::PortTaken | Reason::ImageUnresolved | Reason::NotRunning => {
-            Code::FailedPrecondition
-        }
+        Reason::Deleting
+        | Reason::PortTaken
+        | Reason::ImageUnresolved
+        | Reason::NotRunning
+        | Reason::NodeInUse => Code::FailedPrecondition,
         Reason::Conflict => Code::Aborted,
         Reason::NoLeader | Reason::NodeSilent => Code::Unavailable,
         Reason::Overloaded => Code::ResourceExhausted,

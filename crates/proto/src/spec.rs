@@ -1,6 +1,6 @@
 //! Service specs and replica templates. Their containers are in [`crate::container`].
 
-use model::{Name, ServiceKey, ServiceSpec};
+use model::{Name, NodeLoss, OnPartition, PlacementRules, ServiceKey, ServiceSpec};
 
 use crate::{
     error::{DecodeError, Within},
@@ -36,6 +36,8 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
             replicas: spec.replicas,
             update: Some((&spec.update).into()),
             template: Some((&spec.template).into()),
+            placement: Some(&spec.placement).filter(|rules| !rules.is_empty()).map(Into::into),
+            replace_after_ms: spec.node_loss.replace_after.0,
         }
     }
 }
@@ -46,7 +48,40 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
         Ok(ServiceSpec {
             replicas: wire.replicas,
             update: field::required(wire.update, "update")?,
+            placement: wire.placement.map(PlacementRules::from).unwrap_or_default(),
+            node_loss: NodeLoss { replace_after: model::Millis(wire.replace_after_ms) },
             template: field::required(wire.template, "template")?,
+        })
+    }
+}
+
+impl From<&PlacementRules> for v1::PlacementRules {
+    fn from(rules: &PlacementRules) -> Self {
+        v1::PlacementRules { nodes: rules.nodes.clone(), spread: rules.spread.clone() }
+    }
+}
+
+impl From<v1::PlacementRules> for PlacementRules {
+    fn from(wire: v1::PlacementRules) -> Self {
+        PlacementRules { nodes: wire.nodes, spread: wire.spread }
+    }
+}
+
+impl From<OnPartition> for v1::OnPartition {
+    fn from(on_partition: OnPartition) -> Self {
+        match on_partition {
+            OnPartition::Continue => v1::OnPartition::Continue,
+            OnPartition::Stop => v1::OnPartition::Stop,
+        }
+    }
+}
+
+impl TryFrom<v1::OnPartition> for OnPartition {
+    type Error = DecodeError;
+    fn try_from(wire: v1::OnPartition) -> Result<Self, DecodeError> {
+        Ok(match wire {
+            v1::OnPartition::Continue => OnPartition::Continue,
+            v1::OnPartition::Stop => OnPartition::Stop,
         })
     }
 }
@@ -114,6 +149,7 @@ impl From<&model::ReplicaTemplate> for v1::ReplicaTemplate {
             restart: Some((&template.restart).into()),
             stop_grace_ms: template.stop_grace.0,
             restart_nonce: template.restart_nonce,
+            on_partition: v1::OnPartition::from(template.on_partition).into(),
         }
     }
 }
@@ -128,6 +164,7 @@ impl TryFrom<v1::ReplicaTemplate> for model::ReplicaTemplate {
             ports: field::list(wire.ports, "ports")?,
             restart: field::required(wire.restart, "restart")?,
             stop_grace: model::Millis(wire.stop_grace_ms),
+            on_partition: field::value::<v1::OnPartition, _>(wire.on_partition, "on_partition")?,
             restart_nonce: wire.restart_nonce,
         })
     }

@@ -1,10 +1,10 @@
-//! What the store keeps: services, rollouts, revisions, replicas, nodes. Events are in [`crate::event`].
+//! What the store keeps: services, rollouts, revisions, replicas. Nodes are in [`crate::node`], events in [`crate::event`].
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use model::{
-    Bytes, Generation, MilliCpu, Node, NodeId, NodeInfo, Replica, ReplicaId, Revision, RevisionNumber,
-    RevisionStatus, Rollout, RolloutPhase, Service, StopReason, Timestamp, Version,
+    Generation, NodeId, Replica, ReplicaId, Revision, RevisionNumber, RevisionStatus, Rollout, RolloutPhase,
+    Service, StopReason, Timestamp, Version,
 };
 
 use crate::{error::DecodeError, field, v1};
@@ -193,12 +193,18 @@ impl TryFrom<v1::Replica> for Replica {
 
 impl From<&StopReason> for v1::StopReason {
     fn from(reason: &StopReason) -> Self {
-        use v1::stop_reason::{Deleted, Failed, Reason, Replaced, ScaledDown};
+        use v1::stop_reason::{
+            Deleted, Failed, Misplaced, NodeDown, NodeDrained, Reason, Replaced, ScaledDown, Surplus,
+        };
         let reason = match reason {
             StopReason::ScaledDown => Reason::ScaledDown(ScaledDown {}),
             StopReason::Replaced { by } => Reason::Replaced(Replaced { by: by.0 }),
             StopReason::Failed { reason } => Reason::Failed(Failed { reason: reason.clone() }),
             StopReason::Deleted => Reason::Deleted(Deleted {}),
+            StopReason::NodeDown { node } => Reason::NodeDown(NodeDown { node: node.0 }),
+            StopReason::NodeDrained { node } => Reason::NodeDrained(NodeDrained { node: node.0 }),
+            StopReason::Misplaced { node } => Reason::Misplaced(Misplaced { node: node.0 }),
+            StopReason::Surplus => Reason::Surplus(Surplus {}),
         };
         v1::StopReason { reason: Some(reason) }
     }
@@ -213,65 +219,10 @@ impl TryFrom<v1::StopReason> for StopReason {
             Reason::Replaced(replaced) => StopReason::Replaced { by: RevisionNumber(replaced.by) },
             Reason::Failed(failed) => StopReason::Failed { reason: failed.reason },
             Reason::Deleted(_) => StopReason::Deleted,
+            Reason::NodeDown(down) => StopReason::NodeDown { node: NodeId(down.node) },
+            Reason::NodeDrained(drained) => StopReason::NodeDrained { node: NodeId(drained.node) },
+            Reason::Misplaced(misplaced) => StopReason::Misplaced { node: NodeId(misplaced.node) },
+            Reason::Surplus(_) => StopReason::Surplus,
         })
-    }
-}
-
-impl From<&NodeInfo> for v1::NodeInfo {
-    fn from(info: &NodeInfo) -> Self {
-        v1::NodeInfo {
-            id: info.id.0,
-            name: info.name.to_string(),
-            labels: info.labels.clone(),
-            cpu_millicores: info.cpu.0,
-            memory_bytes: info.memory.0,
-            address_ipv4: info.address.into(),
-            agent_version: info.agent_version.clone(),
-        }
-    }
-}
-
-impl TryFrom<v1::NodeInfo> for NodeInfo {
-    type Error = DecodeError;
-    fn try_from(wire: v1::NodeInfo) -> Result<Self, DecodeError> {
-        Ok(NodeInfo {
-            id: NodeId(wire.id),
-            name: field::parsed(&wire.name, "name")?,
-            labels: wire.labels,
-            cpu: MilliCpu(wire.cpu_millicores),
-            memory: Bytes(wire.memory_bytes),
-            address: Ipv4Addr::from(wire.address_ipv4),
-            agent_version: wire.agent_version,
-        })
-    }
-}
-
-impl From<&Node> for v1::Node {
-    fn from(node: &Node) -> Self {
-        v1::Node {
-            info: Some((&node.info).into()),
-            registered_at_unix_ms: node.registered_at.0,
-            version: node.version.0,
-        }
-    }
-}
-
-impl TryFrom<v1::Node> for Node {
-    type Error = DecodeError;
-    fn try_from(wire: v1::Node) -> Result<Self, DecodeError> {
-        Ok(Node {
-            info: field::required(wire.info, "info")?,
-            registered_at: Timestamp(wire.registered_at_unix_ms),
-            version: Version(wire.version),
-        })
-    }
-}
-
-impl From<store::NodeStatus> for v1::node_status::Readiness {
-    fn from(status: store::NodeStatus) -> Self {
-        match status {
-            store::NodeStatus::Ready => Self::Ready,
-            store::NodeStatus::Unknown => Self::Unknown,
-        }
     }
 }

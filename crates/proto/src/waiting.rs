@@ -35,6 +35,12 @@ impl From<&WaitingOn> for v1::WaitingOn {
                 Kind::Availability(wire::Availability { ready: *ready, must_be: *must_be })
             }
             WaitingOn::Node { slot, node } => Kind::Node(wire::SilentNode { slot: slot.get(), node: node.0 }),
+            WaitingOn::NodeReturn { slot, node, until } => {
+                Kind::NodeReturn(wire::NodeReturn { slot: slot.get(), node: node.0, until_unix_ms: until.0 })
+            }
+            WaitingOn::Lease { slot, node, until } => {
+                Kind::Lease(wire::Lease { slot: slot.get(), node: node.0, until_unix_ms: until.0 })
+            }
             WaitingOn::Decision { reason } => Kind::Decision(wire::Decision { reason: reason.clone() }),
         };
         v1::WaitingOn { kind: Some(kind) }
@@ -68,6 +74,16 @@ impl TryFrom<v1::WaitingOn> for WaitingOn {
             }
             Kind::Availability(kind) => WaitingOn::Availability { ready: kind.ready, must_be: kind.must_be },
             Kind::Node(kind) => WaitingOn::Node { slot: field::slot(kind.slot)?, node: NodeId(kind.node) },
+            Kind::NodeReturn(kind) => WaitingOn::NodeReturn {
+                slot: field::slot(kind.slot)?,
+                node: NodeId(kind.node),
+                until: Timestamp(kind.until_unix_ms),
+            },
+            Kind::Lease(kind) => WaitingOn::Lease {
+                slot: field::slot(kind.slot)?,
+                node: NodeId(kind.node),
+                until: Timestamp(kind.until_unix_ms),
+            },
             Kind::Decision(kind) => WaitingOn::Decision { reason: kind.reason },
         })
     }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use model::{Bytes, MilliCpu, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
 fn main() -> Result<(), model::id::NameError> {
@@ -28,6 +28,8 @@ fn nodes(count: u64, capacity: Amount) -> Vec<NodeView> {
     let node = |id| NodeView {
         id: NodeId(id),
         ready: true,
+        open: true,
+        labels: BTreeMap::new(),
         capacity,
         allocated: Amount::NOTHING,
         replicas_of: BTreeMap::new(),
@@ -41,7 +43,8 @@ fn pending(count: u64, services: u64) -> Result<Vec<Pending>, model::id::NameErr
         let service =
             ServiceKey { namespace: Name::new("default")?, name: Name::new(&format!("s{}", i % services))? };
         let wants = Amount { cpu: MilliCpu(250), memory: Bytes(512 << 20) };
-        Ok(Pending { replica: ReplicaId(i), service, revision: RevisionNumber(1), wants, frees: Vec::new() })
+        let (rules, revision, frees) = (PlacementRules::default(), RevisionNumber(1), Vec::new());
+        Ok(Pending { replica: ReplicaId(i), service, revision, rules, wants, frees })
     };
     (0..count).map(one).collect()
 }

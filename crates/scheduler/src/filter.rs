@@ -24,6 +24,15 @@ impl Filtered {
     /// Whether the node can take the replica.
     pub fn admits(&mut self, pending: &Pending, node: &NodeView) -> bool {
         let counts = &mut self.counts;
+        // First what no waiting would change.
+        if let Some((key, value)) = pending.rules.lacking(&node.labels) {
+            *counts.lacking.entry(format!("{key}={value}")).or_default() += 1;
+            return false;
+        }
+        if !node.open {
+            counts.cordoned += 1;
+            return false;
+        }
         if !node.ready {
             counts.not_ready += 1;
             return false;

@@ -5,7 +5,9 @@
 //!
 //! Invariants (checked by `tests/placing.rs`):
 //! - The requests of what is placed on a node never exceed what was free there.
-//! - With room everywhere, the replicas of a service differ by at most one between nodes.
+//! - Nothing comes to a node that is not ready, is closed to new replicas, or lacks a label that the service asks for.
+//! - With room everywhere, the replicas of a service differ by at most one between nodes, and before that between the
+//!   values of the label that it is to be spread over.
 //! - A replica that fits some ready node is placed; one that does not is explained, and holds up nobody behind it.
 //!
 //! Start reading at [`place`]; [`filter`] says who may take a replica, [`score`] who should, and [`views`] how both
@@ -17,7 +19,7 @@ pub mod views;
 
 use std::collections::BTreeMap;
 
-use model::{Bytes, MilliCpu, NodeId, ReplicaId, RevisionNumber, ServiceKey, Unplaceable};
+use model::{Bytes, MilliCpu, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey, Unplaceable};
 
 use filter::Filtered;
 use score::{Crowd, Score};
@@ -36,6 +38,7 @@ pub struct Pending {
     pub replica: ReplicaId,
     pub service: ServiceKey,
     pub revision: RevisionNumber,
+    pub rules: PlacementRules,
     pub wants: Amount,
     /// What will be free on a node before this replica starts there, because the one that it replaces stops first.
     pub frees: Vec<(NodeId, Amount)>,
@@ -47,6 +50,9 @@ pub struct NodeView {
     pub id: NodeId,
     /// Its agent has a session.
     pub ready: bool,
+    /// Nobody cordoned or drains it.
+    pub open: bool,
+    pub labels: BTreeMap<String, String>,
     pub capacity: Amount,
     pub allocated: Amount,
     /// How many replicas it has of each service's revisions.

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Desired, MilliCpu, Node, NodeId, Phase, Replica, ReplicaTemplate, RevisionNumber};
+use model::{
+    Desired, MilliCpu, Node, NodeId, Phase, PlacementRules, Replica, ReplicaTemplate, RevisionNumber,
+};
 use store::{Observations, State};
 
 use crate::{Amount, NodeView, Pending};
@@ -23,7 +25,7 @@ pub fn views(state: &State, observed: &Observations) -> (Vec<Pending>, Vec<NodeV
         let replicas: Vec<(&Replica, Amount)> =
             state.replicas_of(&service.key).map(|replica| (&**replica, of(replica))).collect();
         for slot in replicas.chunk_by(|(a, _), (b, _)| a.slot == b.slot) {
-            views.add_slot(slot);
+            views.add_slot(&service.spec.placement, slot);
         }
     }
     let mut waiting = views.waiting;
@@ -47,7 +49,7 @@ impl<'a> Views<'a> {
     ///
     /// One that is stopped before it ever started may itself have been promised the room of another, so it has none to
     /// leave: who comes after it waits until it is gone.
-    fn add_slot(&mut self, slot: &[(&'a Replica, Amount)]) {
+    fn add_slot(&mut self, rules: &PlacementRules, slot: &[(&'a Replica, Amount)]) {
         let leaves_room = |replica: &Replica| match replica.desired {
             Desired::Prepared => false,
             Desired::Running => !has_ended(replica, self.observed),
@@ -63,6 +65,7 @@ impl<'a> Views<'a> {
                 replica: replica.id,
                 service: replica.service.clone(),
                 revision: replica.revision,
+                rules: rules.clone(),
                 wants: *wants,
                 frees: match replica.desired {
                     Desired::Prepared => held.clone(),
@@ -105,6 +108,8 @@ fn empty(node: &Node, observed: &Observations) -> NodeView {
     NodeView {
         id: node.info.id,
         ready: observed.is_ready(node.info.id),
+        open: node.scheduling.is_open(),
+        labels: node.effective_labels(),
         capacity: Amount { cpu: node.info.cpu, memory: node.info.memory },
         allocated: Amount::NOTHING,
         replicas_of: BTreeMap::new(),

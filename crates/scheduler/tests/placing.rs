@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Bytes, MilliCpu, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use proptest::prelude::*;
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
@@ -19,16 +19,28 @@ fn any_node(id: u64) -> impl Strategy<Value = NodeView> {
     let capacity = (0..4_000u64, 0..4_000u64);
     // An agent may come back with less than is already placed on it.
     let allocated = (0..5_000u64, 0..5_000u64);
-    (capacity, allocated, any::<[bool; 2]>(), 0..3u32).prop_map(move |(capacity, used, flags, has)| {
-        NodeView {
+    let labels = any_labels();
+    (capacity, allocated, any::<[bool; 2]>(), 0..4, labels, 0..3u32).prop_map(
+        move |(capacity, used, flags, cordoned, labels, has)| NodeView {
             id: NodeId(id),
             ready: flags[0],
+            open: cordoned > 0,
+            labels,
             capacity: amount(capacity.0, capacity.1),
             allocated: if flags[1] { amount(used.0, used.1) } else { Amount::NOTHING },
             replicas_of: BTreeMap::from([(key("a"), BTreeMap::from([(RevisionNumber(1), has)]))]),
             replicas: has,
-        }
-    })
+        },
+    )
+}
+
+fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    prop::collection::btree_map("zone|disk", "[xy]", 0..3)
+}
+
+fn any_rules() -> impl Strategy<Value = PlacementRules> {
+    (prop::collection::btree_map("zone|disk", "[xy]", 0..2), prop::option::of("zone"))
+        .prop_map(|(nodes, spread)| PlacementRules { nodes, spread })
 }
 
 fn any_nodes() -> impl Strategy<Value = Vec<NodeView>> {
@@ -37,8 +49,10 @@ fn any_nodes() -> impl Strategy<Value = Vec<NodeView>> {
 
 fn any_pending() -> impl Strategy<Value = Vec<Pending>> {
     let one = ("[ab]", 1..3u64, 0..1_500u64, 0..1_500u64);
-    prop::collection::vec(one, 0..40).prop_map(|all| {
+    // Of one service all have the same rules.
+    (prop::collection::vec(one, 0..40), any_rules(), any_rules()).prop_map(|(all, of_a, of_b)| {
         let pending = all.into_iter().enumerate().map(|(i, (name, revision, cpu, memory))| Pending {
+            rules: if name == "a" { of_a.clone() } else { of_b.clone() },
             replica: ReplicaId(i as u64),
             service: key(&name),
             revision: RevisionNumber(revision),
@@ -49,9 +63,13 @@ fn any_pending() -> impl Strategy<Value = Vec<Pending>> {
     })
 }
 
-fn fits(wants: Amount, node: &NodeView) -> bool {
-    let (free, is_ready) = (node.free(), node.ready);
-    is_ready && wants.cpu <= free.cpu && wants.memory <= free.memory
+fn takes(rules: &PlacementRules, node: &NodeView) -> bool {
+    node.ready && node.open && rules.nodes.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+}
+
+fn fits(pending: &Pending, node: &NodeView) -> bool {
+    let (free, wants) = (node.free(), pending.wants);
+    takes(&pending.rules, node) && wants.cpu <= free.cpu && wants.memory <= free.memory
 }
 
 proptest! {
@@ -66,15 +84,16 @@ proptest! {
                 Decision::Placed { replica, node } => {
                     prop_assert_eq!(*replica, wanted.replica);
                     let node = left.get_mut(node).unwrap();
-                    prop_assert!(fits(wanted.wants, node), "{:?} on {:?}", wanted, node);
+                    prop_assert!(fits(wanted, node), "{:?} on {:?}", wanted, node);
                     node.allocated = node.allocated.plus(wanted.wants);
                 }
                 Decision::Unplaceable { replica, reason } => {
                     prop_assert_eq!(*replica, wanted.replica);
-                    prop_assert!(!left.values().any(|node| fits(wanted.wants, node)), "{:?}", wanted);
-                    let ready = left.values().filter(|node| node.ready).count() as u32;
+                    prop_assert!(!left.values().any(|node| fits(wanted, node)), "{:?}", wanted);
+                    let ready = left.values().filter(|node| takes(&wanted.rules, node)).count() as u32;
                     prop_assert_eq!(reason.nodes, nodes.len() as u32);
-                    prop_assert_eq!(reason.not_ready, reason.nodes - ready);
+                    let ruled_out = reason.not_ready + reason.cordoned + reason.lacking.values().sum::<u32>();
+                    prop_assert_eq!(ruled_out, reason.nodes - ready);
                     prop_assert!(reason.too_little_cpu + reason.too_little_memory >= ready, "{}", reason);
                     prop_assert!(reason.too_little_cpu.max(reason.too_little_memory) <= ready, "{}", reason);
                 }
@@ -99,6 +118,8 @@ proptest! {
             .map(|id| NodeView {
                 id: NodeId(id),
                 ready: true,
+                open: true,
+                labels: BTreeMap::new(),
                 capacity: amount(1_000_000, 1_000_000),
                 allocated: Amount::NOTHING,
                 replicas_of: BTreeMap::new(),
@@ -111,6 +132,7 @@ proptest! {
                 replica: ReplicaId((nth * 100 + i) as u64),
                 service: key(&format!("s{nth}")),
                 revision: RevisionNumber(1),
+                rules: PlacementRules::default(),
                 wants: amount(*cpu, 10),
                 frees: Vec::new(),
             }));
@@ -125,5 +147,39 @@ proptest! {
             let (least, most) = (nodes.iter().map(count).min().unwrap(), nodes.iter().map(count).max().unwrap());
             prop_assert!(most - least <= 1, "{:?}", counts);
         }
+    }
+
+    /// However the nodes are spread over zones, and however many a zone has.
+    #[test]
+    fn with_room_everywhere_a_service_is_spread_evenly_over_a_label(
+        zones in prop::collection::vec(prop::option::of("[xyz]"), 1..12),
+        replicas in 1..40u64,
+    ) {
+        let node = |(id, zone): (usize, &Option<String>)| NodeView {
+            id: NodeId(id as u64),
+            ready: true,
+            open: true,
+            labels: zone.iter().map(|zone| ("zone".to_owned(), zone.clone())).collect(),
+            capacity: amount(1_000_000, 1_000_000),
+            allocated: Amount::NOTHING,
+            replicas_of: BTreeMap::new(),
+            replicas: 0,
+        };
+        let nodes: Vec<NodeView> = zones.iter().enumerate().map(node).collect();
+        let pending: Vec<Pending> = (0..replicas).map(|i| Pending {
+            replica: ReplicaId(i),
+            service: key("a"),
+            revision: RevisionNumber(1),
+            rules: PlacementRules { spread: Some("zone".to_owned()), ..PlacementRules::default() },
+            wants: amount(10, 10),
+            frees: Vec::new(),
+        }).collect();
+        let mut of: BTreeMap<&Option<String>, u32> = zones.iter().map(|zone| (zone, 0)).collect();
+        for decision in place(&pending, &nodes) {
+            let Decision::Placed { node, .. } = decision else { panic!("{decision:?}") };
+            *of.get_mut(&zones[node.0 as usize]).unwrap() += 1;
+        }
+        let (least, most) = (of.values().min().unwrap(), of.values().max().unwrap());
+        prop_assert!(most - least <= 1, "{:?}", of);
     }
 }

@@ -4,15 +4,17 @@
 //! `UPDATE_GOLDENS=1` writes the answers anew; read them before they are committed.
 //!
 //! ```text
-//! node 1 cpu=4000 memory=1024 [used-cpu=] [used-memory=] [has=web@1x2] [silent]    millicores and MiB
-//! want web@1 [cpu=] [memory=] [x=3] [frees=1]     frees: what it wants is freed for it on that node
+//! node 1 cpu=4000 memory=1024 [used-cpu=] [used-memory=] [has=web@1x2] [silent] [cordoned] [disk=ssd]
+//! want web@1 [cpu=] [memory=] [x=3] [frees=1] [needs=disk:ssd] [spread=zone]
+//!                                               millicores and MiB
+//!                                               frees: what it wants is freed for it on that node
 //! place
 //! ```
 #![expect(clippy::unwrap_used, reason = "a test fails where it goes wrong")]
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-use model::{Bytes, MilliCpu, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
 #[test]
@@ -65,6 +67,8 @@ fn node(words: &[&str]) -> NodeView {
     let mut node = NodeView {
         id: NodeId(words[0].parse().unwrap()),
         ready: true,
+        open: true,
+        labels: BTreeMap::new(),
         capacity: Amount::NOTHING,
         allocated: Amount::NOTHING,
         replicas_of: BTreeMap::new(),
@@ -83,7 +87,9 @@ fn node(words: &[&str]) -> NodeView {
                 node.replicas += count;
                 node.replicas_of.entry(service).or_default().insert(revision, count);
             }
+            Some((label, value)) => drop(node.labels.insert(label.to_owned(), value.to_owned())),
             None if *word == "silent" => node.ready = false,
+            None if *word == "cordoned" => node.open = false,
             _ => panic!("{word:?} says nothing of a node"),
         }
     }
@@ -95,18 +101,24 @@ fn want(words: &[&str], pending: &mut Vec<Pending>) {
     let mut wants = Amount::NOTHING;
     let mut times = 1;
     let mut frees = Vec::new();
+    let mut rules = PlacementRules::default();
     for word in &words[1..] {
         match word.split_once('=').unwrap() {
             ("cpu", value) => wants.cpu = cpu(value),
             ("memory", value) => wants.memory = memory(value),
             ("x", value) => times = value.parse().unwrap(),
+            ("needs", label) => {
+                let (key, value) = label.split_once(':').unwrap();
+                rules.nodes.insert(key.to_owned(), value.to_owned());
+            }
+            ("spread", label) => rules.spread = Some(label.to_owned()),
             ("frees", value) => frees.push((NodeId(value.parse().unwrap()), wants)),
             _ => panic!("{word:?} says nothing of a replica"),
         }
     }
     for _ in 0..times {
         let (replica, service, frees) = (ReplicaId(pending.len() as u64), service.clone(), frees.clone());
-        pending.push(Pending { replica, service, revision, wants, frees });
+        pending.push(Pending { replica, service, revision, rules: rules.clone(), wants, frees });
     }
 }
 

@@ -41,6 +41,7 @@ fn template(main: ContainerSpec) -> ReplicaTemplate {
         ports: Vec::new(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::ZERO,
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     }
 }
@@ -74,7 +75,13 @@ impl Cluster {
         cluster.observed.set_node(NODE, NodeStatus::Ready, NOW);
         for (hash, memory_mib) in [(1, 600), (2, 700)] {
             let template = template(container("main", None, memory_mib));
-            let spec = ServiceSpec { replicas: 2, update: UpdatePolicy::default(), template };
+            let spec = ServiceSpec {
+                replicas: 2,
+                update: UpdatePolicy::default(),
+                placement: Default::default(),
+                node_loss: Default::default(),
+                template,
+            };
             cluster.commit(Command::Apply(Apply {
                 service: cluster.service.clone(),
                 labels: BTreeMap::new(),

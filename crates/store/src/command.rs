@@ -1,10 +1,10 @@
 //! What a log entry can say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Desired, Event, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot,
-    StopReason, Timestamp, Version,
+    Desired, Event, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey,
+    ServiceSpec, Slot, StopReason, Timestamp, Version,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,39 @@ pub enum Command {
     Progress { service: ServiceKey, based_on: Version, steps: Vec<Step>, at: Timestamp },
     /// What agents saw and cannot say again, for the story that `describe` tells.
     Record { events: Vec<Event> },
+    /// Something is decided of a node, by a user or the leader.
+    Node { node: NodeId, change: NodeChange, at: Timestamp },
+    /// A user changes how the cluster is run.
+    Configure { node_lost_after: Millis, at: Timestamp },
+}
+
+/// What can be decided of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// The leader has not heard it for so long.
+    Down {
+        silent_for: Millis,
+    },
+    /// It is heard again.
+    Up,
+    Cordon {
+        reason: Option<String>,
+    },
+    /// Also ends draining.
+    Uncordon,
+    Drain {
+        deadline: Option<Timestamp>,
+        reason: Option<String>,
+    },
+    /// Labels that are set, and names of such as are taken away.
+    Label {
+        set: BTreeMap<String, String>,
+        unset: BTreeSet<String>,
+    },
+    /// It goes, with its replicas; only one that is down or has been drained, unless forced.
+    Remove {
+        force: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

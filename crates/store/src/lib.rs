@@ -15,6 +15,6 @@ pub mod observations;
 pub mod state;
 
 pub use apply::{Changes, Outcome, Rejected};
-pub use command::{Apply, Command, Placement, Step};
-pub use observations::{NodeReport, NodeStatus, Observations};
-pub use state::State;
+pub use command::{Apply, Command, NodeChange, Placement, Step};
+pub use observations::{NodeReport, NodeStatus, Observations, Usage};
+pub use state::{Objects, State};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use model::{Digest, NodeId, Observed, ReplicaId, Timestamp};
+use model::{Bytes, Digest, MilliCpu, NodeId, Observed, ReplicaId, Silence, Timestamp};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observations {
@@ -18,8 +18,19 @@ pub struct Observations {
 pub struct NodeReport {
     pub status: NodeStatus,
     pub since: Timestamp,
+    /// Why, where it is not heard.
+    pub silence: Option<Silence>,
+    /// By everything on the host, as it last said.
+    pub usage: Option<Usage>,
     /// The images on the node: reference and manifest digest.
     pub images: OrdSet<(String, Digest)>,
+}
+
+/// What is in use of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub cpu: MilliCpu,
+    pub memory: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +76,39 @@ impl Observations {
     }
 
     pub fn set_node(&mut self, id: NodeId, status: NodeStatus, since: Timestamp) {
-        let images = self.nodes.get(&id).map(|report| report.images.clone()).unwrap_or_default();
-        self.nodes.insert(id, NodeReport { status, since, images });
+        let silence = match status {
+            NodeStatus::Ready => None,
+            NodeStatus::Unknown => Some(Silence::SessionEnded),
+        };
+        self.put_node(id, status, since, silence);
+    }
+
+    /// The node is not heard, for this reason, since then.
+    pub fn set_silent(&mut self, id: NodeId, since: Timestamp, silence: Silence) {
+        self.put_node(id, NodeStatus::Unknown, since, Some(silence));
+    }
+
+    fn put_node(&mut self, id: NodeId, status: NodeStatus, since: Timestamp, silence: Option<Silence>) {
+        let known = self.nodes.get(&id);
+        let images = known.map(|report| report.images.clone()).unwrap_or_default();
+        let usage = known.and_then(|report| report.usage);
+        self.nodes.insert(id, NodeReport { status, since, silence, usage, images });
+    }
+
+    /// Nothing is known of the node any more: it is none.
+    pub fn forget_node(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
+    }
+
+    pub fn set_usage(&mut self, id: NodeId, usage: Usage) {
+        if let Some(report) = self.nodes.get_mut(&id) {
+            report.usage = Some(usage);
+        }
+    }
+
+    /// Since when a node is not heard; none while it is.
+    pub fn silent_since(&self, node: NodeId) -> Option<Timestamp> {
+        self.nodes.get(&node).filter(|report| report.status == NodeStatus::Unknown).map(|report| report.since)
     }
 
     pub fn set_images(&mut self, id: NodeId, images: impl IntoIterator<Item = (String, Digest)>) {

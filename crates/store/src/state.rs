@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
     Event, Node, NodeId, Protocol, Replica, ReplicaId, ReplicaTemplate, Revision, RevisionNumber,
-    RolloutPhase, Service, ServiceKey, Slot, Version,
+    RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp, Version,
 };
 
 /// What every server agrees on after the log entry `version`.
@@ -16,11 +16,27 @@ pub struct State {
     pub(crate) revisions: OrdMap<(ServiceKey, RevisionNumber), Arc<Revision>>,
     pub(crate) replicas: OrdMap<ReplicaId, Arc<Replica>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Nodes that a user removed, and when: one that still speaks is told to stop what it runs.
+    pub(crate) removed_nodes: OrdMap<NodeId, Timestamp>,
+    pub(crate) settings: Settings,
     pub(crate) events: Vector<Arc<Event>>,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
     pub(crate) published: OrdMap<(Protocol, u16), ServiceKey>,
+}
+
+/// All that a state is made of, without the indexes.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    pub services: Vec<Service>,
+    pub revisions: Vec<(ServiceKey, Revision)>,
+    pub replicas: Vec<Replica>,
+    pub nodes: Vec<Node>,
+    pub removed_nodes: Vec<(NodeId, Timestamp)>,
+    pub settings: Settings,
+    /// Oldest first.
+    pub events: Vec<Event>,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -90,6 +106,19 @@ impl State {
         self.nodes.values()
     }
 
+    /// When a user removed the node, if one did.
+    pub fn node_removed_at(&self, id: NodeId) -> Option<Timestamp> {
+        self.removed_nodes.get(&id).copied()
+    }
+
+    pub fn removed_nodes(&self) -> impl Iterator<Item = (NodeId, Timestamp)> {
+        self.removed_nodes.iter().map(|(id, at)| (*id, *at))
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Oldest first.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
         self.events.iter()
@@ -101,15 +130,9 @@ impl State {
     }
 
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
-    pub fn restore(
-        version: Version,
-        services: impl IntoIterator<Item = Service>,
-        revisions: impl IntoIterator<Item = (ServiceKey, Revision)>,
-        replicas: impl IntoIterator<Item = Replica>,
-        nodes: impl IntoIterator<Item = Node>,
-        events: impl IntoIterator<Item = Event>,
-    ) -> State {
-        let mut state = State { version, ..State::default() };
+    pub fn restore(version: Version, objects: Objects) -> State {
+        let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events } = objects;
+        let mut state = State { version, settings, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
         }
@@ -121,6 +144,7 @@ impl State {
             state.put_replica(replica);
         }
         state.nodes = nodes.into_iter().map(|node| (node.info.id, Arc::new(node))).collect();
+        state.removed_nodes = removed_nodes.into_iter().collect();
         state.events = events.into_iter().map(Arc::new).collect();
         state
     }

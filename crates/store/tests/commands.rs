@@ -178,7 +178,10 @@ fn a_deleted_service_takes_nothing_more_and_leaves_nothing_behind() {
 #[test]
 fn a_port_of_the_nodes_belongs_to_one_service() {
     let mut state = State::default();
-    let taken = |port, by| Err(Rejected::PortTaken { protocol: Protocol::Tcp, port, by: key(by) });
+    let taken = |port, by| {
+        let (service, protocol) = (key(if by == "web" { "api" } else { "web" }), Protocol::Tcp);
+        Err(Rejected::PortTaken { service, protocol, port, by: key(by) })
+    };
     state.apply_spec("web", spec(1, 1, &[80, 443])).unwrap();
     assert_eq!(state.apply_spec("api", spec(1, 1, &[443])), taken(443, "web"));
     assert!(state.service(&key("api")).is_none(), "what is refused leaves nothing behind");

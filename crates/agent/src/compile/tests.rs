@@ -47,6 +47,7 @@ pub(crate) fn assignment(main: &ContainerSpec) -> Assignment {
         ports: vec![],
         restart: RestartPolicy::default(),
         stop_grace: Millis(10_000),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     };
     Assignment {

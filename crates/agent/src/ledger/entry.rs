@@ -194,6 +194,7 @@ pub(super) mod tests {
             ports: vec![],
             restart: RestartPolicy::default(),
             stop_grace: Millis(10_000),
+            on_partition: model::OnPartition::Continue,
             restart_nonce: 0,
         };
         let assignment = Assignment {

@@ -52,6 +52,7 @@ fn template(options: &[&str]) -> ReplicaTemplate {
         ports: vec![],
         restart: RestartPolicy::default(),
         stop_grace: Millis(10_000),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     };
     for option in options {

@@ -282,6 +282,7 @@ impl Stage {
             ports,
             restart: RestartPolicy { when: RestartWhen::Always, backoff },
             stop_grace: Millis(5_000),
+            on_partition: model::OnPartition::Continue,
             restart_nonce: 0,
         };
         Assignment {

@@ -398,6 +398,7 @@ fn assignment(replica: ReplicaId, kind: usize, desired: Desired) -> Assignment {
         ports: publish.map(port).into_iter().collect(),
         restart: RestartPolicy { when: RestartWhen::Always, backoff },
         stop_grace: Millis(1_000),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     };
     Assignment {

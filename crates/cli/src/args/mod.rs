@@ -3,6 +3,7 @@
 mod change;
 mod daemon;
 mod look;
+mod node;
 mod value;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use self::{
     change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
+    node::Node,
 };
 use crate::{exit::Code, target::read_name};
 
@@ -84,6 +86,9 @@ pub enum Verb {
     /// Load, list and remove images on nodes
     #[command(subcommand)]
     Image(Image),
+    /// Look after nodes: cordon, label and remove them
+    #[command(subcommand)]
+    Node(Node),
     /// Check what this host can do
     Doctor(Doctor),
     /// Print the JSON schema of manifests

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use model::{ContainerObserved, ContainerState, Observed, Revision, RolloutPhase, Service};
+use model::{ContainerObserved, ContainerState, Observed, Revision, RolloutPhase, Scheduling, Service};
 use owo_colors::OwoColorize;
 
 use super::{
@@ -76,17 +76,37 @@ pub fn slot(found: &ServiceView, slot: u32, events: &[EventView], clock: &Clock)
     page.0
 }
 
+/// How it is heard, and what was decided of it: each with its reason and since when.
+fn node_conditions(page: &mut Page, found: &NodeView, clock: &Clock) {
+    let since = found.since.map(|since| format!(", for {}", clock.age(since))).unwrap_or_default();
+    let because = |reason: Option<&str>| reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = because(found.reason.as_deref());
+    page.fact("state", format_args!("{}{since}{reason}", found.reach.as_str()));
+    match &found.node.scheduling {
+        Scheduling::Open => {}
+        Scheduling::Cordoned { since, reason } => {
+            let reason = because(reason.as_deref());
+            page.fact("", format_args!("cordoned, for {}{reason}", clock.age(*since)));
+        }
+        Scheduling::Draining { since, deadline, reason } => {
+            let word = if found.replicas == 0 { "drained" } else { "draining" };
+            let by = deadline.map(|at| format!(", until {} at the latest", clock.time(at)));
+            let (by, reason) = (by.unwrap_or_default(), because(reason.as_deref()));
+            page.fact("", format_args!("{word}, for {}{by}{reason}", clock.age(*since)));
+        }
+    }
+}
+
 pub fn node(found: &NodeView, replicas: &[&ReplicaView], clock: &Clock) -> String {
     let info = &found.node.info;
     let mut page = Page::default();
     page.line(format!("node {}", info.name).bold());
-    let since = found.since.map(|since| format!(", for {}", clock.age(since))).unwrap_or_default();
-    page.fact("state", format_args!("{}{since}", words::readiness(found.readiness)));
+    node_conditions(&mut page, found, clock);
     page.fact("id", info.id);
     page.fact("registered", format_args!("{} ago", clock.age(found.node.registered_at)));
     page.fact("address", info.address);
     page.fact("agent", format_args!("version {}", info.agent_version));
-    for (name, value) in &info.labels {
+    for (name, value) in &found.labels {
         page.fact("label", format_args!("{name}={value}"));
     }
     page.fact("cpu", format_args!("{} of {} reserved", found.allocated_cpu, info.cpu));

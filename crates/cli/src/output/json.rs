@@ -2,7 +2,7 @@
 //! UTC, spans are milliseconds and say so in their names.
 
 use manifest::Form;
-use model::{ContainerObserved, Revision, RolloutPhase, Timestamp};
+use model::{ContainerObserved, Revision, RolloutPhase, Scheduling, Timestamp};
 use proto::v1;
 use serde_json::{Value as Json, json};
 
@@ -94,10 +94,10 @@ pub fn node(found: &NodeView) -> Json {
     json!({
         "id": info.id.to_string(),
         "name": info.name.to_string(),
-        "state": words::readiness(found.readiness),
-        "since": time(found.since),
+        "state": words::node_state(found),
+        "conditions": conditions(found),
         "address": info.address.to_string(),
-        "labels": info.labels,
+        "labels": found.labels,
         "agentVersion": info.agent_version,
         "capacity": { "cpu": info.cpu.to_string(), "memory": info.memory.to_string() },
         "allocated": {
@@ -105,7 +105,30 @@ pub fn node(found: &NodeView) -> Json {
             "memory": found.allocated_memory.to_string(),
         },
         "replicas": found.replicas,
+        "registeredAt": utc(found.node.registered_at),
     })
+}
+
+/// How the node is heard, and what was decided of it: each with its reason and since when.
+fn conditions(found: &NodeView) -> Vec<Json> {
+    let reach = json!({
+        "type": found.reach.as_str(),
+        "since": time(found.since),
+        "reason": found.reason,
+    });
+    let decided = match &found.node.scheduling {
+        Scheduling::Open => None,
+        Scheduling::Cordoned { since, reason } => {
+            Some(json!({ "type": "cordoned", "since": utc(*since), "reason": reason }))
+        }
+        Scheduling::Draining { since, deadline, reason } => Some(json!({
+            "type": if found.replicas == 0 { "drained" } else { "draining" },
+            "since": utc(*since),
+            "reason": reason,
+            "deadline": time(*deadline),
+        })),
+    };
+    [Some(reach), decided].into_iter().flatten().collect()
 }
 
 pub fn revision(of: &ServiceView, revision: &Revision) -> Json {

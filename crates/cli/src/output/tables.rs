@@ -94,7 +94,7 @@ pub fn nodes(found: &[&NodeView], clock: &Clock, width: Width) -> String {
         let info = &found.node.info;
         let normal = vec![
             info.name.to_string(),
-            words::readiness(found.readiness).to_owned(),
+            words::node_state(found),
             or_dash(found.since.map(|since| clock.age(since))),
             found.replicas.to_string(),
             format!("{}/{}", found.allocated_cpu, info.cpu),
@@ -104,7 +104,7 @@ pub fn nodes(found: &[&NodeView], clock: &Clock, width: Width) -> String {
         ];
         width.cells(normal, || {
             let labels: Vec<String> =
-                info.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                found.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             vec![info.id.to_string(), or_dash(Some(labels.join(",")).filter(|labels| !labels.is_empty()))]
         })
     };

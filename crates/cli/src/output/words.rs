@@ -1,11 +1,11 @@
 //! The words that tables, JSON and descriptions share: states in one word each, ports, sizes.
 
 use model::{
-    ContainerObserved, ContainerState, Desired, Observed, Phase, Replica, RevisionStatus, Service,
-    ServiceSpec, Timestamp, waiting::roughly,
+    ContainerObserved, ContainerState, Desired, Observed, Phase, Replica, RevisionStatus, Scheduling,
+    Service, ServiceSpec, Timestamp, waiting::roughly,
 };
 
-use crate::answer::Readiness;
+use crate::answer::NodeView;
 
 pub const NOTHING: &str = "-";
 
@@ -65,11 +65,15 @@ pub fn container_state(state: &ContainerState) -> &'static str {
     }
 }
 
-pub fn readiness(readiness: Readiness) -> &'static str {
-    match readiness {
-        Readiness::Ready => "ready",
-        Readiness::Unknown => "unknown",
-    }
+/// How a node stands, and whether replicas may come: `ready`, `down,drained`.
+pub fn node_state(found: &NodeView) -> String {
+    let scheduling = match &found.node.scheduling {
+        Scheduling::Open => return found.reach.as_str().to_owned(),
+        Scheduling::Cordoned { .. } => "cordoned",
+        Scheduling::Draining { .. } if found.replicas == 0 => "drained",
+        Scheduling::Draining { .. } => "draining",
+    };
+    format!("{},{scheduling}", found.reach.as_str())
 }
 
 /// A revision's fate, and why.

@@ -5,13 +5,13 @@ use std::{net::Ipv4Addr, sync::Arc};
 use manifest::Manifest;
 use model::{
     Bytes, ContainerObserved, ContainerState, Desired, Exit, ExitCause, Generation, MilliCpu, Millis, Name,
-    Node, NodeId, NodeInfo, Observed, Phase, Replica, ReplicaId, Revision, RevisionHash, RevisionNumber,
-    RevisionStatus, Rollout, RolloutPhase, Service, Slot, StopReason, Timeline, Timestamp, Unplaceable,
-    Version, WaitingOn,
+    Node, NodeId, NodeInfo, Observed, Phase, Reach, Replica, ReplicaId, Revision, RevisionHash,
+    RevisionNumber, RevisionStatus, Rollout, RolloutPhase, Service, Slot, StopReason, Timeline, Timestamp,
+    Unplaceable, Version, WaitingOn,
 };
 
 use crate::{
-    answer::{Answer, EventView, NodeView, Readiness, ReplicaView, ServiceView, Waiting},
+    answer::{Answer, EventView, NodeView, ReplicaView, ServiceView, Waiting},
     output::clock::Clock,
 };
 
@@ -126,9 +126,11 @@ pub fn node() -> NodeView {
         agent_version: "0.1.0".to_owned(),
     };
     NodeView {
-        node: Node { info, registered_at: at(0), version: Version(3) },
-        readiness: Readiness::Ready,
+        labels: info.labels.clone(),
+        node: Node::new(info, at(0), Version(3)),
+        reach: Reach::Ready,
         since: Some(at(0)),
+        reason: None,
         allocated_cpu: MilliCpu(600),
         allocated_memory: Bytes(192 << 20),
         replicas: 3,

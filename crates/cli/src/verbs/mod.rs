@@ -13,6 +13,7 @@ mod exec;
 mod get;
 mod image;
 mod logs;
+mod node;
 mod rollout;
 mod scale;
 pub mod server;
@@ -43,6 +44,7 @@ pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Rollout(args) => rollout::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Events(args) => events::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Image(args) => image::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Node(args) => node::run(&mut connect(&global.socket).await?, args).await?,
         Verb::Doctor(args) => doctor::run(args)?,
         Verb::Schema => {
             Format::Json.print(&manifest::schema())?;

@@ -65,6 +65,8 @@ fn open(found: &ServiceView) -> Verdict {
         | WaitingOn::Stop { .. }
         | WaitingOn::Availability { .. }
         | WaitingOn::Node { .. }
+        | WaitingOn::NodeReturn { .. }
+        | WaitingOn::Lease { .. }
         | WaitingOn::Decision { .. } => None,
     });
     Verdict::Open { step: step_of(found), unplaceable }

@@ -156,6 +156,11 @@ impl v1::control_server::Control for Control {
         Ok(Response::new(v1::RestartResponse { generation: 2, revision: 2 }))
     }
 
+    async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
+        self.may_change()?;
+        Ok(Response::new(v1::ChangeNodeResponse { node: 1, name: request.into_inner().node }))
+    }
+
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         Ok(Response::new(status(&self.script(), request.get_ref())))
     }

@@ -68,7 +68,7 @@ fn what_no_node_can_take_is_given_up_after_a_while() {
     let fake = Fake::start(Script { services: vec![unplaceable()], ..Script::default() });
     let ended = wharf(&fake.socket(), &["rollout", "status", "web", "--wait"]);
     assert_eq!(ended.code, 6, "{ended:#?}");
-    assert!(ended.stdout.contains("1 too little memory"), "{ended:#?}");
+    assert!(ended.stdout.contains("the only node has too little memory"), "{ended:#?}");
     fake.stop();
 }
 

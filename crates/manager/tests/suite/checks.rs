@@ -107,7 +107,8 @@ impl Checks {
             | Request::Delete { .. }
             | Request::Scale { .. }
             | Request::Undo { .. }
-            | Request::Restart { .. } => Asked::ToWrite,
+            | Request::Restart { .. }
+            | Request::Node { .. } => Asked::ToWrite,
         };
         assert_eq!(self.asked.insert(id, (at, asked)), None, "every request has a number of its own");
     }

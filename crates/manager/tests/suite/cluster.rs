@@ -156,8 +156,22 @@ impl Cluster {
         self.settle();
     }
 
-    /// Time passes, and whoever wanted to be woken is.
+    /// Time passes, and whoever wanted to be woken is. Servers that run take a step every second at least.
     pub(crate) fn advance(&mut self, span: Millis) {
+        let mut left = span;
+        while left > Millis::ZERO {
+            let step = left.min(Millis::from_secs(1));
+            self.advance_at_once(step);
+            for id in self.members.keys().copied().collect::<Vec<_>>() {
+                self.hears(id, Vec::new());
+            }
+            left = left - step;
+        }
+        self.settle();
+    }
+
+    /// Time passes in which no server runs; then whoever wanted to be woken is.
+    pub(crate) fn advance_at_once(&mut self, span: Millis) {
         self.now = self.now + span;
         let now = self.now;
         for id in self.members.keys().copied().collect::<Vec<_>>() {

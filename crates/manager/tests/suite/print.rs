@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use consensus::{Payload, Persist};
 use manager::{Applied, Codec, Effect, Reply, RequestError, SessionId, View};
 use model::{Assignment, Desired, Dispatch, NodeId, ReplicaId, ServiceKey};
-use store::{Command, Outcome, Step};
+use store::{Command, NodeChange, Outcome, Step};
 
 use crate::{agent::Agent, codec::Table};
 
@@ -120,6 +120,8 @@ impl Printer {
                 let steps: Vec<String> = steps.iter().map(|step| self.step(service, step)).collect();
                 format!("plan {service}: {}", join(steps))
             }
+            Command::Node { node, change, .. } => format!("n{} {}", node.0, node_change(change)),
+            Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
             Command::Record { events } => join(
                 events.iter().map(|event| format!("record: {}", self.with_labels(&event.kind.to_string()))),
             ),
@@ -178,6 +180,25 @@ impl Printer {
                 format!("({follows} to {sequence}) {}", join(sorted(changed).into_iter().chain(removed)))
             }
         }
+    }
+}
+
+fn node_change(change: &NodeChange) -> String {
+    let because = |reason: &Option<String>| reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
+    match change {
+        NodeChange::Down { silent_for } => format!("is down (silent for {}s)", silent_for.0 / 1_000),
+        NodeChange::Up => "is up".to_owned(),
+        NodeChange::Cordon { reason } => format!("cordoned{}", because(reason)),
+        NodeChange::Uncordon => "uncordoned".to_owned(),
+        NodeChange::Drain { deadline, reason } => {
+            let by = deadline.map(|at| format!(" by {}", at.0)).unwrap_or_default();
+            format!("drained{by}{}", because(reason))
+        }
+        NodeChange::Label { set, unset } => {
+            let set = set.iter().map(|(key, value)| format!("{key}={value}"));
+            format!("labelled {}", join(set.chain(unset.iter().map(|key| format!("{key}-")))))
+        }
+        NodeChange::Remove { force } => format!("removed{}", if *force { " by force" } else { "" }),
     }
 }
 

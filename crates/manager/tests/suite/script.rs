@@ -7,6 +7,7 @@
 //! n1 sees web.1@1 ready     or prepared, failed, completed, removed
 //! session 1 sees web.1@1 failed | session 1 ends      what comes late of a session
 //! n1 has hello:2            its images are these now
+//! cordon #1 n1 | uncordon #1 n1 | label #1 n1 disk=ssd zone- | rm #1 n1 [by force]
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
@@ -14,14 +15,16 @@
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
-//! tick [10] | advance 30s
+//! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
 //! views on
 //! show                      what the leader published last
 //! ```
 //!
 //! `A && B` are two events of one step. `at 2: A` tells server 2, not the leader.
 
-use manager::{Declaration, Event, ReadId, Report, Request, RequestId, SessionId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use manager::{Declaration, Event, NodeRequest, ReadId, Report, Request, RequestId, SessionId};
 use model::{Bytes, Digest, Millis, NodeId, RevisionNumber};
 
 use crate::{
@@ -138,6 +141,9 @@ impl Script {
             ["tick"] => cluster.tick(),
             ["tick", count] => (0..count.parse().ok()?).for_each(|_: u32| cluster.tick()),
             ["advance", span] => cluster.advance(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?)),
+            ["freeze", span] => {
+                cluster.advance_at_once(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?));
+            }
             ["views", switch] => cluster.printer.shows_views = *switch == "on",
             ["show"] => {
                 let leader = cluster.leader()?;
@@ -175,6 +181,26 @@ fn request(verb: &str, words: &[&str]) -> Option<Request> {
             Request::Undo { service: key(service), to: Some(RevisionNumber(to.parse().ok()?)) }
         }
         ("restart", [service]) => Request::Restart { service: key(service) },
+        (_, [node, rest @ ..]) => Request::Node { node: node_id(node), asked: node_request(verb, rest)? },
+        _ => return None,
+    })
+}
+
+fn node_request(verb: &str, words: &[&str]) -> Option<NodeRequest> {
+    Some(match verb {
+        "cordon" => NodeRequest::Cordon { reason: None },
+        "uncordon" => NodeRequest::Uncordon,
+        "rm" => NodeRequest::Remove { force: words == ["by", "force"] },
+        "label" => {
+            let (mut set, mut unset) = (BTreeMap::new(), BTreeSet::new());
+            for word in words {
+                match word.split_once('=') {
+                    Some((key, value)) => drop(set.insert(key.to_owned(), value.to_owned())),
+                    None => drop(unset.insert(word.strip_suffix('-')?.to_owned())),
+                }
+            }
+            NodeRequest::Label { set, unset }
+        }
         _ => return None,
     })
 }

@@ -38,13 +38,20 @@ pub(crate) fn declaration(name: &str) -> Declaration {
         ports: Vec::new(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::from_secs(10),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     };
     Declaration {
         service: key(name),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-        spec: ServiceSpec { replicas: 1, update: UpdatePolicy::default(), template },
+        spec: ServiceSpec {
+            replicas: 1,
+            update: UpdatePolicy::default(),
+            placement: Default::default(),
+            node_loss: Default::default(),
+            template,
+        },
         expects: None,
     }
 }
@@ -54,6 +61,10 @@ pub(crate) fn set(declaration: &mut Declaration, field: &str) -> Option<()> {
     let (name, value) = field.split_once('=')?;
     let template = &mut declaration.spec.template;
     match name {
+        "needs" => {
+            let (label, value) = value.split_once(':')?;
+            declaration.spec.placement.nodes.insert(label.to_owned(), value.to_owned());
+        }
         "replicas" => declaration.spec.replicas = value.parse().ok()?,
         "image" => template.main.image.reference = value.to_owned(),
         // Another value is another revision.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Backoff, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, Port, Protocol, ReplicaTemplate,
-    Resources, RestartPolicy, RestartWhen, ServiceSpec, UpdatePolicy,
+    Backoff, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, NodeLoss, OnPartition,
+    PlacementRules, Port, Protocol, ReplicaTemplate, Resources, RestartPolicy, RestartWhen, ServiceSpec,
+    UpdatePolicy,
 };
 
 use super::{container, known_name, no_name};
@@ -29,9 +30,16 @@ pub(crate) fn base_service() -> ServiceSpec {
         ports: Vec::new(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::from_secs(10),
+        on_partition: OnPartition::Continue,
         restart_nonce: 0,
     };
-    ServiceSpec { replicas: 1, update: UpdatePolicy::default(), template }
+    ServiceSpec {
+        replicas: 1,
+        update: UpdatePolicy::default(),
+        placement: PlacementRules::default(),
+        node_loss: NodeLoss::default(),
+        template,
+    }
 }
 
 /// A container of which nothing is said.

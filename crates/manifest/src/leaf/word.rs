@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use model::{Capabilities, Name, probe::ProbePort};
+use model::{Capabilities, Name, node::is_label_name, probe::ProbePort};
 use serde_json::json;
 
 use super::{Leaf, Wrong, number, text, without_nul};
@@ -306,13 +306,18 @@ pub(crate) fn is_env_name(name: &str) -> bool {
 
 pub(crate) const ENV_NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_.-]*$";
 
-pub(crate) fn is_label_name(name: &str) -> bool {
-    let edge = |c: char| c.is_ascii_alphanumeric();
-    let allowed = |c: char| edge(c) || matches!(c, '_' | '.' | '-' | '/');
-    name.len() <= 253 && name.starts_with(edge) && name.ends_with(edge) && name.chars().all(allowed)
-}
-
 pub(crate) const LABEL_NAME_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9_./-]{0,251}[A-Za-z0-9])?$";
+
+/// The name of a label, where it stands as a value.
+pub(crate) const LABEL_NAME: Leaf<String> = Leaf {
+    what: "the name of a label such as `zone`",
+    read: |scalar| match text(scalar)? {
+        name if is_label_name(name) => Ok(name.to_owned()),
+        _ => Err(Wrong::Value),
+    },
+    write: |name| json!(name),
+    schema: || json!({ "type": "string", "pattern": LABEL_NAME_PATTERN }),
+};
 
 /// The value of a label: short, and of one line, as it is shown in tables.
 pub(crate) const LABEL_VALUE: Leaf<String> = Leaf {

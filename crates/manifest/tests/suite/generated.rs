@@ -107,15 +107,23 @@ fn text() -> BoxedStrategy<String> {
 }
 
 fn spec() -> BoxedStrategy<ServiceSpec> {
-    (0u32..=10_000, template())
-        .prop_flat_map(|(replicas, template)| {
+    (0u32..=10_000, template(), placement())
+        .prop_flat_map(|(replicas, template, placement)| {
             update(replicas).prop_map(move |update| ServiceSpec {
                 replicas,
                 update,
+                placement: placement.clone(),
+                node_loss: model::NodeLoss::default(),
                 template: template.clone(),
             })
         })
         .boxed()
+}
+
+fn placement() -> impl Strategy<Value = PlacementRules> {
+    let name = || "[A-Za-z0-9]([A-Za-z0-9_./-]{0,8}[A-Za-z0-9])?";
+    (btree_map(name(), "[ -~]{0,12}", 0..3), prop::option::of(name()))
+        .prop_map(|(nodes, spread)| PlacementRules { nodes, spread })
 }
 
 fn millis(min: u64, max: u64) -> impl Strategy<Value = Millis> {
@@ -189,6 +197,7 @@ fn template() -> BoxedStrategy<ReplicaTemplate> {
                 ports: ports.clone(),
                 restart,
                 stop_grace,
+                on_partition: model::OnPartition::Continue,
                 restart_nonce: 0,
             })
         })

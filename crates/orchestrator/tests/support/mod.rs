@@ -155,7 +155,13 @@ pub(crate) fn spec(nonce: u64) -> ServiceSpec {
         progress_deadline: Millis::from_secs(600),
         on_failure: OnFailure::Rollback,
     };
-    ServiceSpec { replicas: 3, update, template: template(nonce) }
+    ServiceSpec {
+        replicas: 3,
+        update,
+        placement: Default::default(),
+        node_loss: Default::default(),
+        template: template(nonce),
+    }
 }
 
 fn template(nonce: u64) -> ReplicaTemplate {
@@ -183,6 +189,7 @@ fn template(nonce: u64) -> ReplicaTemplate {
         ports: Vec::new(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::from_secs(10),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: nonce,
     }
 }

@@ -1,11 +1,16 @@
 //! Commands and their steps.
 
 use model::{NodeId, ReplicaId, Version};
-use proptest::{collection::vec, option, prelude::*};
-use store::{Apply, Command, Placement, State, Step};
+use proptest::{
+    collection::{btree_set, vec},
+    option,
+    prelude::*,
+};
+use store::{Apply, Command, NodeChange, Placement, State, Step};
 
 use super::{
-    desired, event, hash, key, map, node_info, number, replica_id, slot, spec, stop_reason, text, time,
+    desired, event, hash, key, map, node_id, node_info, number, replica_id, slot, span, spec, stop_reason,
+    text, time,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -31,6 +36,21 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             Command::Progress { service, based_on, steps, at }
         }),
         vec(event(), 0..4).prop_map(|events| Command::Record { events }),
+        (node_id(), node_change(), time()).prop_map(|(node, change, at)| Command::Node { node, change, at }),
+        (span(), time()).prop_map(|(node_lost_after, at)| Command::Configure { node_lost_after, at }),
+    ]
+}
+
+fn node_change() -> impl Strategy<Value = NodeChange> {
+    prop_oneof![
+        span().prop_map(|silent_for| NodeChange::Down { silent_for }),
+        Just(NodeChange::Up),
+        option::of(text()).prop_map(|reason| NodeChange::Cordon { reason }),
+        Just(NodeChange::Uncordon),
+        (option::of(time()), option::of(text()))
+            .prop_map(|(deadline, reason)| NodeChange::Drain { deadline, reason }),
+        (map(), btree_set("[a-z]{1,3}", 0..3)).prop_map(|(set, unset)| NodeChange::Label { set, unset }),
+        any::<bool>().prop_map(|force| NodeChange::Remove { force }),
     ]
 }
 

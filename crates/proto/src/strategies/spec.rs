@@ -1,9 +1,9 @@
 //! Specs and templates.
 
 use model::{
-    Backoff, Capabilities, ContainerSpec, CountOrPercent, Health, ImageRef, Mount, OnFailure, Port, Probe,
-    ProbeAction, Protocol, ReplicaTemplate, Resources, RestartPolicy, RestartWhen, ServiceKey, ServiceSpec,
-    UpdateOrder, UpdatePolicy, probe::ProbePort,
+    Backoff, Capabilities, ContainerSpec, CountOrPercent, Health, ImageRef, Mount, NodeLoss, OnFailure,
+    OnPartition, PlacementRules, Port, Probe, ProbeAction, Protocol, ReplicaTemplate, Resources,
+    RestartPolicy, RestartWhen, ServiceKey, ServiceSpec, UpdateOrder, UpdatePolicy, probe::ProbePort,
 };
 use proptest::{
     collection::{btree_set, vec},
@@ -22,11 +22,19 @@ pub(crate) fn key() -> impl Strategy<Value = ServiceKey> {
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = ServiceSpec> {
-    (any::<u32>(), update_policy(), template()).prop_map(|(replicas, update, template)| ServiceSpec {
-        replicas,
-        update,
-        template,
-    })
+    (any::<u32>(), update_policy(), placement(), span(), template()).prop_map(
+        |(replicas, update, placement, replace_after, template)| ServiceSpec {
+            replicas,
+            update,
+            placement,
+            node_loss: NodeLoss { replace_after },
+            template,
+        },
+    )
+}
+
+fn placement() -> impl Strategy<Value = PlacementRules> {
+    (map(), option::of(text())).prop_map(|(nodes, spread)| PlacementRules { nodes, spread })
 }
 
 fn update_policy() -> impl Strategy<Value = UpdatePolicy> {
@@ -54,14 +62,17 @@ fn amount() -> impl Strategy<Value = CountOrPercent> {
 
 pub(crate) fn template() -> impl Strategy<Value = ReplicaTemplate> {
     let containers = || vec(container(), 0..2);
-    (container(), containers(), containers(), vec(port(), 0..3), restart(), span(), any::<u64>()).prop_map(
-        |(main, sidecars, init, ports, restart, stop_grace, restart_nonce)| ReplicaTemplate {
+    let on_partition = prop_oneof![Just(OnPartition::Continue), Just(OnPartition::Stop)];
+    let rest = (on_partition, any::<u64>());
+    (container(), containers(), containers(), vec(port(), 0..3), restart(), span(), rest).prop_map(
+        |(main, sidecars, init, ports, restart, stop_grace, (on_partition, restart_nonce))| ReplicaTemplate {
             main,
             sidecars,
             init,
             ports,
             restart,
             stop_grace,
+            on_partition,
             restart_nonce,
         },
     )

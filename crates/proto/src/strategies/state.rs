@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    Event, EventKind, Generation, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout,
-    RolloutPhase, Service, StopReason, Unplaceable, Version, WaitingOn,
+    Down, Event, EventKind, Generation, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus,
+    Rollout, RolloutPhase, Scheduling, Service, Settings, StopReason, Unplaceable, Version, WaitingOn,
 };
-use proptest::{collection::vec, option, prelude::*};
-use store::State;
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
+use store::{Objects, State};
 
 use super::{
-    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, spec, stop,
+    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, span, spec, stop,
     template, text, time,
 };
 
@@ -102,6 +106,10 @@ pub(crate) fn stop_reason() -> impl Strategy<Value = StopReason> {
         number().prop_map(|by| StopReason::Replaced { by }),
         text().prop_map(|reason| StopReason::Failed { reason }),
         Just(StopReason::Deleted),
+        node_id().prop_map(|node| StopReason::NodeDown { node }),
+        node_id().prop_map(|node| StopReason::NodeDrained { node }),
+        node_id().prop_map(|node| StopReason::Misplaced { node }),
+        Just(StopReason::Surplus),
     ]
 }
 
@@ -120,11 +128,31 @@ pub(crate) fn node_info() -> impl Strategy<Value = NodeInfo> {
 }
 
 pub(crate) fn node() -> impl Strategy<Value = Node> {
-    (node_info(), time(), any::<u64>()).prop_map(|(info, registered_at, version)| Node {
-        info,
-        registered_at,
-        version: Version(version),
-    })
+    let labels = btree_map("[a-z]{1,3}", option::of(text()), 0..3);
+    let down = option::of(time().prop_map(|since| Down { since }));
+    (node_info(), labels, scheduling(), down, time(), any::<u64>()).prop_map(
+        |(info, labels, scheduling, down, registered_at, version)| Node {
+            info,
+            labels,
+            scheduling,
+            down,
+            registered_at,
+            version: Version(version),
+        },
+    )
+}
+
+fn scheduling() -> impl Strategy<Value = Scheduling> {
+    prop_oneof![
+        Just(Scheduling::Open),
+        (time(), option::of(text())).prop_map(|(since, reason)| Scheduling::Cordoned { since, reason }),
+        (time(), option::of(time()), option::of(text()))
+            .prop_map(|(since, deadline, reason)| Scheduling::Draining { since, deadline, reason }),
+    ]
+}
+
+pub(crate) fn settings() -> impl Strategy<Value = Settings> {
+    (span(), span()).prop_map(|(node_lost_after, longest_lease)| Settings { node_lost_after, longest_lease })
 }
 
 pub(crate) fn event() -> impl Strategy<Value = Event> {
@@ -177,13 +205,21 @@ fn replica_event() -> impl Strategy<Value = EventKind> {
             }
         ),
         (node_id(), name()).prop_map(|(node, name)| EventKind::NodeRegistered { node, name }),
+        (node_id(), name(), text()).prop_map(|(node, name, change)| EventKind::NodeChanged {
+            node,
+            name,
+            change
+        }),
+        text().prop_map(|change| EventKind::SettingsChanged { change }),
     ]
 }
 
 fn unplaceable() -> impl Strategy<Value = Unplaceable> {
-    (any::<[u32; 4]>(), cpu(), size(), cpu(), size()).prop_map(
+    let lacking = btree_map("[a-z]{1,3}=[a-z]{1,3}", any::<u32>(), 0..3);
+    (any::<[u32; 5]>(), lacking, cpu(), size(), cpu(), size()).prop_map(
         |(
-            [nodes, not_ready, too_little_cpu, too_little_memory],
+            [nodes, not_ready, cordoned, too_little_cpu, too_little_memory],
+            lacking,
             wants_cpu,
             wants_memory,
             free,
@@ -192,6 +228,8 @@ fn unplaceable() -> impl Strategy<Value = Unplaceable> {
             Unplaceable {
                 nodes,
                 not_ready,
+                cordoned,
+                lacking,
                 too_little_cpu,
                 too_little_memory,
                 wants_cpu,
@@ -219,6 +257,12 @@ pub(crate) fn waiting_on() -> impl Strategy<Value = WaitingOn> {
         any::<(u32, u32)>().prop_map(|(ready, must_be)| WaitingOn::Availability { ready, must_be }),
         (slot(), node_id()).prop_map(|(slot, node)| WaitingOn::Node { slot, node }),
         text().prop_map(|reason| WaitingOn::Decision { reason }),
+        (slot(), node_id(), time()).prop_map(|(slot, node, until)| WaitingOn::NodeReturn {
+            slot,
+            node,
+            until
+        }),
+        (slot(), node_id(), time()).prop_map(|(slot, node, until)| WaitingOn::Lease { slot, node, until }),
     ]
 }
 
@@ -231,12 +275,15 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         revisions,
         vec(replica(), 0..4),
         vec(node(), 0..3),
+        vec((node_id(), time()), 0..3),
+        settings(),
         vec(event(), 0..4),
     )
-        .prop_map(|(version, services, revisions, replicas, nodes, events)| {
+        .prop_map(|(version, services, revisions, replicas, nodes, removed_nodes, settings, events)| {
             let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
             let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
-            let (services, replicas) = (services.into_values(), replicas.into_values());
-            State::restore(Version(version), services, revisions, replicas, nodes, events)
+            let (services, replicas) = (services.into_values().collect(), replicas.into_values().collect());
+            let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events };
+            State::restore(Version(version), objects)
         })
 }

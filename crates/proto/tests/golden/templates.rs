@@ -38,6 +38,7 @@ pub(crate) fn plain_template() -> ReplicaTemplate {
         ports: Vec::new(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::from_secs(10),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     }
 }
@@ -88,6 +89,7 @@ pub(crate) fn template() -> ReplicaTemplate {
         ],
         restart: RestartPolicy { when: RestartWhen::OnFailure, ..RestartPolicy::default() },
         stop_grace: Millis::from_secs(30),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 4,
     }
 }
@@ -101,5 +103,11 @@ pub(crate) fn spec() -> ServiceSpec {
         on_failure: OnFailure::Pause,
         ..UpdatePolicy::default()
     };
-    ServiceSpec { replicas: 3, update, template: template() }
+    ServiceSpec {
+        replicas: 3,
+        update,
+        placement: Default::default(),
+        node_loss: Default::default(),
+        template: template(),
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use model::*;
-use store::{Apply, Command, Placement, State, Step};
+use store::{Apply, Command, Objects, Placement, State, Step};
 
 use crate::templates::{plain_template, spec, template};
 
@@ -55,6 +55,7 @@ fn events() -> Vec<Event> {
         wants_memory: Bytes(64 << 20),
         most_free_cpu: MilliCpu(100),
         most_free_memory: Bytes(1 << 20),
+        ..Unplaceable::default()
     };
     let exited = |cause| EventKind::ContainerExited {
         replica: REPLICA,
@@ -210,8 +211,15 @@ pub(crate) fn state() -> State {
         revision(2, RevisionStatus::Failed { reason: "exit code 1".into() }),
         revision(3, RevisionStatus::Untried),
     ];
-    let node = Node { info: node_info(), registered_at: AT, version: Version(7) };
-    State::restore(Version(42), services(), revisions, replicas(), [node], events())
+    let objects = Objects {
+        services: services().into_iter().collect(),
+        revisions: revisions.into_iter().collect(),
+        replicas: replicas(),
+        nodes: vec![Node::new(node_info(), AT, Version(7))],
+        events: events(),
+        ..Objects::default()
+    };
+    State::restore(Version(42), objects)
 }
 
 pub(crate) fn assignments() -> Vec<Assignment> {

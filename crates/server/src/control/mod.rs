@@ -4,6 +4,7 @@ mod chosen;
 mod exec;
 mod images;
 mod logs;
+mod nodes;
 mod read;
 mod refuse;
 mod write;
@@ -55,6 +56,10 @@ impl v1::control_server::Control for Control {
 
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Answer<v1::RestartResponse> {
         self.do_restart(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
+        self.do_change_node(request.into_inner()).await.map(Response::new)
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {

@@ -7,9 +7,8 @@ use std::{
 };
 
 use manager::View;
-use model::{NodeId, ServiceKey, Timestamp};
+use model::{NodeId, Reach, ServiceKey, Timestamp};
 use proto::v1::{self, status_request::Services};
-use store::NodeStatus;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -163,23 +162,25 @@ fn replica_status(view: &View, replica: &model::Replica) -> v1::ReplicaStatus {
 }
 
 fn node_statuses(view: &View) -> Vec<v1::NodeStatus> {
-    use v1::node_status::Readiness;
     let loads: BTreeMap<NodeId, _> =
         view.node_loads().into_iter().map(|load| (load.id, load.allocated)).collect();
     let one = |node: &Arc<model::Node>| {
-        let report = view.observed.node(node.info.id);
-        let readiness = match report.map(|report| report.status) {
-            Some(NodeStatus::Ready) => Readiness::Ready,
-            Some(NodeStatus::Unknown) | None => Readiness::Unknown,
+        let id = node.info.id;
+        let report = view.observed.node(id);
+        let (reach, allocated) = (view.reach(node), loads.get(&id));
+        let since = match (reach, node.down) {
+            (Reach::Down, Some(down)) => Some(down.since),
+            (Reach::Ready | Reach::Unknown | Reach::Down, _) => report.map(|report| report.since),
         };
-        let allocated = loads.get(&node.info.id);
         v1::NodeStatus {
             node: Some(v1::Node::from(&**node)),
-            readiness: readiness.into(),
-            since_unix_ms: report.map(|report| report.since.0),
+            readiness: v1::node_status::Readiness::from(reach).into(),
+            since_unix_ms: since.map(|since| since.0),
             allocated_cpu_millicores: allocated.map_or(0, |allocated| allocated.cpu.0),
             allocated_memory_bytes: allocated.map_or(0, |allocated| allocated.memory.0),
-            replicas: view.state.replicas_on(node.info.id).count() as u32,
+            replicas: view.state.replicas_on(id).count() as u32,
+            reason: report.and_then(|report| report.silence).map(|silence| silence.to_string()),
+            labels: node.effective_labels(),
         }
     };
     view.state.nodes().map(one).collect()

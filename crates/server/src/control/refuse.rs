@@ -36,7 +36,8 @@ pub(crate) fn request_error(error: RequestError) -> Status {
 
 fn rejection(rejected: &Rejected) -> Reason {
     match rejected {
-        Rejected::NoService(_) => Reason::NotFound,
+        Rejected::NoService(_) | Rejected::NoNode(_) => Reason::NotFound,
+        Rejected::NodeInUse { .. } => Reason::NodeInUse,
         Rejected::Deleting(_) => Reason::Deleting,
         Rejected::NoRevision { .. } => Reason::NoRevision,
         Rejected::PortTaken { .. } => Reason::PortTaken,

@@ -66,7 +66,7 @@ impl Control {
         Ok(v1::RestartResponse { generation: applied.generation.0, revision: revision(&applied) })
     }
 
-    async fn request(&self, request: Request) -> Result<Reply, Status> {
+    pub(super) async fn request(&self, request: Request) -> Result<Reply, Status> {
         self.brain.request(request).await.map_err(stopped)?.map_err(request_error)
     }
 

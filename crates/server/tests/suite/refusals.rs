@@ -35,7 +35,12 @@ async fn what_cannot_be_is_refused_with_its_reason() {
     let taken =
         apply_of([declaration("db", "image: hello\nports: [{ name: http, port: 80, publish: 8080 }]")]);
     let refused = apply(&mut control, taken).await;
-    check(&refused, Code::FailedPrecondition, Some(Reason::PortTaken), "published by service web");
+    check(
+        &refused,
+        Code::FailedPrecondition,
+        Some(Reason::PortTaken),
+        "service db cannot publish port 8080/tcp: service web does",
+    );
 
     let mut only_new = declaration("web", "image: hello");
     only_new.expects_version = Some(0);

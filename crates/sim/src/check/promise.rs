@@ -87,7 +87,9 @@ fn kind(command: &Command) -> String {
             format!("place {}", placements.iter().map(one).collect::<Vec<_>>().join(", "))
         }
         Command::Progress { service, .. } => format!("progress {service}"),
-        Command::Record { events } => format!("{} exit(s)", events.len()),
+        Command::Record { events } => format!("{} event(s)", events.len()),
+        Command::Node { node, change, .. } => format!("node {}: {change:?}", node.0),
+        Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
     }
 }
 

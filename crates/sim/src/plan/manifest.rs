@@ -46,6 +46,8 @@ impl Wish {
         let spec = ServiceSpec {
             replicas: random.between(0, 4) as u32,
             update: draw_policy(random),
+            placement: model::PlacementRules::default(),
+            node_loss: model::NodeLoss::default(),
             template: draw_template(service, behaviour, gentle, random),
         };
         Wish { behaviour, spec }
@@ -98,6 +100,7 @@ fn draw_template(service: u64, behaviour: Behaviour, gentle: bool, random: &mut 
         ports: vec![port],
         restart: RestartPolicy { when, backoff },
         stop_grace: random.millis(200, 5_000),
+        on_partition: model::OnPartition::Continue,
         restart_nonce: 0,
     }
 }

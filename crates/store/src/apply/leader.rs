@@ -13,13 +13,19 @@ use crate::{Placement, State, Step};
 impl State {
     pub(super) fn register(&mut self, info: NodeInfo, at: Timestamp) -> (Outcome, Changes) {
         let id = info.id;
+        if self.removed_nodes.contains_key(&id) {
+            return (Outcome::Done, Changes::default());
+        }
         let known = self.nodes.get(&id).cloned();
         if known.is_none() {
             let kind = EventKind::NodeRegistered { node: id, name: info.name.clone() };
             self.record(model::Event { at, service: None, kind });
         }
-        let registered_at = known.map_or(at, |node| node.registered_at);
-        self.nodes.insert(id, Arc::new(Node { info, registered_at, version: self.version }));
+        let node = match known {
+            Some(known) => Node { info, version: self.version, ..Node::clone(&known) },
+            None => Node::new(info, at, self.version),
+        };
+        self.nodes.insert(id, Arc::new(node));
         (Outcome::Done, Changes { nodes: BTreeSet::from([id]), ..Changes::default() })
     }
 
@@ -28,7 +34,8 @@ impl State {
         for Placement { replica: id, node } in placements {
             let Some(replica) = self.replicas.get(&id).cloned() else { continue };
             let waits = replica.node.is_none() && replica.desired != Desired::Stopped;
-            if !waits || !self.nodes.contains_key(&node) {
+            let takes = self.nodes.get(&node).is_some_and(|node| node.scheduling.is_open());
+            if !waits || !takes {
                 continue;
             }
             let kind = EventKind::ReplicaPlaced { replica: id, slot: replica.slot, node };
@@ -122,9 +129,13 @@ impl State {
             StopReason::Failed { reason } => {
                 EventKind::ReplicaFailed { replica: id, slot, reason: reason.clone() }
             }
-            StopReason::ScaledDown | StopReason::Replaced { .. } | StopReason::Deleted => {
-                EventKind::ReplicaStopping { replica: id, slot, reason: words }
-            }
+            StopReason::ScaledDown
+            | StopReason::Replaced { .. }
+            | StopReason::Deleted
+            | StopReason::NodeDown { .. }
+            | StopReason::NodeDrained { .. }
+            | StopReason::Misplaced { .. }
+            | StopReason::Surplus => EventKind::ReplicaStopping { replica: id, slot, reason: words },
         };
         self.tell(at, key, kind);
         self.set_desired(id, Desired::Stopped, Some(reason), changes);
@@ -223,7 +234,7 @@ impl State {
     }
 
     /// Marks a service as written by this entry, so that a plan made before is out of date.
-    fn touch_service(&mut self, key: &ServiceKey) {
+    pub(super) fn touch_service(&mut self, key: &ServiceKey) {
         if let Some(service) = self.services.get(key).cloned() {
             self.put_service(Service { version: self.version, ..Service::clone(&service) });
         }

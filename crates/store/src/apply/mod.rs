@@ -1,11 +1,15 @@
-//! Executing commands. One file per writer: what users say ([`user`]), what the leader decides ([`leader`]).
+//! Executing commands. One file per writer: what users say ([`user`]), what the leader decides ([`leader`]), and what
+//! either decides of nodes ([`node`]).
 
 mod leader;
+mod node;
 mod user;
 
 use std::collections::BTreeSet;
 
-use model::{Event, EventKind, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp, Version};
+use model::{
+    Event, EventKind, Name, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp, Version,
+};
 
 use crate::{Command, State};
 
@@ -40,8 +44,11 @@ pub enum Rejected {
         "service {service} has no revision {revision}; `wharf rollout history {service}` lists those that are kept"
     )]
     NoRevision { service: ServiceKey, revision: RevisionNumber },
-    #[error("port {port}/{} is already published by service {by}; choose another port or delete that service", .protocol.as_str())]
-    PortTaken { protocol: Protocol, port: u16, by: ServiceKey },
+    #[error(
+        "service {service} cannot publish port {port}/{}: service {by} does; choose another port or delete that service",
+        .protocol.as_str()
+    )]
+    PortTaken { service: ServiceKey, protocol: Protocol, port: u16, by: ServiceKey },
     #[error(
         "service {service} was changed meanwhile (version {is}, expected {expected}); look at it and try again"
     )]
@@ -49,6 +56,13 @@ pub enum Rejected {
     /// A leader's plan that is out of date: it makes a new one.
     #[error("the plan for service {service} is out of date")]
     Stale { service: ServiceKey },
+    #[error("there is no node {0}")]
+    NoNode(NodeId),
+    #[error(
+        "node {node} ({name}) is neither down nor drained, and {replicas} of its replicas would stop at once; \
+         `wharf node drain {name}` replaces them first, --force removes it all the same"
+    )]
+    NodeInUse { node: NodeId, name: Name, replicas: u32 },
 }
 
 impl State {
@@ -70,6 +84,8 @@ impl State {
                 }
                 Ok((Outcome::Done, Changes::default()))
             }
+            Command::Node { node, change, at } => self.change_node(node, change, at),
+            Command::Configure { node_lost_after, at } => Ok(self.configure(node_lost_after, at)),
         }
     }
 

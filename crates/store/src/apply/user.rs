@@ -26,6 +26,8 @@ impl State {
         let same_spec = same_template
             && service.spec.replicas == apply.spec.replicas
             && service.spec.update == apply.spec.update
+            && service.spec.placement == apply.spec.placement
+            && service.spec.node_loss == apply.spec.node_loss
             && service.spec.template == apply.spec.template;
         if same_spec && service.labels == apply.labels && service.annotations == apply.annotations {
             return Ok((Outcome::Unchanged { revision: service.revision }, Changes::default()));
@@ -62,6 +64,7 @@ impl State {
             match self.published_by(port.protocol, publish) {
                 Some(by) if by != key => {
                     return Err(Rejected::PortTaken {
+                        service: key.clone(),
                         protocol: port.protocol,
                         port: publish,
                         by: by.clone(),
@@ -265,6 +268,12 @@ fn describe_change(old: &ServiceSpec, new: &ServiceSpec, same_template: bool) ->
     }
     if old.update != new.update {
         words.push("update policy changed".to_owned());
+    }
+    if old.placement != new.placement {
+        words.push("placement changed".to_owned());
+    }
+    if old.node_loss != new.node_loss {
+        words.push("node loss policy changed".to_owned());
     }
     if words.is_empty() { "metadata changed".to_owned() } else { words.join(", ") }
 }

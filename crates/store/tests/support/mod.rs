@@ -11,7 +11,7 @@ use model::{
     NodeInfo, Port, Protocol, Replica, ReplicaId, ReplicaTemplate, Resources, RestartPolicy, Revision,
     RevisionHash, RevisionNumber, Service, ServiceKey, ServiceSpec, Slot, Timestamp, UpdatePolicy, Version,
 };
-use store::{Apply, Changes, Command, Outcome, Placement, Rejected, State, Step};
+use store::{Apply, Changes, Command, Objects, Outcome, Placement, Rejected, State, Step};
 
 pub(crate) type Answer = Result<(Outcome, Changes), Rejected>;
 
@@ -50,9 +50,16 @@ pub(crate) fn spec(nonce: u64, replicas: u32, publishes: &[u16]) -> ServiceSpec 
         ports: publishes.iter().map(port).collect(),
         restart: RestartPolicy::default(),
         stop_grace: Millis::ZERO,
+        on_partition: model::OnPartition::Continue,
         restart_nonce: nonce,
     };
-    ServiceSpec { replicas, update: UpdatePolicy::default(), template }
+    ServiceSpec {
+        replicas,
+        update: UpdatePolicy::default(),
+        placement: Default::default(),
+        node_loss: Default::default(),
+        template,
+    }
 }
 
 pub(crate) fn apply_of(name: &str, spec: ServiceSpec) -> Apply {
@@ -142,6 +149,9 @@ pub(crate) fn restored(state: &State) -> State {
         state.all_revisions().map(|(key, it)| (key.clone(), Revision::clone(it))).collect();
     let replicas: Vec<Replica> = state.replicas().map(|it| Replica::clone(it)).collect();
     let nodes: Vec<Node> = state.nodes().map(|it| Node::clone(it)).collect();
+    let removed_nodes = state.removed_nodes().collect();
     let events: Vec<model::Event> = state.events().map(|it| model::Event::clone(it)).collect();
-    State::restore(state.version(), services, revisions, replicas, nodes, events)
+    let settings = *state.settings();
+    let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events };
+    State::restore(state.version(), objects)
 }

@@ -11,7 +11,6 @@ use super::{
     daemon::{self, Daemon},
 };
 use crate::{
-    answer::Readiness,
     args::Global,
     ask::{self, Question},
     connect::{Client, connect},
@@ -131,7 +130,7 @@ async fn wait_for_node(global: &Global) -> Result<Client, Failure> {
     loop {
         if let Ok(mut client) = connect(&global.socket).await
             && let Ok(answer) = ask::status(&mut client, Question::nodes()).await
-            && answer.nodes.iter().any(|node| node.readiness == Readiness::Ready)
+            && answer.nodes.iter().any(|node| node.reach == model::Reach::Ready)
         {
             return Ok(client);
         }

@@ -1,0 +1,52 @@
+//! `wharf node`: what people decide of nodes.
+
+use proto::{
+    reason::reason,
+    v1::{
+        self, Reason,
+        change_node_request::{Change, Cordon, Label, Remove, Uncordon},
+    },
+};
+
+use crate::{
+    answer::NodeView,
+    args,
+    ask::{self, Question},
+    connect::Client,
+    exit::{Code, Failure},
+    output::say,
+};
+
+pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure> {
+    let (nodes, change, done) = match verb {
+        args::Node::Cordon { nodes, reason } => (nodes, Change::Cordon(Cordon { reason }), "cordoned"),
+        args::Node::Uncordon { nodes } => (nodes, Change::Uncordon(Uncordon {}), "uncordoned"),
+        args::Node::Rm { nodes, force } => (nodes, Change::Remove(Remove { force }), "removed"),
+        args::Node::Label(label) => {
+            let node = label.node.clone();
+            let (set, unset) = label.sorted();
+            let unset = unset.into_iter().collect();
+            (vec![node], Change::Label(Label { set: set.into_iter().collect(), unset }), "labelled")
+        }
+    };
+    for node in nodes {
+        let name = change_node(client, &node, change.clone()).await?;
+        say(format_args!("node {name} {done}"));
+    }
+    Ok(Code::Done)
+}
+
+/// Asks for the change; returns the node's name.
+async fn change_node(client: &mut Client, node: &str, change: Change) -> Result<String, Failure> {
+    let node = node.strip_prefix("node/").unwrap_or(node).to_owned();
+    let request = v1::ChangeNodeRequest { node: node.clone(), change: Some(change) };
+    match client.change_node(request).await {
+        Ok(answer) => Ok(answer.into_inner().name),
+        Err(status) if reason(&status) == Some(Reason::NotFound) => {
+            let answer = ask::status(client, Question::nodes()).await?;
+            let known: Vec<&str> = answer.nodes.iter().map(NodeView::name).collect();
+            Err(ask::no_such_node(&node, &known))
+        }
+        Err(status) => Err(status.into()),
+    }
+}
