@@ -300,6 +300,37 @@ fn later_entries_replace_uncommitted_ones() {
 }
 
 /// The leader's snapshot was written, and then came the crash.
+/// A leader wrote entries that nobody took over, then the next leader replaced them, at the very beginning of a segment;
+/// the segment before was removed when a snapshot covered it.
+#[test]
+fn the_first_segment_left_may_begin_with_entries_that_replace_those_before_it() {
+    let before = Position { index: 5, term: 2 };
+    let uncommitted = HardState { term: 2, vote: MEMBER, commit: 2 };
+    let begin = || Writer::first().next(uncommitted, before);
+    let mut log = begin();
+    log.group(|group| {
+        (3..=8).for_each(|index| group.entry(&entry(index, 3, 10)));
+        group.hard_state(HardState { term: 3, vote: 0, commit: 6 });
+    });
+    let at = |index, term| {
+        let meta = SnapshotMeta { index, term, membership: Membership::single(MEMBER) };
+        Some((MEMBER, Snapshot { meta, data: Bytes::from_static(b"state") }))
+    };
+    let files = [SegmentFile { segment: 2, bytes: &log.bytes }];
+    let recovery = recover(at(6, 3), &files).expect("an undamaged log");
+    assert_eq!(recovery.recovered.entries, [entry(7, 3, 10), entry(8, 3, 10)]);
+    assert_eq!(recovery.restart, None);
+
+    let missing = recover(at(4, 3), &files).expect_err("the snapshot that the first segment counts on is missing");
+    assert!(matches!(missing.damage, Damage::MissingSnapshot { begins_after: 5, .. }), "{missing}");
+
+    let mut log = Writer::first().next(HardState { commit: 4, ..uncommitted }, before);
+    log.group(|group| group.entry(&entry(3, 3, 10)));
+    let files = [SegmentFile { segment: 2, bytes: &log.bytes }];
+    let replaced = recover(at(6, 3), &files).expect_err("what is committed is never replaced");
+    assert!(matches!(replaced.damage, Damage::ReplacesCommitted { index: 3, commit: 4 }), "{replaced}");
+}
+
 #[test]
 fn a_snapshot_that_the_log_does_not_know_restarts_the_log() {
     let log = small();

@@ -189,9 +189,10 @@ fn join(
     replay: &mut Replay,
 ) -> Result<Option<Position>, Corruption> {
     let at = snapshot.map(|s| Position { index: s.meta.index, term: s.meta.term }).unwrap_or_default();
-    if at.index < replay.before.index {
+    let begins_after = replay.before.index.max(first.before.index);
+    if at.index < begins_after {
         let damage = Damage::MissingSnapshot {
-            begins_after: replay.before.index,
+            begins_after,
             snapshot: snapshot.map(|snapshot| snapshot.meta.index),
         };
         return Err(Corruption::new(segment_name(first.segment), 0, damage));
