@@ -321,7 +321,8 @@ fn the_first_segment_left_may_begin_with_entries_that_replace_those_before_it() 
     assert_eq!(recovery.recovered.entries, [entry(7, 3, 10), entry(8, 3, 10)]);
     assert_eq!(recovery.restart, None);
 
-    let missing = recover(at(4, 3), &files).expect_err("the snapshot that the first segment counts on is missing");
+    let missing =
+        recover(at(4, 3), &files).expect_err("the snapshot that the first segment counts on is missing");
     assert!(matches!(missing.damage, Damage::MissingSnapshot { begins_after: 5, .. }), "{missing}");
 
     let mut log = Writer::first().next(HardState { commit: 4, ..uncommitted }, before);

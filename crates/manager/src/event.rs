@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use consensus::{PeerMessage, Persist, Snapshot, SnapshotMeta};
+use consensus::{Delivery, MemberId, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
     Digest, Dispatch, Generation, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber, Service,
@@ -48,6 +48,15 @@ pub enum Event {
         session: SessionId,
     },
     Peer(PeerMessage),
+    /// Messages to this server cannot be sent now. Without this word consensus goes on sending in the dark.
+    Unreachable {
+        peer: MemberId,
+    },
+    /// How a message of the kind `Snapshot` fared. Without this word the peer stays behind.
+    SnapshotSent {
+        peer: MemberId,
+        delivery: Delivery,
+    },
     /// The write with this number, and all before it, are durable.
     Persisted {
         number: u64,

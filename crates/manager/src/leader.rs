@@ -104,6 +104,8 @@ impl<C: Codec> Manager<C> {
                 Event::Tick
                 | Event::Read { .. }
                 | Event::Peer(_)
+                | Event::Unreachable { .. }
+                | Event::SnapshotSent { .. }
                 | Event::Persisted { .. }
                 | Event::SnapshotWritten(_) => unreachable!("none of these is held"),
             }

@@ -29,7 +29,7 @@ mod nodes;
 
 mod sessions;
 
-use consensus::{Consensus, PeerMessage, Recovered, StepError};
+use consensus::{Consensus, PeerMessage, Recovered, Status, StepError};
 use model::{IdSource, Timestamp};
 use store::{Observations, State};
 
@@ -139,6 +139,11 @@ impl<C: Codec> Manager<C> {
         self.leader.next_wake()
     }
 
+    /// How this server takes part: its role and term, and how far its log is.
+    pub fn status(&self) -> Status {
+        self.consensus.status()
+    }
+
     /// What a reader sees now. Costs a few reference counts.
     pub fn view(&self) -> View {
         let status = self.consensus.status();
@@ -172,6 +177,8 @@ impl<C: Codec> Manager<C> {
             Event::SessionReport { session, report } => self.report(session, report),
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer(message) => self.hear_peer(message),
+            Event::Unreachable { peer } => self.consensus.report_unreachable(peer),
+            Event::SnapshotSent { peer, delivery } => self.consensus.report_snapshot(peer, delivery),
             Event::Persisted { number } => self.consensus.persisted(number),
             Event::SnapshotWritten(snapshot) => self.snapshot_written(snapshot),
         }

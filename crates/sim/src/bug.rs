@@ -33,10 +33,20 @@ pub enum Bug {
     Boast,
     /// The balancer says that a set is in force, and goes on with the one before.
     StuckBalancer,
+    /// A server that starts does not know for whom it voted.
+    ForgetVote,
+    /// A server that leads, or thinks that it does, answers reads without asking the others.
+    ReadAlone,
+    /// A user's condition is not passed on.
+    SkipCompareAndSet,
+    /// What other servers decided is applied one entry too late.
+    SwapEntries,
+    /// A snapshot lacks one of the members.
+    ForgetMember,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 20] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -52,5 +62,10 @@ impl Bug {
         Bug::ClaimReady,
         Bug::Boast,
         Bug::StuckBalancer,
+        Bug::ForgetVote,
+        Bug::ReadAlone,
+        Bug::SkipCompareAndSet,
+        Bug::SwapEntries,
+        Bug::ForgetMember,
     ];
 }

@@ -1,12 +1,19 @@
 //! The checkers. Some look whenever something happens (in the files of those who let it happen), these keep what they
 //! need to know themselves:
 //!
-//! - [`history`]: a second, simpler state machine beside the server's; nothing acknowledged is lost, nothing differs.
+//! - [`logs`]: every server's log, as handed to its disk and as durable; logs that agree on an entry agree on all before.
+//! - [`agreement`]: one leader in a term, what is committed stays, states and snapshots are the same everywhere.
+//! - [`history`]: what users asked and were told; nothing acknowledged is lost, and all answers fit into one story per
+//!   service ([`linear`] finds it, [`service`] says what a story is).
 //! - [`promise`]: what a rollout stops can be spared.
 //! - [`serving`]: nobody stays in a balancer who does not serve.
 //! - [`rest`]: when there are no more faults, exactly what is desired runs, in bounded time.
 
+pub(crate) mod agreement;
 pub(crate) mod history;
+mod linear;
+pub(crate) mod logs;
 mod promise;
 pub(crate) mod rest;
+pub(crate) mod service;
 mod serving;

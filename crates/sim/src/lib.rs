@@ -1,7 +1,7 @@
 //! A whole cluster in virtual time: the real cores on simulated machines, everything from one seed.
 //!
-//! One server (the real `manager` on the real log of `server`), a few agents (the real core), their hosts, the network
-//! between them, and users. One thread, no clock, no randomness but the seed: the same seed is the same run, to the byte
+//! One, three or five servers (the real `manager` on the real log of `server`), a few agents (the real core), their hosts,
+//! the networks between them, and users. One thread, no clock, no randomness but the seed: the same seed is the same run, to the byte
 //! of its trace. While it runs, checkers look for what must never be (see `check`); when something is wrong, the seed
 //! says so for ever, and [`shrink`] finds a smaller plan that is still wrong.
 //!
@@ -15,6 +15,7 @@ mod agents;
 mod behaviour;
 mod bug;
 mod check;
+mod codec;
 mod disk;
 mod host;
 mod ledger;

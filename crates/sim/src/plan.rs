@@ -12,6 +12,10 @@ pub(crate) use manifest::{Wish, images, key, name};
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) servers: usize,
+    pub(crate) net: Net,
+    /// How often the servers' consensus counts.
+    pub(crate) tick: Millis,
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) asks: Vec<(Timestamp, Ask)>,
     pub(crate) faults: Vec<(Timestamp, Fault)>,
@@ -20,6 +24,15 @@ pub(crate) struct Plan {
     /// Whether replicas themselves have no faults, so that any loss of one is the cluster's doing.
     pub(crate) gentle: bool,
     pub(crate) snapshot_every: u64,
+}
+
+/// The network between servers, until it is calm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Net {
+    pub(crate) lost_per_mille: u64,
+    pub(crate) twice_per_mille: u64,
+    /// How long one message in ten may take.
+    pub(crate) slow_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +44,8 @@ pub(crate) struct NodePlan {
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Apply(Vec<(ServiceKey, Wish)>),
+    /// Only if there is no such service.
+    Create(ServiceKey, Wish),
     Scale(ServiceKey, u32),
     Undo(ServiceKey),
     Restart(ServiceKey),
@@ -42,11 +57,37 @@ pub(crate) enum Ask {
 pub(crate) enum Fault {
     /// Before the effect that comes after so many more.
     ServerCrash {
+        server: usize,
+        effects: u32,
+    },
+    /// The same of the server that leads then.
+    LeaderCrash {
         effects: u32,
     },
     /// In the middle of the disk's work, after so many more operations.
     PowerLoss {
+        server: usize,
         operations: u32,
+    },
+    /// The servers whose bit is set hear nothing of the others, and the others nothing of them.
+    Split {
+        side: u8,
+        lasts: Millis,
+    },
+    /// The leader is alone; where its timers are late as well, it believes for longer that it leads.
+    LeaderSplit {
+        lasts: Millis,
+        is_late: bool,
+    },
+    /// One server is not heard by another.
+    OneWay {
+        from: usize,
+        to: usize,
+        lasts: Millis,
+    },
+    ClockJump {
+        server: usize,
+        by_ms: i64,
     },
     /// Before the action that comes after so many more.
     AgentCrash {
@@ -64,16 +105,18 @@ pub(crate) enum Fault {
     SessionCut {
         node: usize,
     },
-    /// For so long nothing gets through to the server.
+    /// For so long nothing gets through to any server.
     Partition {
         node: usize,
         lasts: Millis,
     },
     SlowDisk {
+        server: usize,
         lasts: Millis,
     },
     /// Server and agent in the same moment.
     BothCrash {
+        server: usize,
         node: usize,
     },
 }
@@ -81,6 +124,9 @@ pub(crate) enum Fault {
 impl Ask {
     pub(crate) fn describe(&self) -> String {
         match self {
+            Ask::Create(key, wish) => {
+                format!("create {key} x{} {}", wish.spec.replicas, wish.behaviour.as_str())
+            }
             Ask::Apply(wishes) => {
                 let one = |(key, wish): &(ServiceKey, Wish)| {
                     format!("{key} x{} {}", wish.spec.replicas, wish.behaviour.as_str())
@@ -100,19 +146,38 @@ impl Plan {
     pub(crate) fn draw(seed: u64) -> Plan {
         let mut random = Random::new(seed);
         let gentle = random.one_in(2);
+        let servers = random.pick(&[1, 1, 1, 1, 3, 3, 3, 3, 3, 5]);
         let nodes: Vec<NodePlan> = (0..random.between(1, 3)).map(|_| draw_node(&mut random)).collect();
         let span = random.between(10_000, 60_000);
         let mut asks = draw_asks(gentle, span, &mut random);
+        if servers > 1 {
+            asks.extend((0..random.between(0, 40)).map(|_| (moment(span, &mut random), Ask::Read)));
+        }
         asks.sort_by_key(|(at, _)| *at);
         let calm_at = BEGINNING + Millis(span);
+        let hosts = Hosts { servers, nodes: nodes.len(), gentle };
         let many = if random.one_in(4) { 0 } else { random.between(1, 12) };
-        let mut faults: Vec<(Timestamp, Fault)> = (0..many)
-            .map(|_| (moment(span, &mut random), draw_fault(gentle, nodes.len(), &mut random)))
-            .collect();
+        let mut faults: Vec<(Timestamp, Fault)> =
+            (0..many).map(|_| (moment(span, &mut random), hosts.draw_fault(&mut random))).collect();
+        if servers > 1 && random.one_in(2) {
+            let many = random.between(1, 8);
+            faults.extend((0..many).map(|_| (moment(span, &mut random), hosts.draw_split(&mut random))));
+        }
         faults.sort_by_key(|(at, _)| *at);
         let snapshot_every = random.between(3, 60);
-        Plan { seed, nodes, asks, faults, calm_at, gentle, snapshot_every }
+        // A single voter does not live by its ticks; a real server has ten in a second.
+        let tick = if servers == 1 { Millis(500) } else { random.pick(&[Millis(100), Millis(200)]) };
+        let net = draw_net(&mut random);
+        Plan { seed, servers, net, tick, nodes, asks, faults, calm_at, gentle, snapshot_every }
     }
+}
+
+fn draw_net(random: &mut Random) -> Net {
+    let slow_ms = random.pick(&[20, 100, 1_000, 3_000]);
+    if random.one_in(3) {
+        return Net { lost_per_mille: 0, twice_per_mille: 0, slow_ms: 10 };
+    }
+    Net { lost_per_mille: random.between(0, 150), twice_per_mille: random.between(0, 50), slow_ms }
 }
 
 fn moment(span: u64, random: &mut Random) -> Timestamp {
@@ -144,7 +209,8 @@ fn draw_asks(gentle: bool, span: u64, random: &mut Random) -> Vec<(Timestamp, As
 }
 
 fn draw_ask(number: u64, behaviours: &[Behaviour], random: &mut Random) -> Ask {
-    match random.between(1, 12) {
+    match random.between(1, 13) {
+        13 => Ask::Create(key(number), Wish::draw(number, behaviours, random)),
         1..=5 => Ask::Apply(vec![(key(number), Wish::draw(number, behaviours, random))]),
         6 | 7 => Ask::Scale(key(number), random.between(0, 5) as u32),
         8 => Ask::Undo(key(number)),
@@ -154,19 +220,50 @@ fn draw_ask(number: u64, behaviours: &[Behaviour], random: &mut Random) -> Ask {
     }
 }
 
-fn draw_fault(gentle: bool, nodes: usize, random: &mut Random) -> Fault {
-    let node = random.between(0, nodes as u64 - 1) as usize;
-    let count = |random: &mut Random| random.between(0, 12) as u32;
-    match random.between(1, 12) {
-        1..=3 => Fault::ServerCrash { effects: count(random) },
-        4 => Fault::PowerLoss { operations: count(random) },
-        5 | 6 => Fault::AgentCrash { node, actions: count(random) },
-        7 | 8 => Fault::SessionCut { node },
-        9 => Fault::Partition { node, lasts: random.millis(100, 45_000) },
-        10 => Fault::SlowDisk { lasts: random.millis(100, 10_000) },
-        11 => Fault::BothCrash { node },
-        _ if gentle => Fault::SessionCut { node },
-        _ if random.one_in(2) => Fault::AgentStop { node },
-        _ => Fault::NodeReboot { node },
+/// Whom a fault can strike.
+struct Hosts {
+    servers: usize,
+    nodes: usize,
+    gentle: bool,
+}
+
+impl Hosts {
+    fn draw_fault(&self, random: &mut Random) -> Fault {
+        let node = random.between(0, self.nodes as u64 - 1) as usize;
+        let server = self.draw_server(random);
+        let count = |random: &mut Random| random.between(0, 12) as u32;
+        match random.between(1, 12) {
+            1 | 2 => Fault::ServerCrash { server, effects: count(random) },
+            3 => Fault::LeaderCrash { effects: count(random) },
+            4 => Fault::PowerLoss { server, operations: count(random) },
+            5 | 6 => Fault::AgentCrash { node, actions: count(random) },
+            7 | 8 => Fault::SessionCut { node },
+            9 => Fault::Partition { node, lasts: random.millis(100, 45_000) },
+            10 => Fault::SlowDisk { server, lasts: random.millis(100, 10_000) },
+            11 => Fault::BothCrash { server, node },
+            _ if self.gentle => Fault::SessionCut { node },
+            _ if random.one_in(2) => Fault::AgentStop { node },
+            _ => Fault::NodeReboot { node },
+        }
+    }
+
+    /// What only several servers can suffer from.
+    fn draw_split(&self, random: &mut Random) -> Fault {
+        let lasts = random.millis(500, 20_000);
+        let server = self.draw_server(random);
+        match random.between(1, 8) {
+            1..=3 => Fault::LeaderSplit { lasts, is_late: random.one_in(2) },
+            4 | 5 => Fault::Split { side: random.between(1, (1 << self.servers) - 2) as u8, lasts },
+            6 => Fault::OneWay { from: server, to: (server + 1) % self.servers, lasts },
+            7 => Fault::LeaderCrash { effects: random.between(0, 12) as u32 },
+            _ => {
+                let by_ms = random.between(0, 60_000) as i64 - 30_000;
+                Fault::ClockJump { server, by_ms }
+            }
+        }
+    }
+
+    fn draw_server(&self, random: &mut Random) -> usize {
+        random.between(0, self.servers as u64 - 1) as usize
     }
 }

@@ -1,42 +1,50 @@
-//! The server's shell: the real manager on the real log, on a disk that takes its time and may lose power. `writing` is
-//! what happens between the manager and that disk.
+//! A server's shell: the real manager on the real log, on a disk that takes its time and may lose power. `writing` is
+//! what happens between the manager and that disk, `peers` what happens between servers.
 
+mod peers;
 mod writing;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use consensus::{Persist, Recovered, Snapshot};
+use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
 use manager::{Config, Effect, Event, Manager, View};
 use model::{Millis, Observed, ReplicaId, Timestamp};
-use server::{
-    codec::WireCodec,
-    log::{Log, Opened, SegmentSizes},
-};
+use server::log::{Log, Opened, SegmentSizes};
 use store::State;
 
 use crate::{
     bug::Bug,
+    codec::SimCodec,
     disk::SimDisk,
     random::Random,
     world::{Happening, World},
 };
 
-const MEMBER: u64 = 1;
 /// Small, so that a run goes through many.
 const SEGMENTS: SegmentSizes = SegmentSizes { smallest_bytes: 8 << 10, largest_bytes: 64 << 10 };
-/// A single voter does not live by its ticks; a real server has five times as many.
-const TICK: Millis = Millis(500);
+/// How many times as long a late timer takes.
+const LATE: u64 = 5;
+
+pub(crate) use peers::Ways;
 
 #[derive(Debug)]
 pub(crate) struct Server {
+    pub(crate) member: MemberId,
+    /// What its data directory begins with.
+    begins: Recovered,
     pub(crate) disk: SimDisk,
     /// Counts its starts.
     pub(crate) life: u32,
     pub(crate) slow_until: Timestamp,
+    /// Until then its timers are late.
+    pub(crate) late_until: Timestamp,
+    /// How far its clock is ahead of the world's, in milliseconds.
+    pub(crate) ahead_ms: i64,
     /// The process dies before the effect that comes after so many more.
     pub(crate) crash_after: Option<u32>,
     /// What its present life published last.
     pub(crate) published: Option<View>,
+    led: bool,
     /// Whether each replica was ready when its agent last spoke of it, in this life of the server.
     pub(crate) heard_ready: BTreeMap<ReplicaId, bool>,
     running: Option<Running>,
@@ -44,7 +52,7 @@ pub(crate) struct Server {
 
 #[derive(Debug)]
 struct Running {
-    manager: Manager<WireCodec>,
+    manager: Manager<SimCodec>,
     log: Log<SimDisk>,
     inbox: Vec<Event>,
     steps_soon: bool,
@@ -59,13 +67,18 @@ struct Running {
 }
 
 impl Server {
-    pub(crate) fn new(random: Random, disk_lies: bool) -> Server {
+    pub(crate) fn new(begins: Recovered, random: Random, disk_lies: bool) -> Server {
         Server {
+            member: begins.id,
+            begins,
             disk: SimDisk::new(random, disk_lies),
             life: 0,
             slow_until: Timestamp(0),
+            late_until: Timestamp(0),
+            ahead_ms: 0,
             crash_after: None,
             published: None,
+            led: false,
             heard_ready: BTreeMap::new(),
             running: None,
         }
@@ -73,6 +86,21 @@ impl Server {
 
     pub(crate) fn is_up(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Of its present life.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.running.as_ref().map(|running| running.manager.status())
+    }
+
+    /// The world's time on this server's clock.
+    fn clock(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.ahead_ms))
+    }
+
+    /// What this server's clock shows, in the world's time.
+    fn in_world(&self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add_signed(-self.ahead_ms))
     }
 
     pub(crate) fn note_heard(&mut self, observed: &[Observed]) {
@@ -96,36 +124,39 @@ impl Server {
 }
 
 impl World {
-    pub(crate) fn server_starts(&mut self) {
-        if self.server.is_up() {
+    pub(crate) fn server_starts(&mut self, server: usize) {
+        if self.servers[server].is_up() {
             return;
         }
-        let Opened { log, recovered, report } =
-            match Log::open_on(self.server.disk.clone(), SEGMENTS, || Recovered::bootstrap(MEMBER)) {
-                Ok(opened) => opened,
-                Err(_) if self.server.disk.has_blown() => {
-                    self.cx.say(format_args!("server: loses power while it starts"));
-                    self.server.disk.crash();
-                    return self.cx.soon(50, 3_000, Happening::ServerStarts);
-                }
-                Err(error) => return self.cx.violate("the log opens after every crash", chain(&error)),
-            };
-        self.server.life += 1;
-        let life = self.server.life;
+        let (disk, begins) = (self.servers[server].disk.clone(), &self.servers[server].begins);
+        let Opened { log, mut recovered, report } = match Log::open_on(disk, SEGMENTS, || begins.clone()) {
+            Ok(opened) => opened,
+            Err(_) if self.servers[server].disk.has_blown() => {
+                self.cx.say(format_args!("server {server}: loses power while it starts"));
+                self.servers[server].disk.crash();
+                return self.cx.soon(50, 3_000, Happening::ServerStarts { server });
+            }
+            Err(error) => return self.cx.violate("the log opens after every crash", chain(&error)),
+        };
+        self.servers[server].life += 1;
+        let life = self.servers[server].life;
         let torn = report.torn.map(|torn| torn.bytes);
-        self.cx
-            .say(format_args!("server: life {life} starts, log up to {:?}, torn {torn:?}", recovered.last()));
-        self.history.recovered(&mut self.cx, &recovered);
+        let last = recovered.last();
+        self.cx.say(format_args!("server {server}: life {life} starts, log up to {last:?}, torn {torn:?}"));
+        self.logs.recovered(&mut self.cx, server, &recovered);
+        if self.cx.has(Bug::ForgetVote) {
+            recovered.hard_state.vote = 0;
+        }
         let seed = if self.cx.has(Bug::SameIdsAgain) { 7 } else { self.cx.random.seed() };
-        let mut consensus = consensus::Config::new(MEMBER);
+        let mut consensus = consensus::Config::new(self.servers[server].member);
         consensus.entries_kept = 10;
         let config = Config { consensus, snapshot_every: self.plan.snapshot_every, seed };
-        let manager = match Manager::restore(config, WireCodec, recovered) {
+        let manager = match Manager::restore(config, SimCodec::new(self.cx.bug), recovered) {
             Ok(manager) => manager,
             Err(error) => return self.cx.violate("what was recovered can be restored", chain(&error)),
         };
-        self.server.heard_ready.clear();
-        self.server.running = Some(Running {
+        self.servers[server].heard_ready.clear();
+        self.servers[server].running = Some(Running {
             manager,
             log,
             inbox: Vec::new(),
@@ -136,102 +167,144 @@ impl World {
             stale: State::default(),
             wakes_at: None,
         });
-        self.cx.after(Millis::ZERO, Happening::ServerTick { life });
+        let first = self.cx.random.millis(0, self.plan.tick.0);
+        self.cx.after(first, Happening::ServerTick { server, life });
+        self.server_steps(server, life);
     }
 
-    pub(crate) fn server_ticks(&mut self, life: u32) {
-        if self.server.running_of(life).is_some() {
-            self.server_hears(Event::Tick);
-            self.cx.after(TICK, Happening::ServerTick { life });
+    pub(crate) fn server_ticks(&mut self, server: usize, life: u32) {
+        if self.servers[server].running_of(life).is_some() {
+            self.server_hears(server, Event::Tick);
+            let is_late = self.servers[server].late_until > self.cx.now;
+            let span = if is_late { Millis(self.plan.tick.0 * LATE) } else { self.plan.tick };
+            self.cx.after(span, Happening::ServerTick { server, life });
         }
     }
 
     /// What comes at about the same time is worked on together.
-    pub(crate) fn server_hears(&mut self, event: Event) {
-        let life = self.server.life;
-        let Some(running) = self.server.running_of(life) else { return };
+    pub(crate) fn server_hears(&mut self, server: usize, event: Event) {
+        let life = self.servers[server].life;
+        let Some(running) = self.servers[server].running_of(life) else { return };
         running.inbox.push(event);
         if !std::mem::replace(&mut running.steps_soon, true) {
-            self.cx.soon(0, 1, Happening::ServerSteps { life });
+            self.cx.soon(0, 1, Happening::ServerSteps { server, life });
         }
     }
 
-    pub(crate) fn server_wakes(&mut self, life: u32) {
+    pub(crate) fn server_wakes(&mut self, server: usize, life: u32) {
         let now = self.cx.now;
-        if let Some(running) = self.server.running_of(life).filter(|running| running.wakes_at == Some(now)) {
+        let woken = self.servers[server].running_of(life).filter(|running| running.wakes_at == Some(now));
+        if let Some(running) = woken {
             running.wakes_at = None;
-            self.server_steps(life);
+            self.server_steps(server, life);
         }
     }
 
-    pub(crate) fn server_steps(&mut self, life: u32) {
+    pub(crate) fn server_steps(&mut self, server: usize, life: u32) {
         let now = self.cx.now;
-        let Some(running) = self.server.running_of(life) else { return };
+        let clock = self.servers[server].clock(now);
+        let Some(running) = self.servers[server].running_of(life) else { return };
         running.steps_soon = false;
         let events = std::mem::take(&mut running.inbox);
-        let effects = running.manager.step(now, events);
-        if let Some(at) = running.manager.next_wake().map(|at| at.max(now + Millis(1)))
-            && running.wakes_at.is_none_or(|planned| at < planned || planned <= now)
-        {
-            running.wakes_at = Some(at);
-            self.cx.at(at, Happening::ServerWakes { life });
-        }
+        let effects = running.manager.step(clock, events);
+        let status = running.manager.status();
+        self.plan_server_wake(server, life);
+        self.agreement.look(&mut self.cx, &self.logs, server, life, &status);
+        self.note_role(server, &status);
         for effect in effects {
-            if !self.server.spends_effect() {
-                return self.server_crashes();
+            if !self.servers[server].spends_effect() {
+                return self.server_crashes(server);
             }
-            self.execute(effect);
+            self.execute(server, effect);
         }
     }
 
-    fn execute(&mut self, effect: Effect) {
+    fn plan_server_wake(&mut self, server: usize, life: u32) {
+        let now = self.cx.now;
+        let Some(running) = self.servers[server].running_of(life) else { return };
+        let planned = running.wakes_at;
+        let Some(wake) = running.manager.next_wake() else { return };
+        let at = self.servers[server].in_world(wake).max(now + Millis(1));
+        if planned.is_none_or(|planned| at < planned || planned <= now)
+            && let Some(running) = self.servers[server].running_of(life)
+        {
+            running.wakes_at = Some(at);
+            self.cx.at(at, Happening::ServerWakes { server, life });
+        }
+    }
+
+    /// A server that does not lead forgets what agents told it.
+    fn note_role(&mut self, server: usize, status: &Status) {
+        let leads = status.role == Role::Leader;
+        if leads != std::mem::replace(&mut self.servers[server].led, leads) {
+            let word = if leads { "leads" } else { "does not lead any more" };
+            self.cx.say(format_args!("server {server}: {word}, term {}", status.term));
+            self.servers[server].heard_ready.clear();
+        }
+    }
+
+    fn execute(&mut self, server: usize, effect: Effect) {
         match effect {
-            Effect::Persist(persist) => self.persist(persist),
-            Effect::Send(messages) => assert!(messages.is_empty(), "a lonely server has no peers"),
+            Effect::Persist(persist) => self.persist(server, persist),
+            Effect::Send(messages) => self.send_to_peers(server, messages),
             Effect::Reply { id, result } => self.user_is_answered(id, result),
             Effect::ReadReady { id, view } => self.user_reads(id, &view),
             Effect::Dispatch { session, dispatch } => {
-                self.cx.say(format_args!("server: to session {}: {}", session.0, Said(&dispatch)));
+                self.cx.say(format_args!("server {server}: to session {}: {}", session.0, Said(&dispatch)));
                 self.send_to_agent(session, dispatch);
             }
             Effect::CloseSession { session, reason } => {
-                self.cx.say(format_args!("server: closes session {}: {reason}", session.0));
+                self.cx.say(format_args!("server {server}: closes session {}: {reason}", session.0));
                 self.cut(session);
             }
-            Effect::Snapshot { meta, state } => self.begin_snapshot(meta, state),
+            Effect::Snapshot { meta, state } => self.begin_snapshot(server, meta, state),
             Effect::Publish(view) => {
-                self.history.published(&mut self.cx, &view.state);
-                self.server.published = Some(view);
+                if let Some(status) = self.servers[server].status() {
+                    let applied = status.applied;
+                    self.agreement.published(&mut self.cx, &self.logs, server, applied, &view.state);
+                }
+                self.servers[server].published = Some(view);
             }
-            Effect::Fatal { reason } => self.cx.violate("the server can go on", reason),
+            Effect::Fatal { reason } => self.cx.violate("a server can go on", format!("{server}: {reason}")),
         }
     }
 
+    /// The one that leads, as far as it knows: of several the one elected last.
+    pub(crate) fn leading(&self) -> Option<usize> {
+        let leads = |(_, server): &(usize, &Server)| {
+            server.is_up() && server.published.as_ref().is_some_and(|view| view.is_leader)
+        };
+        let leaders = self.servers.iter().enumerate().filter(leads);
+        leaders.max_by_key(|(_, server)| server.status().map(|status| status.term)).map(|(at, _)| at)
+    }
+
     /// Power loss: what was being written may be there in part.
-    pub(crate) fn server_crashes(&mut self) {
-        self.server.crash_after = None;
-        let Some(mut running) = self.server.running.take() else { return };
-        self.cx.say(format_args!("server: crashes"));
-        self.server.published = None;
-        if !self.server.disk.has_blown() {
+    pub(crate) fn server_crashes(&mut self, server: usize) {
+        self.servers[server].crash_after = None;
+        let Some(mut running) = self.servers[server].running.take() else { return };
+        self.cx.say(format_args!("server {server}: crashes"));
+        self.servers[server].published = None;
+        self.servers[server].led = false;
+        let group: Vec<Persist> = running.waiting.drain(..running.writing).collect();
+        if !self.servers[server].disk.has_blown() {
             // A group takes two operations, its write and its sync; a new segment or a snapshot takes more.
             let operations = match self.cx.random.between(1, 4) {
                 1 => 0,
                 2 | 3 => 1,
                 _ => self.cx.random.between(2, 8),
             };
-            self.server.disk.set_fuse(operations as u32);
+            self.servers[server].disk.set_fuse(operations as u32);
             // Whether these get done is what the crash leaves open.
-            let group: Vec<Persist> = running.waiting.drain(..running.writing).collect();
             let _ = running.log.append(&group);
             if let Some(snapshot) = running.snapshot {
                 let _ = running.log.snapshots().write(&snapshot);
             }
         }
-        self.server.disk.crash();
-        self.cut_all();
-        self.server_left_users();
-        self.cx.soon(20, 4_000, Happening::ServerStarts);
+        self.logs.crashed(server, group);
+        self.servers[server].disk.crash();
+        self.cut_all(server);
+        self.server_left_users(server);
+        self.cx.soon(20, 4_000, Happening::ServerStarts { server });
     }
 }
 

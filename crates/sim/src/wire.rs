@@ -25,6 +25,7 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 struct Link {
     node: usize,
+    server: usize,
     server_life: u32,
     agent_life: u32,
     is_cut: bool,
@@ -39,12 +40,13 @@ struct Link {
 impl World {
     pub(crate) fn agent_connects(&mut self, node: usize, life: u32) {
         let unreachable = self.nodes[node].unreachable_until > self.cx.now;
-        let Some(agent) = self.nodes[node].agent_of(life).filter(|agent| agent.session.is_none()) else {
+        if self.nodes[node].agent_of(life).is_none_or(|agent| agent.session.is_some()) {
             return;
-        };
-        if unreachable || !self.server.is_up() {
-            return self.cx.soon(100, 1_000, Happening::AgentConnects { node, life });
         }
+        let Some(server) = self.server_to_dial().filter(|_| !unreachable) else {
+            return self.cx.soon(100, 1_000, Happening::AgentConnects { node, life });
+        };
+        let Some(agent) = self.nodes[node].agent_of(life) else { return };
         let mut observed = agent.core.observed();
         if self.cx.has(Bug::SilentHello) {
             observed.clear();
@@ -54,7 +56,8 @@ impl World {
         let now = self.cx.now;
         let link = Link {
             node,
-            server_life: self.server.life,
+            server,
+            server_life: self.servers[server].life,
             agent_life: life,
             is_cut: false,
             opened_at: now,
@@ -63,7 +66,7 @@ impl World {
             lost_after: None,
         };
         self.wire.links.insert(session, link);
-        self.cx.say(format_args!("node {node}: opens session {}", session.0));
+        self.cx.say(format_args!("node {node}: opens session {} with server {server}", session.0));
         let mut info = self.nodes[node].info.clone();
         if self.cx.has(Bug::Boast) {
             info.memory.0 *= 2;
@@ -73,6 +76,18 @@ impl World {
             agent.session = Some(session);
         }
         self.send_to_server(session, AgentSays::Hello(hello));
+    }
+
+    /// Any server that is up: most often the one that another says is the leader.
+    fn server_to_dial(&mut self) -> Option<usize> {
+        let up: Vec<usize> = (0..self.servers.len()).filter(|&at| self.servers[at].is_up()).collect();
+        if up.is_empty() {
+            return None;
+        }
+        let first = self.cx.random.pick(&up);
+        let leader = self.servers[first].published.as_ref().and_then(|view| view.leader);
+        let leader = leader.and_then(|id| up.iter().copied().find(|&at| self.servers[at].member == id));
+        Some(leader.filter(|_| !self.cx.random.one_in(4)).unwrap_or(first))
     }
 
     pub(crate) fn report(&mut self, node: usize, mut report: Report) {
@@ -104,21 +119,22 @@ impl World {
     }
 
     pub(crate) fn arrive_at_server(&mut self, session: SessionId, says: AgentSays) {
-        let life = self.server.life;
-        if !self.wire.links.get(&session).is_some_and(|link| !link.is_cut && link.server_life == life) {
+        let Some(link) = self.wire.links.get(&session).filter(|link| !link.is_cut) else { return };
+        let server = link.server;
+        if self.servers[server].life != link.server_life {
             return;
         }
         let event = match says {
             AgentSays::Hello(hello) => {
-                self.server.note_heard(&hello.observed);
+                self.servers[server].note_heard(&hello.observed);
                 Event::SessionOpened { session, hello }
             }
             AgentSays::Report(report) => {
-                self.server.note_heard(&report.observed);
+                self.servers[server].note_heard(&report.observed);
                 Event::SessionReport { session, report }
             }
         };
-        self.server_hears(event);
+        self.server_hears(server, event);
     }
 
     pub(crate) fn arrive_at_agent(&mut self, session: SessionId, dispatch: Dispatch) {
@@ -157,8 +173,9 @@ impl World {
         self.cx.soon(0, 3_000, Happening::AgentNotices { session });
     }
 
-    pub(crate) fn cut_all(&mut self) {
-        let open: Vec<SessionId> = self.wire.links.keys().copied().collect();
+    pub(crate) fn cut_all(&mut self, server: usize) {
+        let links = self.wire.links.iter().filter(|(_, link)| link.server == server);
+        let open: Vec<SessionId> = links.map(|(session, _)| *session).collect();
         open.into_iter().for_each(|session| self.cut(session));
     }
 
@@ -172,9 +189,9 @@ impl World {
     }
 
     pub(crate) fn server_notices(&mut self, session: SessionId) {
-        let life = self.server.life;
-        if self.wire.links.get(&session).is_some_and(|link| link.server_life == life) {
-            self.server_hears(Event::SessionClosed { session });
+        let Some(&Link { server, server_life, .. }) = self.wire.links.get(&session) else { return };
+        if self.servers[server].life == server_life {
+            self.server_hears(server, Event::SessionClosed { session });
         }
     }
 

@@ -1,4 +1,4 @@
-//! The world: one server, its agents and their hosts, the users, and the loop that lets things happen one by one.
+//! The world: servers, their agents and their hosts, the users, and the loop that lets things happen one by one.
 //!
 //! Each part of the world is a file with its state and the methods of [`World`] that let it act. Nothing acts directly on
 //! anything far away: what takes time is planned as a [`Happening`], and what belongs to a life of a server or an agent
@@ -7,18 +7,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent::core::{ContainerId, Event as AgentEvent, ProbeKind};
+use consensus::{MemberId, Membership, PeerMessage, Recovered};
 use manager::{Hello, Report, SessionId};
 use model::{Dispatch, ExitCause, Millis, ReplicaId, Timestamp};
 
 use crate::{
     agents::Node,
     bug::Bug,
-    check::{history::History, rest::Rest},
+    check::{agreement::Agreement, history::History, logs::Logs, rest::Rest},
     outcome::Violation,
     plan::{Fault, Plan},
     queue::Queue,
     random::Random,
-    server::Server,
+    server::{Server, Ways},
     trace::{BEGINNING, Trace},
     users::Users,
     wire::Wire,
@@ -30,12 +31,14 @@ const LOOK_EVERY: Millis = Millis(1_000);
 #[derive(Debug)]
 pub(crate) enum Happening {
     UserAsks { ask: usize, attempt: u32 },
-    ServerStarts,
-    ServerTick { life: u32 },
-    ServerSteps { life: u32 },
-    ServerWakes { life: u32 },
-    GroupWritten { life: u32 },
-    SnapshotWritten { life: u32 },
+    UserGivesUp { number: u64 },
+    ServerStarts { server: usize },
+    ServerTick { server: usize, life: u32 },
+    ServerSteps { server: usize, life: u32 },
+    ServerWakes { server: usize, life: u32 },
+    GroupWritten { server: usize, life: u32 },
+    SnapshotWritten { server: usize, life: u32 },
+    ToPeer { from: usize, life: u32, to: usize, message: PeerMessage },
     ToServer { session: SessionId, says: Box<AgentSays> },
     ToAgent { session: SessionId, dispatch: Dispatch },
     ServerNotices { session: SessionId },
@@ -110,10 +113,13 @@ impl Context {
 pub(crate) struct World {
     pub(crate) cx: Context,
     pub(crate) plan: Plan,
-    pub(crate) server: Server,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) ways: Ways,
     pub(crate) wire: Wire,
     pub(crate) nodes: Vec<Node>,
     pub(crate) users: Users,
+    pub(crate) logs: Logs,
+    pub(crate) agreement: Agreement,
     pub(crate) history: History,
     pub(crate) rest: Rest,
 }
@@ -121,7 +127,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: Plan, bug: Option<Bug>, keeps_lines: bool) -> World {
         let mut random = Random::new(plan.seed ^ 0x5eed);
-        let server = Server::new(random.fork(), bug == Some(Bug::LoseLastGroup));
+        let members = 1..=plan.servers as MemberId;
+        let lies = bug == Some(Bug::LoseLastGroup);
+        let membership = Membership::of_voters(members.clone());
+        let begins = members.map(|id| Recovered::bootstrap_with(id, membership.clone()));
+        let servers = begins.map(|begins| Server::new(begins, random.fork(), lies)).collect();
         let nodes = plan.nodes.iter().enumerate().map(|(index, node)| Node::new(index, node)).collect();
         let mut cx = Context {
             now: BEGINNING,
@@ -133,7 +143,9 @@ impl World {
             queue: Queue::new(),
             trace: Trace::new(keeps_lines),
         };
-        cx.after(Millis::ZERO, Happening::ServerStarts);
+        for server in 0..plan.servers {
+            cx.soon(0, 500, Happening::ServerStarts { server });
+        }
         for node in 0..plan.nodes.len() {
             cx.soon(0, 2_000, Happening::AgentStarts { node });
         }
@@ -147,10 +159,13 @@ impl World {
         cx.after(LOOK_EVERY, Happening::Look);
         World {
             cx,
-            server,
+            servers,
+            ways: Ways::default(),
             nodes,
             wire: Wire::default(),
             users: Users::default(),
+            logs: Logs::default(),
+            agreement: Agreement::default(),
             history: History::default(),
             rest: Rest::default(),
             plan,
@@ -177,12 +192,14 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::UserAsks { ask, attempt } => self.user_asks(ask, attempt),
-            Happening::ServerStarts => self.server_starts(),
-            Happening::ServerTick { life } => self.server_ticks(life),
-            Happening::ServerSteps { life } => self.server_steps(life),
-            Happening::ServerWakes { life } => self.server_wakes(life),
-            Happening::GroupWritten { life } => self.group_written(life),
-            Happening::SnapshotWritten { life } => self.snapshot_written(life),
+            Happening::UserGivesUp { number } => self.user_gives_up(number),
+            Happening::ServerStarts { server } => self.server_starts(server),
+            Happening::ServerTick { server, life } => self.server_ticks(server, life),
+            Happening::ServerSteps { server, life } => self.server_steps(server, life),
+            Happening::ServerWakes { server, life } => self.server_wakes(server, life),
+            Happening::GroupWritten { server, life } => self.group_written(server, life),
+            Happening::SnapshotWritten { server, life } => self.snapshot_written(server, life),
+            Happening::ToPeer { from, life, to, message } => self.arrive_at_peer(from, life, to, message),
             Happening::ToServer { session, says } => self.arrive_at_server(session, *says),
             Happening::ToAgent { session, dispatch } => self.arrive_at_agent(session, dispatch),
             Happening::ServerNotices { session } => self.server_notices(session),
@@ -215,8 +232,24 @@ impl World {
         }
         self.cx.say(format_args!("fault: {fault:?}"));
         match fault {
-            Fault::ServerCrash { effects } => self.server.crash_after = Some(effects),
-            Fault::PowerLoss { operations } => self.server.disk.set_fuse(operations),
+            Fault::ServerCrash { server, effects } => self.servers[server].crash_after = Some(effects),
+            Fault::LeaderCrash { effects } => {
+                if let Some(leader) = self.leading() {
+                    self.servers[leader].crash_after = Some(effects);
+                }
+            }
+            Fault::PowerLoss { server, operations } => self.servers[server].disk.set_fuse(operations),
+            Fault::Split { side, lasts } => self.split(side, lasts),
+            Fault::LeaderSplit { lasts, is_late } => {
+                if let Some(leader) = self.leading() {
+                    self.split(1 << leader, lasts);
+                    if is_late {
+                        self.servers[leader].late_until = self.cx.now + lasts;
+                    }
+                }
+            }
+            Fault::OneWay { from, to, lasts } => self.ways.close(from, to, self.cx.now + lasts),
+            Fault::ClockJump { server, by_ms } => self.servers[server].ahead_ms += by_ms,
             Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
             Fault::AgentStop { node } => self.agent_stops(node),
             Fault::NodeReboot { node } => self.reboot(node),
@@ -225,9 +258,9 @@ impl World {
                 self.nodes[node].unreachable_until = self.cx.now + lasts;
                 self.cut_session(node);
             }
-            Fault::SlowDisk { lasts } => self.server.slow_until = self.cx.now + lasts,
-            Fault::BothCrash { node } => {
-                self.server_crashes();
+            Fault::SlowDisk { server, lasts } => self.servers[server].slow_until = self.cx.now + lasts,
+            Fault::BothCrash { server, node } => {
+                self.server_crashes(server);
                 self.agent_crashes(node);
             }
         }
@@ -236,9 +269,16 @@ impl World {
     fn calm_down(&mut self) {
         self.cx.say(format_args!("calm from here on"));
         self.cx.calm = true;
-        self.server.crash_after = None;
-        self.server.slow_until = self.cx.now;
-        self.server.disk.clear_fuse();
+        self.ways.open_all();
+        for server in &mut self.servers {
+            server.crash_after = None;
+            server.slow_until = self.cx.now;
+            server.late_until = self.cx.now;
+            server.disk.clear_fuse();
+        }
+        for server in 0..self.servers.len() {
+            self.user_reads_at(server);
+        }
         for node in &mut self.nodes {
             node.crash_after = None;
             node.unreachable_until = self.cx.now;

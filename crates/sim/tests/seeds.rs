@@ -1,6 +1,6 @@
 //! Many seeds, none of which may break a rule.
 //!
-//! `WHARF_SIM_SEED=n` replays one seed with its whole trace; `WHARF_SIM_SEEDS=n` runs the first n instead of 500.
+//! `WHARF_SIM_SEED=n` replays one seed with its whole trace; `WHARF_SIM_SEEDS=n` runs the first n instead of 2,000.
 #![expect(clippy::unwrap_used, reason = "a test fails where it goes wrong")]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use sim::{Detail, Shrunk, run, shrink};
 
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;

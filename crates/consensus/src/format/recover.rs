@@ -191,10 +191,8 @@ fn join(
     let at = snapshot.map(|s| Position { index: s.meta.index, term: s.meta.term }).unwrap_or_default();
     let begins_after = replay.before.index.max(first.before.index);
     if at.index < begins_after {
-        let damage = Damage::MissingSnapshot {
-            begins_after,
-            snapshot: snapshot.map(|snapshot| snapshot.meta.index),
-        };
+        let damage =
+            Damage::MissingSnapshot { begins_after, snapshot: snapshot.map(|snapshot| snapshot.meta.index) };
         return Err(Corruption::new(segment_name(first.segment), 0, damage));
     }
     let found = replay.term_at(at.index).map(|term| Position { index: at.index, term });

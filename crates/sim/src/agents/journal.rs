@@ -83,7 +83,9 @@ impl World {
 
     pub(super) fn begin_save(&mut self, node: usize, changes: Vec<Change>) {
         let life = self.nodes[node].life;
-        let slow = self.server.slow_until > self.cx.now || self.cx.has(Bug::ActBeforeSave);
+        let now = self.cx.now;
+        let disks_are_slow = self.servers.iter().any(|server| server.slow_until > now);
+        let slow = disks_are_slow || self.cx.has(Bug::ActBeforeSave);
         self.nodes[node].ledger.begin(changes);
         let (low, high) = if slow { (50, 600) } else { (1, 20) };
         self.cx.soon(low, high, Happening::LedgerSaved { node, life });

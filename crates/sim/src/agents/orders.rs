@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agent::core::{Action, ContainerId, Event, ProbeKind, Published, Setback};
-use model::{Assignment, ExitCause, Phase, ReplicaId};
+use model::{Assignment, Desired, ExitCause, Phase, ReplicaId};
 
 use crate::{
     behaviour::{Behaviour, Fate},
@@ -243,10 +243,17 @@ impl World {
         }
     }
 
+    /// Whether a replica should run or be prepared, by all that is committed.
+    fn is_wanted(&self, id: ReplicaId) -> bool {
+        let state = self.logs.state_at(self.agreement.newest());
+        let replica = state.and_then(|state| state.replica(id));
+        replica.is_some_and(|replica| replica.desired != Desired::Stopped)
+    }
+
     /// Where replicas have no faults, none is ended that should run.
     fn check_may_end(&mut self, node: usize, id: &ContainerId) {
         let runs = self.nodes[node].host.processes.get(id).is_some_and(|process| process.runs());
-        if self.plan.gentle && runs && self.history.wants(id.replica) {
+        if self.plan.gentle && runs && self.is_wanted(id.replica) {
             let detail = format!("{id} on node {node} is told to end, and nobody asked for it");
             self.cx.violate("what is wanted goes on running", detail);
         }

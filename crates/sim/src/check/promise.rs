@@ -5,34 +5,35 @@
 
 use std::collections::BTreeSet;
 
-use consensus::Entry;
+use consensus::Persist;
 use model::{Desired, Replica, ReplicaId, StopReason};
 use orchestrator::Limits;
 use store::{Command, State, Step};
 
+use super::logs::Decided;
 use crate::world::World;
 
 impl World {
-    /// The server hands entries to its log: what was decided is known from here on.
-    pub(crate) fn note_entries(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            let (command, before) = self.history.append(entry);
-            if let Some(Command::Progress { service, steps, .. }) = &command {
-                self.cx.say(format_args!(
-                    "server: decides at {} for {service}: {}",
-                    entry.index,
-                    Steps(steps)
-                ));
+    /// A server hands entries to its log: what was decided is known from here on.
+    pub(crate) fn note_entries(&mut self, server: usize, persist: &Persist) {
+        for Decided { at, command, before } in self.logs.written(&mut self.cx, server, persist) {
+            let Some(command) = command else { continue };
+            let index = at.index;
+            if let Command::Progress { service, steps, .. } = &command {
+                let steps_said = Steps(steps);
+                self.cx.say(format_args!("server {server}: decides at {index} for {service}: {steps_said}"));
                 if self.plan.gentle {
-                    self.check_promise(&before, service, steps);
+                    // The one that decided, should its own disk be the last to hear of it.
+                    let decider = self.agreement.leader_of(at.term).unwrap_or(server);
+                    self.check_promise(decider, &before, service, steps);
                 }
-            } else if let Some(command) = &command {
-                self.cx.say(format_args!("server: writes at {}: {}", entry.index, kind(command)));
+            } else {
+                self.cx.say(format_args!("server {server}: writes at {index}: {}", kind(&command)));
             }
         }
     }
 
-    fn check_promise(&mut self, before: &State, key: &model::ServiceKey, steps: &[Step]) {
+    fn check_promise(&mut self, decider: usize, before: &State, key: &model::ServiceKey, steps: &[Step]) {
         let Some(service) = before.service(key).filter(|service| service.deleting_since.is_none()) else {
             return;
         };
@@ -48,7 +49,8 @@ impl World {
             })
             .collect();
         // One that the server could not know to be ready is no loss.
-        let known = |replica: &Replica| self.server.heard_ready.get(&replica.id).copied().unwrap_or(true);
+        let heard = &self.servers[decider].heard_ready;
+        let known = |replica: &Replica| heard.get(&replica.id).copied().unwrap_or(true);
         let lost: Vec<ReplicaId> = stopped
             .iter()
             .filter_map(|id| before.replica(*id))

@@ -7,7 +7,7 @@ use manager::View;
 use model::{Desired, Millis, OnFailure, Replica, ReplicaId, RolloutPhase, Service, Timestamp};
 use scheduler::Decision;
 
-use crate::{agents::Node, behaviour::Behaviour, world::World};
+use crate::{agents::Node, behaviour::Behaviour, server::Server, world::World};
 
 /// The longest way: a rollout whose deadline passes, the rollback whose deadline passes, and retries between them.
 const AT_LATEST: Millis = Millis(300_000);
@@ -22,12 +22,9 @@ pub(crate) struct Rest {
 impl World {
     pub(crate) fn check_rest(&mut self) {
         let now = self.cx.now;
-        // A server that has just started shows what it has applied so far; that is no answer to anyone yet.
-        let newest = self.history.latest().version();
-        let published = self.server.published.as_ref().map(|view| view.state.clone());
-        if let Some(state) = published.filter(|state| state.version() == newest) {
+        if let Some(state) = self.logs.state_at(self.agreement.newest()) {
             let asked = &self.users.asked_to_delete;
-            self.history.check_acknowledged(&mut self.cx, &state, |key| asked.contains(key));
+            self.history.check_acknowledged(&mut self.cx, state, |key| asked.contains(key));
         }
         if !self.cx.calm {
             return;
@@ -35,7 +32,10 @@ impl World {
         match self.unrest() {
             None => {
                 let since = *self.rest.since.get_or_insert(now);
-                self.cx.at_rest = now.since(since) >= STAYS;
+                if now.since(since) >= STAYS {
+                    self.cx.at_rest = true;
+                    self.history.check_stories(&mut self.cx);
+                }
             }
             Some(why) => {
                 self.rest.since = None;
@@ -48,11 +48,21 @@ impl World {
 
     /// What is not yet as it should be.
     fn unrest(&self) -> Option<String> {
-        let Some(view) = self.server.published.as_ref().filter(|view| view.is_leader) else {
-            return Some("the server does not lead".to_owned());
-        };
-        if view.state != self.history.latest() {
+        let leader =
+            self.leading().and_then(|leader| Some((leader, self.servers[leader].published.as_ref()?)));
+        let Some((leader, view)) = leader else { return Some("no server leads".to_owned()) };
+        let tip = self.logs.tip(leader);
+        if tip != self.agreement.newest() || self.logs.state_at(tip) != Some(&view.state) {
             return Some("something decided is not applied yet".to_owned());
+        }
+        let follows = |server: &Server| {
+            server.published.as_ref().is_some_and(|seen| seen.state.version() == view.state.version())
+        };
+        if let Some(behind) = self.servers.iter().position(|server| !follows(server)) {
+            return Some(format!("server {behind} does not follow: {:?}", self.servers[behind].status()));
+        }
+        if self.users.are_waiting() {
+            return Some("users wait for answers".to_owned());
         }
         let services = view.state.services().find_map(|service| self.unrest_of_service(view, service));
         services
