@@ -20,6 +20,10 @@ pub enum PeerMessageKind {
     Ordinary,
     /// Carries a whole snapshot: give it its own stream, and call `report_snapshot` with how it went.
     Snapshot,
+    /// From a member that has heard nothing for long: was it removed? Carries nothing.
+    Asks,
+    /// To one that was removed: it may never hear of it otherwise. Carries nothing.
+    Removed,
 }
 
 /// How the sending of a snapshot ended.

@@ -163,6 +163,16 @@ impl Consensus {
         self.raw.report_snapshot(peer, status);
     }
 
+    /// How much of the log a member is known to have. Only the leader knows; of anybody else, and elsewhere, it is 0.
+    pub fn matched(&self, member: MemberId) -> Index {
+        self.raw.raft.prs().get(member).filter(|_| self.leads()).map_or(0, |progress| progress.matched)
+    }
+
+    /// A membership change is proposed and not complete yet.
+    pub fn is_changing(&self) -> bool {
+        self.raw.raft.has_pending_conf() || self.membership.is_joint()
+    }
+
     pub fn status(&self) -> Status {
         let raft = &self.raw.raft;
         Status {

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use consensus::{Delivery, MemberId, PeerMessage, Persist, Snapshot, SnapshotMeta};
+use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber, Service,
-    ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, MemberPart, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber,
+    Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
 
@@ -30,6 +30,11 @@ pub enum Event {
     Request {
         id: RequestId,
         request: Request,
+    },
+    /// Somebody wants other servers in the cluster, or another leader.
+    Members {
+        id: RequestId,
+        request: MemberRequest,
     },
     /// Somebody wants to read what was written before now. Answered once a leader confirms how far that is; without
     /// one, when there is one again.
@@ -74,6 +79,10 @@ pub enum Effect {
         id: RequestId,
         result: Result<Reply, RequestError>,
     },
+    MembersReply {
+        id: RequestId,
+        result: Result<(), MemberError>,
+    },
     /// The view holds everything written before the read was asked for.
     ReadReady {
         id: ReadId,
@@ -96,6 +105,11 @@ pub enum Effect {
     /// What readers and watchers see from now on. The first effect of its step, so that whoever is answered finds what
     /// was answered.
     Publish(View),
+    /// This server is no member any more, and stops: it has no part in anything that follows. The only effect of its step,
+    /// and of every later one.
+    Removed {
+        reason: String,
+    },
     /// This server cannot go on: its disk says what it cannot read. The only effect of its step, and of every later one.
     Fatal {
         reason: String,
@@ -139,6 +153,68 @@ pub enum NodeRequest {
     Uncordon,
     Label { set: BTreeMap<String, String>, unset: BTreeSet<String> },
     Remove { force: bool },
+}
+
+/// What a user wants of the servers. Answered once it is written down; how far it is, the view says.
+#[derive(Clone, Debug)]
+pub enum MemberRequest {
+    /// A server with an empty data directory, which has drawn this id for it.
+    Add { id: model::MemberId, name: Name, address: String, part: MemberPart },
+    /// Promotes, demotes or removes it.
+    SetPart { member: model::MemberId, part: MemberPart },
+    /// Answered once this server does not lead any more. Without a name the one with most of the log takes over.
+    Transfer { to: Option<model::MemberId> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    #[error("this server does not lead the cluster")]
+    NotLeader { leader: Option<MemberId> },
+    #[error("there is no server {member}; `wharf cluster members` lists them")]
+    Unknown { member: model::MemberId },
+    #[error(
+        "server {name} ({member}) was removed from the cluster; to come back it joins again with an empty data \
+         directory, as a new member"
+    )]
+    WasRemoved { member: model::MemberId, name: Name },
+    #[error("id {member} is that of server {by}; each data directory has its own")]
+    IdTaken { member: model::MemberId, by: Name },
+    #[error("there is a server {name} already; choose another name, or remove that one first")]
+    NameTaken { name: Name },
+    #[error("server {by} has the address {address}; each server has its own")]
+    AddressTaken { address: String, by: Name },
+    #[error("server {name} is the last one that votes; promote another first")]
+    LastVoter { name: Name },
+    #[error(
+        "without server {name} there would be {voters} that vote, of which {reachable} can be reached and {needed} are \
+         needed: the cluster would stand still. Bring the others back, or add one, first"
+    )]
+    WouldLoseQuorum { name: Name, voters: usize, reachable: usize, needed: usize },
+    #[error("server {member} has no vote, so it cannot lead; promote it first")]
+    NoVoter { member: model::MemberId },
+    #[error("no other server that votes can be reached")]
+    NoHeir,
+    #[error("leadership is being handed over already")]
+    HandoverUnderWay,
+    #[error("server {to} did not take over in time; this one leads on")]
+    NotHandedOver { to: model::MemberId },
+    #[error("leadership changed meanwhile; whether this was written is not known: look, then try again")]
+    LeadershipLost,
+    #[error("too much is being written; try again shortly")]
+    Overloaded,
+}
+
+/// Why a member does not have the part yet that it shall have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberWaiting {
+    #[error("it has not been heard of for a while")]
+    Word,
+    #[error("it lacks {behind} entries of the log")]
+    CatchingUp { behind: u64 },
+    #[error("it leads, and hands over first")]
+    Handover,
+    #[error("of those left {reachable} can be reached and {needed} are needed")]
+    Quorum { reachable: usize, needed: usize },
 }
 
 /// A service as a manifest declares it; images need no digest yet.
@@ -260,6 +336,10 @@ pub struct View {
     pub waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
     pub is_leader: bool,
     pub leader: Option<u64>,
+    /// Who takes part right now; `state` has what each shall be.
+    pub membership: Membership,
+    /// What members wait for, where they are not yet what they shall be. Known to the leader.
+    pub members_waiting: BTreeMap<model::MemberId, MemberWaiting>,
 }
 
 impl View {

@@ -13,8 +13,8 @@ use scheduler::Decision;
 use store::{Changes, Command, Observations, Placement};
 
 use crate::{
-    Codec, Event, Manager, RequestError, alarms::Alarms, nodes::Nodes, proposals::Origin,
-    sessions::NOT_LEADER,
+    Codec, Effect, Event, Manager, MemberError, RequestError, alarms::Alarms, nodes::Nodes,
+    proposals::Origin, sessions::NOT_LEADER,
 };
 
 /// How long a plan waits that could not be proposed: too much is in the log, or leadership is on its way to another.
@@ -77,6 +77,7 @@ impl<C: Codec> Manager<C> {
         for proposal in self.proposals.take_all() {
             self.lost(proposal.origin);
         }
+        self.handed_over();
         if self.leader.leads() {
             self.leader = Leader::default();
             self.observed = Observations::default();
@@ -98,6 +99,10 @@ impl<C: Codec> Manager<C> {
             match event {
                 Event::Request { id, .. } => {
                     self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
+                }
+                Event::Members { id, .. } => {
+                    let error = MemberError::NotLeader { leader: self.consensus.status().leader };
+                    self.effects.push(Effect::MembersReply { id, result: Err(error) });
                 }
                 Event::SessionOpened { session, .. } => self.turn_away(session, NOT_LEADER.to_owned()),
                 Event::SessionReport { .. } | Event::SessionClosed { .. } => {}

@@ -11,7 +11,7 @@
 //! - A server that does not lead has no sessions, no observations and no plans.
 //!
 //! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `proposals` (on the way
-//! through the log), `leader` (the reconcile loop) and `sessions` (what agents hear).
+//! through the log), `leader` (the reconcile loop), `sessions` (what agents hear) and `members` (who takes part).
 
 pub mod codec;
 pub mod event;
@@ -29,14 +29,16 @@ mod nodes;
 
 mod sessions;
 
+mod members;
+
 use consensus::{Consensus, PeerMessage, Recovered, Status, StepError};
-use model::{IdSource, Timestamp};
+use model::{IdSource, Name, Timestamp};
 use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
 pub use event::{
-    Applied, Declaration, Effect, Event, Hello, ImageError, NodeRequest, ReadId, Reply, Report, Request,
-    RequestError, RequestId, SessionId, View,
+    Applied, Declaration, Effect, Event, Hello, ImageError, MemberError, MemberRequest, MemberWaiting,
+    NodeRequest, ReadId, Reply, Report, Request, RequestError, RequestId, SessionId, View,
 };
 
 /// How this server takes part.
@@ -47,6 +49,8 @@ pub struct Config {
     pub snapshot_every: u64,
     /// Where replica ids come from; must differ at every start.
     pub seed: u64,
+    /// What this server is called and where others reach it: written down when it leads and it is not known yet.
+    pub itself: Option<(Name, String)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,7 @@ pub struct Manager<C> {
     leader: leader::Leader,
     /// What came while this server was elected, but did not know yet what it leads.
     held: Vec<Event>,
+    members: members::Members,
     proposals: proposals::Proposals,
     reads: reads::Reads,
     snapshots: log::Snapshots,
@@ -87,6 +92,8 @@ impl<C: Codec> Manager<C> {
     pub fn restore(config: Config, codec: C, recovered: Recovered) -> Result<Manager<C>, RestoreError> {
         let snapshot = recovered.snapshot.as_ref();
         let newest = snapshot.map_or(0, |snapshot| snapshot.meta.index);
+        let was_member = snapshot.is_some_and(|s| s.meta.membership.contains(config.consensus.id));
+        let members = members::Members::new(&config.consensus, config.itself, was_member);
         let state = snapshot.map(|snapshot| log::decode_snapshot(&codec, snapshot)).transpose()?;
         Ok(Manager {
             codec,
@@ -95,6 +102,7 @@ impl<C: Codec> Manager<C> {
             sessions: sessions::Sessions::default(),
             leader: leader::Leader::default(),
             held: Vec::new(),
+            members,
             proposals: proposals::Proposals::default(),
             reads: reads::Reads::default(),
             snapshots: log::Snapshots { every: config.snapshot_every, in_flight: None, newest },
@@ -128,9 +136,10 @@ impl<C: Codec> Manager<C> {
             self.effects.insert(0, Effect::Publish(view));
         }
         let effects = std::mem::take(&mut self.effects);
-        match &self.fatal {
-            None => effects,
-            Some(reason) => vec![Effect::Fatal { reason: reason.clone() }],
+        match (&self.fatal, &self.members.removed) {
+            (None, None) => effects,
+            (Some(reason), _) => vec![Effect::Fatal { reason: reason.clone() }],
+            (None, Some(reason)) => vec![Effect::Removed { reason: reason.clone() }],
         }
     }
 
@@ -153,12 +162,15 @@ impl<C: Codec> Manager<C> {
             waiting_on: self.leader.waiting_on.clone(),
             is_leader: self.leader.leads(),
             leader: status.leader,
+            membership: status.membership,
+            members_waiting: self.members.waiting.clone(),
         }
     }
 
     fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
             Event::Request { .. }
+            | Event::Members { .. }
             | Event::SessionOpened { .. }
             | Event::SessionReport { .. }
             | Event::SessionClosed { .. }
@@ -170,8 +182,10 @@ impl<C: Codec> Manager<C> {
                 self.consensus.tick();
                 self.reads.tick(self.read_patience_ticks);
                 self.retry_placing();
+                self.tick_members(now);
             }
             Event::Request { id, request } => self.request(now, id, request),
+            Event::Members { id, request } => self.members_request(now, id, request),
             Event::Read { id } => self.reads.add(id),
             Event::SessionOpened { session, hello } => self.open_session(now, session, hello),
             Event::SessionReport { session, report } => self.report(session, report),
@@ -185,6 +199,9 @@ impl<C: Codec> Manager<C> {
     }
 
     fn hear_peer(&mut self, message: PeerMessage) {
+        if !self.note_peer(&message) {
+            return;
+        }
         match self.consensus.step(message) {
             Ok(()) => {}
             Err(error @ StepError::LostLog { .. }) => self.give_up(error.to_string()),

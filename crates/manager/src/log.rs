@@ -60,6 +60,7 @@ impl<C: Codec> Manager<C> {
                 self.snapshots.newest = index;
                 self.view_changed = true;
                 self.consensus.applied(index);
+                self.note_membership(&snapshot.meta.membership);
             }
             Err(error) => {
                 self.give_up(format!("the snapshot at {index} that a peer sent cannot be read: {error}"));
@@ -69,6 +70,10 @@ impl<C: Codec> Manager<C> {
 
     fn commit(&mut self, committed: Committed) {
         let Committed { index, term, entry } = committed;
+        let membership = match &entry {
+            CommittedEntry::Membership(membership) => Some(membership.clone()),
+            CommittedEntry::Empty | CommittedEntry::Command(_) => None,
+        };
         match (entry, self.proposals.remove(index)) {
             (CommittedEntry::Command(_), Some(own)) if own.term == term => self.commit_own(index, own),
             (entry, lost) => {
@@ -79,6 +84,9 @@ impl<C: Codec> Manager<C> {
             }
         }
         self.consensus.applied(index);
+        if let Some(membership) = membership {
+            self.note_membership(&membership);
+        }
         if !self.leader.leads() {
             // The first entry of its own term tells a leader that it has applied all that was committed before.
             let status = self.consensus.status();

@@ -10,7 +10,7 @@ use consensus::{ProposeError, Proposed};
 use model::{ServiceKey, Version};
 use store::{Changes, Command, Outcome, State};
 
-use crate::{Codec, Effect, Manager, Reply, RequestError, RequestId};
+use crate::{Codec, Effect, Manager, MemberError, Reply, RequestError, RequestId};
 
 /// Commands on their way, by log index. The entry that is committed there may be another leader's.
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ pub(crate) enum Origin {
         id: RequestId,
         reply: Reply,
     },
+    /// A user who wants other members.
+    Members(RequestId),
     /// The reconcile loop, before it looks at the service again.
     Plan(ServiceKey),
     /// The reconcile loop, before it places anything else.
@@ -160,6 +162,7 @@ impl<C: Codec> Manager<C> {
     pub(crate) fn done(&mut self, origin: Origin) {
         match origin {
             Origin::User { id, reply } => self.effects.push(Effect::Reply { id, result: Ok(reply) }),
+            Origin::Members(id) => self.effects.push(Effect::MembersReply { id, result: Ok(()) }),
             Origin::Plan(service) => self.plan_ended(service),
             Origin::Placement => self.placing_ended(),
             Origin::Nobody => {}
@@ -172,6 +175,9 @@ impl<C: Codec> Manager<C> {
         match origin {
             Origin::User { id, .. } => {
                 self.effects.push(Effect::Reply { id, result: Err(RequestError::LeadershipLost) });
+            }
+            Origin::Members(id) => {
+                self.effects.push(Effect::MembersReply { id, result: Err(MemberError::LeadershipLost) });
             }
             Origin::Plan(_) | Origin::Placement | Origin::Nobody => {}
         }

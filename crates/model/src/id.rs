@@ -103,6 +103,10 @@ pub struct ReplicaId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
+/// Identifies one data directory of a server for ever: a server that lost its data comes back under another. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u64);
+
 /// Identifies a cluster: everything that one desired state is about. Drawn when its first server starts for the first time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u64);
@@ -160,7 +164,7 @@ macro_rules! base32_id {
         }
     )*};
 }
-base32_id!(ReplicaId, NodeId, ClusterId, TokenId);
+base32_id!(ReplicaId, NodeId, MemberId, ClusterId, TokenId);
 
 /// Where new ids come from: SplitMix64 (Steele, Lea and Flood 2014), seeded by the shell, so that the cores draw no
 /// random number themselves and a simulation repeats exactly.

@@ -10,6 +10,7 @@ pub mod assignment;
 pub mod container;
 pub mod event;
 pub mod id;
+pub mod member;
 pub mod node;
 pub mod observed;
 pub mod placement;
@@ -28,9 +29,10 @@ pub use assignment::{Assignment, Dispatch};
 pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
 pub use event::{Event, EventKind};
 pub use id::{
-    ClusterId, Digest, Generation, IdSource, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey, Slot,
-    TokenId, Version,
+    ClusterId, Digest, Generation, IdSource, MemberId, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey,
+    Slot, TokenId, Version,
 };
+pub use member::{Member, MemberPart};
 pub use node::{Down, Node, NodeInfo, Reach, Scheduling, Silence};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Stop, Timeline};
 pub use placement::{NodeLoss, OnPartition, PlacementRules};

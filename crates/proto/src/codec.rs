@@ -96,7 +96,9 @@ fn objects_of(state: &State) -> impl Iterator<Item = Record> {
     // What is as it was before there were settings is written as it was then.
     let settings = Some(state.settings()).filter(|settings| **settings != Settings::default());
     let settings = settings.map(|settings| Record::Settings(settings.into()));
-    services.chain(revisions).chain(replicas).chain(nodes).chain(events).chain(removed).chain(settings)
+    let members = state.members().map(|member| Record::Member((&**member).into()));
+    let first = services.chain(revisions).chain(replicas).chain(nodes).chain(events);
+    first.chain(removed).chain(settings).chain(members)
 }
 
 fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
@@ -114,6 +116,7 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         }
         Record::Settings(settings) => objects.settings = settings.into(),
         Record::Event(event) => objects.events.push(event.try_into().within("event")?),
+        Record::Member(member) => objects.members.push(member.try_into().within("member")?),
         Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
     }
     Ok(())

@@ -18,6 +18,7 @@ pub mod error;
 mod event;
 mod field;
 mod log;
+mod member;
 mod node;
 mod observed;
 pub mod reason;

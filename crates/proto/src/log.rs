@@ -46,6 +46,7 @@ impl From<&Command> for v1::Command {
             Command::Configure { node_lost_after, at } => {
                 Kind::Configure(Configure { node_lost_after_ms: node_lost_after.0, at_unix_ms: at.0 })
             }
+            Command::PutMember { member } => Kind::PutMember(member.into()),
         };
         v1::Command { kind: Some(kind) }
     }
@@ -95,6 +96,7 @@ impl TryFrom<v1::Command> for Command {
                 node_lost_after: Millis(configure.node_lost_after_ms),
                 at: Timestamp(configure.at_unix_ms),
             },
+            Kind::PutMember(member) => Command::PutMember { member: member.try_into().within("put_member")? },
         })
     }
 }

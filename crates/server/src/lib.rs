@@ -147,6 +147,7 @@ fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {
         consensus: consensus::Config::new(opened.recovered.id),
         snapshot_every: SNAPSHOT_EVERY,
         seed,
+        itself: None,
     };
     let manager = Manager::restore(config, WireCodec, opened.recovered);
     let manager = manager.map_err(|source| Error::Restore { dir, source })?;

@@ -43,10 +43,14 @@ pub enum Bug {
     SwapEntries,
     /// A snapshot lacks one of the members.
     ForgetMember,
+    /// A server whose disk was lost comes back empty, under its old id.
+    KeepId,
+    /// What runs on a node that cannot be reached is taken for gone.
+    ForgetNode,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -67,5 +71,7 @@ impl Bug {
         Bug::SkipCompareAndSet,
         Bug::SwapEntries,
         Bug::ForgetMember,
+        Bug::KeepId,
+        Bug::ForgetNode,
     ];
 }

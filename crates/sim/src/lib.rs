@@ -19,6 +19,7 @@ mod codec;
 mod disk;
 mod host;
 mod ledger;
+mod members;
 mod outcome;
 mod plan;
 mod queue;

@@ -51,6 +51,20 @@ pub(crate) enum Ask {
     Restart(ServiceKey),
     Delete(ServiceKey),
     Read,
+    Members(MemberAsk),
+}
+
+/// What somebody wants of the servers, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberAsk {
+    /// One that the cluster began with, so that it has a name.
+    Introduce(usize),
+    Join,
+    JoinAsLearner,
+    Promote(usize),
+    Demote(usize),
+    Remove(usize),
+    Transfer(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +98,10 @@ pub(crate) enum Fault {
         from: usize,
         to: usize,
         lasts: Millis,
+    },
+    /// For good: the server cannot come back as what it was.
+    DiskLost {
+        server: usize,
     },
     ClockJump {
         server: usize,
@@ -138,6 +156,7 @@ impl Ask {
             Ask::Restart(key) => format!("restart {key}"),
             Ask::Delete(key) => format!("delete {key}"),
             Ask::Read => "read".to_owned(),
+            Ask::Members(what) => format!("members: {what:?}"),
         }
     }
 }
@@ -153,7 +172,9 @@ impl Plan {
         if servers > 1 {
             asks.extend((0..random.between(0, 40)).map(|_| (moment(span, &mut random), Ask::Read)));
         }
-        asks.sort_by_key(|(at, _)| *at);
+        if random.one_in(2) {
+            asks.extend(draw_member_asks(servers, span, &mut random));
+        }
         let calm_at = BEGINNING + Millis(span);
         let hosts = Hosts { servers, nodes: nodes.len(), gentle };
         let many = if random.one_in(4) { 0 } else { random.between(1, 12) };
@@ -163,6 +184,18 @@ impl Plan {
             let many = random.between(1, 8);
             faults.extend((0..many).map(|_| (moment(span, &mut random), hosts.draw_split(&mut random))));
         }
+        // When a leader does not know that it leads no more, somebody asks it.
+        for (at, fault) in &faults {
+            if let Fault::LeaderSplit { lasts, is_late: true } = fault {
+                let moment = |random: &mut Random| *at + random.millis(0, lasts.0);
+                asks.extend((0..8).map(|_| (moment(&mut random), Ask::Read)));
+                asks.extend((0..4).map(|_| {
+                    let (number, replicas) = (random.between(1, 3), random.between(0, 5) as u32);
+                    (moment(&mut random), Ask::Scale(key(number), replicas))
+                }));
+            }
+        }
+        asks.sort_by_key(|(at, _)| *at);
         faults.sort_by_key(|(at, _)| *at);
         let snapshot_every = random.between(3, 60);
         // A single voter does not live by its ticks; a real server has ten in a second.
@@ -170,6 +203,26 @@ impl Plan {
         let net = draw_net(&mut random);
         Plan { seed, servers, net, tick, nodes, asks, faults, calm_at, gentle, snapshot_every }
     }
+}
+
+fn draw_member_asks(servers: usize, span: u64, random: &mut Random) -> Vec<(Timestamp, Ask)> {
+    let mut asks: Vec<(Timestamp, Ask)> = (0..servers)
+        .map(|server| (moment(span / 3, random), Ask::Members(MemberAsk::Introduce(server))))
+        .collect();
+    for _ in 0..random.between(1, 5) {
+        // Also those that are added later.
+        let server = random.between(0, servers as u64 + 1) as usize;
+        let what = match random.between(1, 10) {
+            1..=3 => MemberAsk::Join,
+            4 => MemberAsk::JoinAsLearner,
+            5 => MemberAsk::Promote(server),
+            6 => MemberAsk::Demote(server),
+            7 | 8 => MemberAsk::Remove(server),
+            _ => MemberAsk::Transfer(server),
+        };
+        asks.push((moment(span, random), Ask::Members(what)));
+    }
+    asks
 }
 
 fn draw_net(random: &mut Random) -> Net {
@@ -251,7 +304,8 @@ impl Hosts {
     fn draw_split(&self, random: &mut Random) -> Fault {
         let lasts = random.millis(500, 20_000);
         let server = self.draw_server(random);
-        match random.between(1, 8) {
+        match random.between(1, 9) {
+            9 => Fault::DiskLost { server },
             1..=3 => Fault::LeaderSplit { lasts, is_late: random.one_in(2) },
             4 | 5 => Fault::Split { side: random.between(1, (1 << self.servers) - 2) as u8, lasts },
             6 => Fault::OneWay { from: server, to: (server + 1) % self.servers, lasts },

@@ -16,6 +16,7 @@ use crate::{
     bug::Bug,
     codec::SimCodec,
     disk::SimDisk,
+    members::itself,
     random::Random,
     world::{Happening, World},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     /// What its present life published last.
     pub(crate) published: Option<View>,
     led: bool,
+    /// It never starts again: it was removed, or its disk is lost.
+    pub(crate) is_gone: bool,
     /// Whether each replica was ready when its agent last spoke of it, in this life of the server.
     pub(crate) heard_ready: BTreeMap<ReplicaId, bool>,
     running: Option<Running>,
@@ -79,6 +82,7 @@ impl Server {
             crash_after: None,
             published: None,
             led: false,
+            is_gone: false,
             heard_ready: BTreeMap::new(),
             running: None,
         }
@@ -125,7 +129,7 @@ impl Server {
 
 impl World {
     pub(crate) fn server_starts(&mut self, server: usize) {
-        if self.servers[server].is_up() {
+        if self.servers[server].is_up() || self.servers[server].is_gone {
             return;
         }
         let (disk, begins) = (self.servers[server].disk.clone(), &self.servers[server].begins);
@@ -150,7 +154,12 @@ impl World {
         let seed = if self.cx.has(Bug::SameIdsAgain) { 7 } else { self.cx.random.seed() };
         let mut consensus = consensus::Config::new(self.servers[server].member);
         consensus.entries_kept = 10;
-        let config = Config { consensus, snapshot_every: self.plan.snapshot_every, seed };
+        let config = Config {
+            consensus,
+            snapshot_every: self.plan.snapshot_every,
+            seed,
+            itself: Some(itself(server)),
+        };
         let manager = match Manager::restore(config, SimCodec::new(self.cx.bug), recovered) {
             Ok(manager) => manager,
             Err(error) => return self.cx.violate("what was recovered can be restored", chain(&error)),
@@ -265,6 +274,8 @@ impl World {
                 }
                 self.servers[server].published = Some(view);
             }
+            Effect::MembersReply { id, result } => self.members_are_answered(id, result),
+            Effect::Removed { reason } => self.server_is_removed(server, &reason),
             Effect::Fatal { reason } => self.cx.violate("a server can go on", format!("{server}: {reason}")),
         }
     }

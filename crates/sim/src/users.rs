@@ -28,7 +28,11 @@ pub(crate) struct Users {
     wishes: BTreeMap<RequestId, Wishing>,
     reads: BTreeMap<ReadId, Reading>,
     /// They do not wait any more, and an answer may still come.
-    given_up: BTreeSet<u64>,
+    pub(crate) given_up: BTreeSet<u64>,
+    /// Who wants other servers: ask, attempt, and the server asked.
+    pub(crate) members: BTreeMap<RequestId, (usize, u32, usize)>,
+    /// The server that an ask adds.
+    pub(crate) joining: BTreeMap<usize, usize>,
     /// Which server is said to lead, by ask.
     hints: BTreeMap<usize, usize>,
     /// Services that somebody, some time, asked to delete.
@@ -55,7 +59,7 @@ struct Reading {
 
 impl Users {
     pub(crate) fn are_waiting(&self) -> bool {
-        !self.wishes.is_empty() || !self.reads.is_empty()
+        !self.wishes.is_empty() || !self.reads.is_empty() || !self.members.is_empty()
     }
 }
 
@@ -68,9 +72,14 @@ impl World {
         let hint = self.users.hints.remove(&ask).filter(|at| up.contains(at));
         let server = hint.unwrap_or_else(|| self.cx.random.pick(&up));
         let what = self.plan.asks[ask].1.clone();
-        if matches!(what, Ask::Read) {
-            return self.user_begins_to_read(server, Some((ask, attempt)));
+        match what {
+            Ask::Read => self.user_begins_to_read(server, Some((ask, attempt))),
+            Ask::Members(what) => self.user_wants_members(server, ask, attempt, what),
+            what => self.user_wishes(server, ask, attempt, what),
         }
+    }
+
+    fn user_wishes(&mut self, server: usize, ask: usize, attempt: u32, what: Ask) {
         let number = self.next_number();
         self.cx.say(format_args!("user: asks server {server} #{number} {}", what.describe()));
         let (actions, request) = self.request(ask, what);
@@ -84,7 +93,7 @@ impl World {
         self.server_hears(server, Event::Request { id, request });
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.users.last_id += 1;
         self.users.last_id
     }
@@ -92,7 +101,7 @@ impl World {
     /// What is asked of the server, and what it is in the story of each service.
     fn request(&mut self, ask: usize, what: Ask) -> (Vec<(ServiceKey, Action)>, Request) {
         match what {
-            Ask::Read => unreachable!("reading is no request"),
+            Ask::Read | Ask::Members(_) => unreachable!("{} is no request", what.describe()),
             Ask::Apply(wishes) => self.apply(ask, wishes, false),
             Ask::Create(service, wish) => self.apply(ask, vec![(service, wish)], true),
             Ask::Scale(service, replicas) => {
@@ -140,7 +149,7 @@ impl World {
         (actions, Request::Apply { declarations, dry_run: false })
     }
 
-    fn ask_again(&mut self, ask: usize, attempt: u32) {
+    pub(crate) fn ask_again(&mut self, ask: usize, attempt: u32) {
         if attempt < ATTEMPTS {
             self.cx.after(PAUSE, Happening::UserAsks { ask, attempt: attempt + 1 });
         }
@@ -187,10 +196,7 @@ impl World {
         let Wishing { ask, attempt, .. } = wishing;
         match error {
             RequestError::NotLeader { leader } => {
-                let known = self.servers.iter().position(|server| Some(server.member) == leader);
-                if let Some(server) = known {
-                    self.users.hints.insert(ask, server);
-                }
+                self.note_hint(ask, leader);
                 self.ask_again(ask, attempt);
             }
             RequestError::NoNodes { .. } | RequestError::Overloaded => {
@@ -198,6 +204,14 @@ impl World {
                 self.ask_again(ask, attempt);
             }
             _ => self.cx.say(format_args!("user: #{} is refused: {error}", id.0)),
+        }
+    }
+
+    /// Somebody said who leads.
+    pub(crate) fn note_hint(&mut self, ask: usize, leader: Option<u64>) {
+        let known = self.servers.iter().position(|server| Some(server.member) == leader);
+        if let Some(server) = known {
+            self.users.hints.insert(ask, server);
         }
     }
 
@@ -216,6 +230,9 @@ impl World {
         } else if let Some(reading) = self.users.reads.remove(&ReadId(number)) {
             self.users.given_up.insert(number);
             self.read_again(reading);
+        } else if let Some((ask, attempt, _)) = self.users.members.remove(&RequestId(number)) {
+            self.users.given_up.insert(number);
+            self.ask_again(ask, attempt);
         }
     }
 
@@ -240,6 +257,7 @@ impl World {
     fn read_again(&mut self, Reading { server, ask, .. }: Reading) {
         match ask {
             Some((ask, attempt)) => self.ask_again(ask, attempt),
+            None if self.servers[server].is_gone => {}
             None => self.user_begins_to_read(server, None),
         }
     }
@@ -274,6 +292,9 @@ impl World {
         let wishes: Vec<Wishing> =
             self.users.wishes.extract_if(.., |_, wishing| wishing.server == server).map(|(_, w)| w).collect();
         wishes.into_iter().for_each(|wishing| self.nobody_answered(wishing));
+        let members: Vec<(usize, u32, usize)> =
+            self.users.members.extract_if(.., |_, (_, _, at)| *at == server).map(|(_, m)| m).collect();
+        members.into_iter().for_each(|(ask, attempt, _)| self.ask_again(ask, attempt));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use agent::core::Event as AgentEvent;
 use manager::{Event, Hello, Report, SessionId};
-use model::{Dispatch, Millis, Phase, Timestamp};
+use model::{Dispatch, Millis, Observed, Phase, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -191,8 +191,24 @@ impl World {
     pub(crate) fn server_notices(&mut self, session: SessionId) {
         let Some(&Link { server, server_life, .. }) = self.wire.links.get(&session) else { return };
         if self.servers[server].life == server_life {
+            if self.cx.has(Bug::ForgetNode) {
+                self.take_for_gone(server, session);
+            }
             self.server_hears(server, Event::SessionClosed { session });
         }
+    }
+
+    /// For a deliberate bug: the node's last word is that it has nothing any more.
+    fn take_for_gone(&mut self, server: usize, session: SessionId) {
+        let Some(node) = self.wire.links.get(&session).map(|link| link.node) else { return };
+        let id = self.nodes[node].info.id;
+        let Some(view) = self.servers[server].published.as_ref() else { return };
+        let gone = view.state.replicas_on(id).filter_map(|replica| view.observed.replica(replica.id));
+        let observed = gone
+            .map(|seen| Observed { phase: Phase::Failed, ready_since: None, ..Observed::clone(seen) })
+            .collect();
+        let report = Report { observed, ..Report::default() };
+        self.server_hears(server, Event::SessionReport { session, report });
     }
 
     pub(crate) fn agent_notices(&mut self, session: SessionId) {

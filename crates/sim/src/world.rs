@@ -249,6 +249,7 @@ impl World {
                 }
             }
             Fault::OneWay { from, to, lasts } => self.ways.close(from, to, self.cx.now + lasts),
+            Fault::DiskLost { server } => self.lose_disk(server),
             Fault::ClockJump { server, by_ms } => self.servers[server].ahead_ms += by_ms,
             Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
             Fault::AgentStop { node } => self.agent_stops(node),

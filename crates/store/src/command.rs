@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Desired, Event, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey,
+    Desired, Event, Member, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey,
     ServiceSpec, Slot, StopReason, Timestamp, Version,
 };
 
@@ -29,6 +29,8 @@ pub enum Command {
     Node { node: NodeId, change: NodeChange, at: Timestamp },
     /// A user changes how the cluster is run.
     Configure { node_lost_after: Millis, at: Timestamp },
+    /// A server shall be a member, have another part, or be one no more.
+    PutMember { member: Member },
 }
 
 /// What can be decided of a node.

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
-    Event, Node, NodeId, Protocol, Replica, ReplicaId, ReplicaTemplate, Revision, RevisionNumber,
-    RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp, Version,
+    Event, Member, MemberId, Node, NodeId, Protocol, Replica, ReplicaId, ReplicaTemplate, Revision,
+    RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp, Version,
 };
 
 /// What every server agrees on after the log entry `version`.
@@ -20,6 +20,7 @@ pub struct State {
     pub(crate) removed_nodes: OrdMap<NodeId, Timestamp>,
     pub(crate) settings: Settings,
     pub(crate) events: Vector<Arc<Event>>,
+    pub(crate) members: OrdMap<MemberId, Arc<Member>>,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
@@ -37,6 +38,7 @@ pub struct Objects {
     pub settings: Settings,
     /// Oldest first.
     pub events: Vec<Event>,
+    pub members: Vec<Member>,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -124,6 +126,15 @@ impl State {
         self.events.iter()
     }
 
+    pub fn member(&self, id: MemberId) -> Option<&Arc<Member>> {
+        self.members.get(&id)
+    }
+
+    /// Also those that were removed.
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
     /// The service that a port of the nodes is balanced to.
     pub fn published_by(&self, protocol: Protocol, port: u16) -> Option<&ServiceKey> {
         self.published.get(&(protocol, port))
@@ -131,7 +142,8 @@ impl State {
 
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
     pub fn restore(version: Version, objects: Objects) -> State {
-        let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events } = objects;
+        let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, members } =
+            objects;
         let mut state = State { version, settings, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
@@ -146,6 +158,7 @@ impl State {
         state.nodes = nodes.into_iter().map(|node| (node.info.id, Arc::new(node))).collect();
         state.removed_nodes = removed_nodes.into_iter().collect();
         state.events = events.into_iter().map(Arc::new).collect();
+        state.members = members.into_iter().map(|member| (member.id, Arc::new(member))).collect();
         state
     }
 

@@ -111,6 +111,8 @@ impl Cluster {
                 self.members.get_mut(&id).unwrap().snapshot = Some((meta, state));
             }
             Effect::Publish(view) => self.checks.published(id, view, &self.members),
+            Effect::MembersReply { .. } => {}
+            Effect::Removed { .. } => self.members.get_mut(&id).unwrap().manager = None,
             Effect::Fatal { reason } => panic!("server {id} gives up: {reason}"),
         }
     }

@@ -86,7 +86,7 @@ impl Member {
         consensus.max_uncommitted_bytes = MAX_UNCOMMITTED_BYTES;
         consensus.max_message_bytes = MAX_COMMAND_BYTES;
         consensus.entries_kept = 2;
-        let config = Config { consensus, snapshot_every, seed: self.id << 32 | self.lives };
+        let config = Config { consensus, snapshot_every, seed: self.id << 32 | self.lives, itself: None };
         let recovered = Recovered { id: self.id, hard_state, snapshot, entries };
         self.manager = Some(Manager::restore(config, table.clone(), recovered).unwrap());
     }

@@ -86,6 +86,11 @@ impl Printer {
             }
             Effect::Snapshot { meta, .. } => self.say(format!("{id} writes a snapshot at {}", meta.index)),
             Effect::Publish(view) if self.shows_views => self.say(format!("{id} publishes {}", shown(view))),
+            Effect::MembersReply { id: request, result } => self.say(match result {
+                Ok(()) => format!("{id} answers #{}: done", request.0),
+                Err(error) => format!("{id} answers #{}: refused: {error}", request.0),
+            }),
+            Effect::Removed { reason } => self.say(format!("{id} stops: {reason}")),
             Effect::Persist(_) | Effect::Publish(_) | Effect::Fatal { .. } => {}
         }
     }
@@ -122,6 +127,7 @@ impl Printer {
             }
             Command::Node { node, change, .. } => format!("n{} {}", node.0, node_change(change)),
             Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
+            Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
             Command::Record { events } => join(
                 events.iter().map(|event| format!("record: {}", self.with_labels(&event.kind.to_string()))),
             ),

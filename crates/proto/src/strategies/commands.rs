@@ -9,8 +9,8 @@ use proptest::{
 use store::{Apply, Command, NodeChange, Placement, State, Step};
 
 use super::{
-    desired, event, hash, key, map, node_id, node_info, number, replica_id, slot, span, spec, stop_reason,
-    text, time,
+    desired, event, hash, key, map, member, node_id, node_info, number, replica_id, slot, span, spec,
+    stop_reason, text, time,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -36,6 +36,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             Command::Progress { service, based_on, steps, at }
         }),
         vec(event(), 0..4).prop_map(|events| Command::Record { events }),
+        member().prop_map(|member| Command::PutMember { member }),
         (node_id(), node_change(), time()).prop_map(|(node, change, at)| Command::Node { node, change, at }),
         (span(), time()).prop_map(|(node_lost_after, at)| Command::Configure { node_lost_after, at }),
     ]

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    Down, Event, EventKind, Generation, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus,
-    Rollout, RolloutPhase, Scheduling, Service, Settings, StopReason, Unplaceable, Version, WaitingOn,
+    Down, Event, EventKind, Generation, Member, MemberId, MemberPart, Node, NodeInfo, Replica, Revision,
+    RevisionHash, RevisionStatus, Rollout, RolloutPhase, Scheduling, Service, Settings, StopReason,
+    Unplaceable, Version, WaitingOn,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -155,6 +156,17 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     (span(), span()).prop_map(|(node_lost_after, longest_lease)| Settings { node_lost_after, longest_lease })
 }
 
+pub(crate) fn member() -> impl Strategy<Value = Member> {
+    let part = prop_oneof![Just(MemberPart::Voter), Just(MemberPart::Learner), Just(MemberPart::Removed)];
+    (any::<u64>(), name(), text(), part, time()).prop_map(|(id, name, address, part, since)| Member {
+        id: MemberId(id),
+        name,
+        address,
+        part,
+        since,
+    })
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     (time(), option::of(key()), prop_oneof![rollout_event(), replica_event()])
         .prop_map(|(at, service, kind)| Event { at, service, kind })
@@ -278,12 +290,25 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         vec((node_id(), time()), 0..3),
         settings(),
         vec(event(), 0..4),
+        vec(member(), 0..3),
     )
-        .prop_map(|(version, services, revisions, replicas, nodes, removed_nodes, settings, events)| {
-            let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
-            let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
-            let (services, replicas) = (services.into_values().collect(), replicas.into_values().collect());
-            let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events };
-            State::restore(Version(version), objects)
-        })
+        .prop_map(
+            |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, members)| {
+                let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
+                let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
+                let (services, replicas) =
+                    (services.into_values().collect(), replicas.into_values().collect());
+                let objects = Objects {
+                    services,
+                    revisions,
+                    replicas,
+                    nodes,
+                    removed_nodes,
+                    settings,
+                    events,
+                    members,
+                };
+                State::restore(Version(version), objects)
+            },
+        )
 }

@@ -60,6 +60,8 @@ fn commands() {
 #[test]
 fn snapshot() {
     check("snapshot", values::state(), codec::encode_snapshot, codec::decode_snapshot);
+    let with_members = values::state_with_members();
+    check("snapshot-members", with_members, codec::encode_snapshot, codec::decode_snapshot);
 }
 
 #[test]

@@ -137,6 +137,7 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
         ("place", Command::Place { placements: vec![Placement { replica: REPLICA, node: NODE }], at }),
         ("progress", Command::Progress { service, based_on: Version(41), steps: steps(), at }),
         ("record", Command::Record { events: events() }),
+        ("put-member", Command::PutMember { member: member() }),
     ]
 }
 
@@ -220,6 +221,19 @@ pub(crate) fn state() -> State {
         ..Objects::default()
     };
     State::restore(Version(42), objects)
+}
+
+fn member() -> Member {
+    let (id, part) = (MemberId(77), MemberPart::Learner);
+    Member { id, name: name("server-2"), address: "192.0.2.2:7410".into(), part, since: AT }
+}
+
+/// What a snapshot held before there were members must be read as well: so they have a file of their own.
+pub(crate) fn state_with_members() -> State {
+    let removed = Member { id: MemberId(78), part: MemberPart::Removed, ..member() };
+    let voter = Member { id: MemberId(79), part: MemberPart::Voter, ..member() };
+    let members = vec![member(), removed, voter];
+    State::restore(Version(42), Objects { members, ..Objects::default() })
 }
 
 pub(crate) fn assignments() -> Vec<Assignment> {

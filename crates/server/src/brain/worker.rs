@@ -202,6 +202,9 @@ impl Worker {
                     let _ = reply.send(result);
                 }
             }
+            Effect::MembersReply { id, result } => {
+                tracing::error!(?id, ?result, "an answer that nobody asked for");
+            }
             Effect::ReadReady { id, view } => {
                 if let Some(reply) = self.reads.remove(&id) {
                     let _ = reply.send(view);
@@ -216,7 +219,7 @@ impl Worker {
             Effect::Publish(view) => {
                 self.publish.send_replace(view);
             }
-            Effect::Fatal { reason } => give_up(&reason),
+            Effect::Removed { reason } | Effect::Fatal { reason } => give_up(&reason),
         }
     }
 

@@ -92,6 +92,7 @@ fn kind(command: &Command) -> String {
         Command::Record { events } => format!("{} event(s)", events.len()),
         Command::Node { node, change, .. } => format!("node {}: {change:?}", node.0),
         Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
+        Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
     }
 }
 

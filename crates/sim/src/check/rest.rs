@@ -55,8 +55,13 @@ impl World {
         if tip != self.agreement.newest() || self.logs.state_at(tip) != Some(&view.state) {
             return Some("something decided is not applied yet".to_owned());
         }
+        if let Some(why) = self.unrest_of_members(view) {
+            return Some(why);
+        }
         let follows = |server: &Server| {
-            server.published.as_ref().is_some_and(|seen| seen.state.version() == view.state.version())
+            let has_a_part = view.membership.contains(server.member) && !server.is_gone;
+            !has_a_part
+                || server.published.as_ref().is_some_and(|seen| seen.state.version() == view.state.version())
         };
         if let Some(behind) = self.servers.iter().position(|server| !follows(server)) {
             return Some(format!("server {behind} does not follow: {:?}", self.servers[behind].status()));

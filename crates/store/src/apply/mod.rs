@@ -5,10 +5,11 @@ mod leader;
 mod node;
 mod user;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
-    Event, EventKind, Name, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp, Version,
+    Event, EventKind, Member, Name, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp,
+    Version,
 };
 
 use crate::{Command, State};
@@ -86,7 +87,14 @@ impl State {
             }
             Command::Node { node, change, at } => self.change_node(node, change, at),
             Command::Configure { node_lost_after, at } => Ok(self.configure(node_lost_after, at)),
+            Command::PutMember { member } => Ok(self.put_member(member)),
         }
+    }
+
+    /// Whether it may be is for the leader to say before it proposes: only it knows who can be reached.
+    fn put_member(&mut self, member: Member) -> (Outcome, Changes) {
+        self.members.insert(member.id, Arc::new(member));
+        (Outcome::Done, Changes::default())
     }
 
     fn tell(&mut self, at: Timestamp, service: &ServiceKey, kind: EventKind) {

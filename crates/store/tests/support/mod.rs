@@ -152,6 +152,7 @@ pub(crate) fn restored(state: &State) -> State {
     let removed_nodes = state.removed_nodes().collect();
     let events: Vec<model::Event> = state.events().map(|it| model::Event::clone(it)).collect();
     let settings = *state.settings();
-    let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events };
+    let members = state.members().map(|it| model::Member::clone(it)).collect();
+    let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, members };
     State::restore(state.version(), objects)
 }

@@ -1,0 +1,398 @@
+//! Who takes part. What users want of it is part of the state; the leader brings consensus there, one change at a time,
+//! and a new leader simply goes on.
+//!
+//! - A server begins as a learner. Who shall vote is given a vote once its log is nearly the leader's.
+//! - What can be done now is one change; several at once are a joint one, so that replacing a server never costs a vote.
+//! - No change leaves a cluster in which those who can be reached are no majority. That is asked twice: when a user wants
+//!   it, for an answer, and when it is about to happen, because servers die in between.
+//! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
+//! - Who was removed is told so by whoever it talks to, for it may never hear of it otherwise.
+
+use std::collections::BTreeMap;
+
+use consensus::{MemberChange, Membership, PeerMessage, PeerMessageKind};
+use model::{Member, MemberId, MemberPart, Name, Timestamp};
+use store::Command;
+
+use crate::{
+    Codec, Effect, Manager, MemberError, MemberRequest, MemberWaiting, RequestError, RequestId,
+    proposals::Origin,
+};
+
+/// A learner that lacks no more than so many entries has caught up: what is written meanwhile, it gets with the rest.
+const NEARLY: u64 = 64;
+
+#[derive(Debug)]
+pub(crate) struct Members {
+    id: MemberId,
+    /// How this server is called and reached, where it says so itself.
+    itself: Option<(Name, String)>,
+    /// For as long a peer may be silent before it counts as gone.
+    patience_ticks: u32,
+    /// For how many ticks each peer has been silent.
+    silent: BTreeMap<u64, u32>,
+    /// For how many ticks all of them have been.
+    lonely_ticks: u32,
+    handover: Option<Handover>,
+    /// What each member's part waits for.
+    pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
+    /// It was named in some membership that this server has applied.
+    was_member: bool,
+    /// Why this server has no part in the cluster any more.
+    pub(crate) removed: Option<String>,
+}
+
+/// Somebody asked for another leader.
+#[derive(Debug)]
+struct Handover {
+    id: RequestId,
+    to: MemberId,
+    ticks: u32,
+}
+
+impl Members {
+    pub(crate) fn new(
+        config: &consensus::Config,
+        itself: Option<(Name, String)>,
+        was_member: bool,
+    ) -> Members {
+        Members {
+            id: MemberId(config.id),
+            itself,
+            patience_ticks: config.election_ticks,
+            silent: BTreeMap::new(),
+            lonely_ticks: 0,
+            handover: None,
+            waiting: BTreeMap::new(),
+            was_member,
+            removed: None,
+        }
+    }
+
+    fn can_be_reached(&self, id: u64) -> bool {
+        id == self.id.0 || self.silent.get(&id).is_some_and(|ticks| *ticks <= self.patience_ticks)
+    }
+
+    /// Whether these voters could decide without the rest.
+    fn check_quorum(&self, voters: &[u64]) -> Result<(), (usize, usize)> {
+        let reachable = voters.iter().filter(|id| self.can_be_reached(**id)).count();
+        if reachable * 2 > voters.len() { Ok(()) } else { Err((reachable, voters.len() / 2 + 1)) }
+    }
+}
+
+impl<C: Codec> Manager<C> {
+    pub(crate) fn members_request(&mut self, now: Timestamp, id: RequestId, request: MemberRequest) {
+        let result = if self.leader.leads() {
+            self.try_members_request(now, id, request)
+        } else {
+            Err(MemberError::NotLeader { leader: self.consensus.status().leader })
+        };
+        if let Err(error) = result {
+            self.effects.push(Effect::MembersReply { id, result: Err(error) });
+        }
+    }
+
+    fn try_members_request(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        request: MemberRequest,
+    ) -> Result<(), MemberError> {
+        let member = match request {
+            MemberRequest::Add { id, name, address, part } => self.check_new(id, name, address, part, now)?,
+            MemberRequest::SetPart { member, part } => {
+                let known = self.known_member(member)?;
+                if part != MemberPart::Voter {
+                    self.check_can_spare(&known)?;
+                }
+                Member { part, since: now, ..known }
+            }
+            MemberRequest::Transfer { to } => return self.hand_over(id, to),
+        };
+        let command = Command::PutMember { member };
+        self.try_and_propose(command, Origin::Members(id)).map_err(|error| match error {
+            RequestError::NotLeader { leader } => MemberError::NotLeader { leader },
+            _ => MemberError::Overloaded,
+        })
+    }
+
+    fn check_new(
+        &self,
+        id: MemberId,
+        name: Name,
+        address: String,
+        part: MemberPart,
+        since: Timestamp,
+    ) -> Result<Member, MemberError> {
+        for known in self.ahead().members() {
+            let is_gone = known.part == MemberPart::Removed;
+            if known.id == id && is_gone {
+                return Err(MemberError::WasRemoved { member: id, name: known.name.clone() });
+            }
+            if known.id == id && known.name == name && known.address == address {
+                continue;
+            }
+            if known.id == id {
+                return Err(MemberError::IdTaken { member: id, by: known.name.clone() });
+            }
+            if known.name == name && !is_gone {
+                return Err(MemberError::NameTaken { name });
+            }
+            if known.address == address && !is_gone {
+                return Err(MemberError::AddressTaken { address, by: known.name.clone() });
+            }
+        }
+        Ok(Member { id, name, address, part, since })
+    }
+
+    fn known_member(&self, member: MemberId) -> Result<Member, MemberError> {
+        let known = self.ahead().member(member).cloned().ok_or(MemberError::Unknown { member })?;
+        match known.part {
+            MemberPart::Voter | MemberPart::Learner => Ok(Member::clone(&known)),
+            MemberPart::Removed => Err(MemberError::WasRemoved { member, name: known.name.clone() }),
+        }
+    }
+
+    /// Whether the others can decide without this one's vote.
+    fn check_can_spare(&self, member: &Member) -> Result<(), MemberError> {
+        let voters = self.consensus.status().membership.voters;
+        if !voters.contains(&member.id.0) {
+            return Ok(());
+        }
+        let state = self.ahead();
+        let stays = |id: &u64| {
+            let shall_vote = |known: &Member| known.part == MemberPart::Voter;
+            *id != member.id.0 && state.member(MemberId(*id)).is_none_or(|known| shall_vote(known))
+        };
+        let left: Vec<u64> = voters.into_iter().filter(stays).collect();
+        let name = member.name.clone();
+        if left.is_empty() {
+            return Err(MemberError::LastVoter { name });
+        }
+        self.members.check_quorum(&left).map_err(|(reachable, needed)| MemberError::WouldLoseQuorum {
+            name,
+            voters: left.len(),
+            reachable,
+            needed,
+        })
+    }
+
+    fn hand_over(&mut self, id: RequestId, to: Option<MemberId>) -> Result<(), MemberError> {
+        let to = match to {
+            Some(to) if to == self.members.id => {
+                self.effects.push(Effect::MembersReply { id, result: Ok(()) });
+                return Ok(());
+            }
+            Some(to) => to,
+            None => self.best_heir().ok_or(MemberError::NoHeir)?,
+        };
+        if !self.consensus.status().membership.voters.contains(&to.0) {
+            return Err(MemberError::NoVoter { member: to });
+        }
+        if self.members.handover.is_some() {
+            return Err(MemberError::HandoverUnderWay);
+        }
+        self.members.handover = Some(Handover { id, to, ticks: 0 });
+        self.consensus.transfer_leadership(to.0);
+        Ok(())
+    }
+
+    /// The voter that can be reached and has most of the log.
+    fn best_heir(&self) -> Option<MemberId> {
+        let status = self.consensus.status();
+        let stays = |id: &u64| {
+            let part = self.state.member(MemberId(*id)).map(|member| member.part);
+            *id != status.id
+                && part.is_none_or(|part| part == MemberPart::Voter)
+                && self.members.can_be_reached(*id)
+        };
+        let heirs = status.membership.voters.iter().copied().filter(stays);
+        heirs.max_by_key(|id| (self.consensus.matched(*id), std::cmp::Reverse(*id))).map(MemberId)
+    }
+
+    /// This server leads no more, whoever does.
+    pub(crate) fn handed_over(&mut self) {
+        self.members.waiting.clear();
+        if let Some(Handover { id, .. }) = self.members.handover.take() {
+            self.effects.push(Effect::MembersReply { id, result: Ok(()) });
+        }
+    }
+
+    pub(crate) fn tick_members(&mut self, now: Timestamp) {
+        self.members.silent.values_mut().for_each(|ticks| *ticks = ticks.saturating_add(1));
+        self.members.lonely_ticks += 1;
+        self.ask_whether_removed();
+        if !self.leader.leads() {
+            return;
+        }
+        let patience = self.members.patience_ticks * 2;
+        if let Some(handover) = &mut self.members.handover {
+            handover.ticks += 1;
+            if handover.ticks > patience
+                && let Some(Handover { id, to, .. }) = self.members.handover.take()
+            {
+                let result = Err(MemberError::NotHandedOver { to });
+                self.effects.push(Effect::MembersReply { id, result });
+            }
+        }
+        self.introduce_itself(now);
+        self.tend_members();
+    }
+
+    /// The first server of a cluster is nobody's guest: it says itself how it is called.
+    fn introduce_itself(&mut self, now: Timestamp) {
+        let Some((name, address)) = self.members.itself.clone() else { return };
+        let id = self.members.id;
+        let known = self.ahead().member(id).cloned();
+        if known.as_ref().is_some_and(|known| known.name == name && known.address == address) {
+            return;
+        }
+        let part = known.map_or(MemberPart::Voter, |known| known.part);
+        let command = Command::PutMember { member: Member { id, name, address, part, since: now } };
+        if let Err(error) = self.try_and_propose(command, Origin::Nobody) {
+            tracing::debug!(%error, "this server could not introduce itself; it tries again");
+        }
+    }
+
+    /// One step from what the members are to what they shall be.
+    fn tend_members(&mut self) {
+        let membership = self.consensus.status().membership;
+        let Plan { changes, waiting, leader_leaves } =
+            if self.consensus.is_changing() { Plan::default() } else { self.plan_members(&membership) };
+        if waiting != self.members.waiting {
+            self.members.waiting = waiting;
+            self.view_changed = true;
+        }
+        if !changes.is_empty() {
+            if let Err(error) = self.consensus.propose_membership(&changes) {
+                tracing::debug!(%error, "members could not be changed; it is tried again");
+            }
+        } else if leader_leaves && let Some(heir) = self.best_heir() {
+            self.consensus.transfer_leadership(heir.0);
+        }
+    }
+
+    fn plan_members(&self, membership: &Membership) -> Plan {
+        let mut plan = Plan::default();
+        let mut spared = Vec::new();
+        for member in self.state.members() {
+            let id = member.id.0;
+            let (votes, learns) = (membership.voters.contains(&id), membership.learners.contains(&id));
+            match (member.part, votes, learns) {
+                (MemberPart::Voter, true, _)
+                | (MemberPart::Learner, false, true)
+                | (MemberPart::Removed, false, false) => {}
+                (MemberPart::Voter | MemberPart::Learner, false, false) => {
+                    plan.changes.push(MemberChange::AddLearner(id));
+                }
+                (MemberPart::Voter, false, true) => match self.catching_up(id) {
+                    None => plan.changes.push(MemberChange::AddVoter(id)),
+                    Some(waiting) => {
+                        plan.waiting.insert(member.id, waiting);
+                    }
+                },
+                (MemberPart::Learner | MemberPart::Removed, true, _) if member.id == self.members.id => {
+                    plan.leader_leaves = true;
+                    plan.waiting.insert(member.id, MemberWaiting::Handover);
+                }
+                (MemberPart::Learner, true, _) => spared.push((member.id, MemberChange::AddLearner(id))),
+                (MemberPart::Removed, true, _) => spared.push((member.id, MemberChange::Remove(id))),
+                (MemberPart::Removed, false, true) => plan.changes.push(MemberChange::Remove(id)),
+            }
+        }
+        self.spare(membership, spared, &mut plan);
+        plan
+    }
+
+    fn catching_up(&self, id: u64) -> Option<MemberWaiting> {
+        if !self.members.can_be_reached(id) {
+            return Some(MemberWaiting::Word);
+        }
+        let behind = self.consensus.status().last_index - self.consensus.matched(id);
+        (behind > NEARLY || self.consensus.matched(id) == 0).then_some(MemberWaiting::CatchingUp { behind })
+    }
+
+    /// Takes away the votes that the others can do without.
+    fn spare(&self, membership: &Membership, spared: Vec<(MemberId, MemberChange)>, plan: &mut Plan) {
+        let mut voters = membership.voters.clone();
+        voters.extend(plan.changes.iter().filter_map(|change| match change {
+            MemberChange::AddVoter(id) => Some(*id),
+            MemberChange::AddLearner(_) | MemberChange::Remove(_) => None,
+        }));
+        for (member, change) in spared {
+            let left: Vec<u64> = voters.iter().copied().filter(|id| *id != member.0).collect();
+            match self.members.check_quorum(&left) {
+                Ok(()) => {
+                    voters = left;
+                    plan.changes.push(change);
+                }
+                Err((reachable, needed)) => {
+                    plan.waiting.insert(member, MemberWaiting::Quorum { reachable, needed });
+                }
+            }
+        }
+    }
+
+    /// Says whether the message is for consensus.
+    pub(crate) fn note_peer(&mut self, message: &PeerMessage) -> bool {
+        if message.kind == PeerMessageKind::Removed {
+            if !self.leader.leads() {
+                self.is_removed(format!("server {} says so", MemberId(message.from)));
+            }
+            return false;
+        }
+        let sender = self.state.member(MemberId(message.from));
+        let was_removed = sender.is_some_and(|sender| sender.part == MemberPart::Removed);
+        if was_removed && !self.consensus.status().membership.contains(message.from) {
+            self.say(message.from, PeerMessageKind::Removed);
+            return false;
+        }
+        self.members.silent.insert(message.from, 0);
+        self.members.lonely_ticks = 0;
+        message.kind != PeerMessageKind::Asks
+    }
+
+    /// Nobody talks to a server that was removed; so one that hears nothing for long asks.
+    fn ask_whether_removed(&mut self) {
+        let patience = self.members.patience_ticks * 2;
+        if self.members.lonely_ticks < patience || self.leader.leads() {
+            return;
+        }
+        self.members.lonely_ticks = 0;
+        for peer in self.consensus.status().membership.members().collect::<Vec<_>>() {
+            if peer != self.members.id.0 {
+                self.say(peer, PeerMessageKind::Asks);
+            }
+        }
+    }
+
+    fn say(&mut self, to: u64, kind: PeerMessageKind) {
+        let message = PeerMessage { from: self.members.id.0, to, kind, bytes: Default::default() };
+        self.effects.push(Effect::Send(vec![message]));
+    }
+
+    /// What a membership that was just applied means for this server.
+    pub(crate) fn note_membership(&mut self, membership: &Membership) {
+        self.view_changed = true;
+        if membership.contains(self.members.id.0) {
+            self.members.was_member = true;
+        } else if self.members.was_member {
+            self.is_removed("it has applied the decision".to_owned());
+        }
+    }
+
+    fn is_removed(&mut self, how: String) {
+        self.members.removed.get_or_insert(format!(
+            "this server was removed from the cluster: {how}. To come back it joins again with an empty data directory, \
+             as a new member"
+        ));
+    }
+}
+
+/// What can be done for the members now, and what has to wait.
+#[derive(Debug, Default)]
+struct Plan {
+    changes: Vec<MemberChange>,
+    waiting: BTreeMap<MemberId, MemberWaiting>,
+    leader_leaves: bool,
+}
