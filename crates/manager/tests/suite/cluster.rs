@@ -44,6 +44,21 @@ impl Cluster {
         cluster
     }
 
+    pub(crate) fn join(&mut self, id: u64) {
+        self.members.insert(id, Member::joining(id));
+        self.start(id);
+    }
+
+    pub(crate) fn show_members(&mut self) {
+        let leader = self.leader().unwrap();
+        let view = self.members[&leader].manager.as_ref().unwrap().view();
+        let (voters, learners) = (&view.membership.voters, &view.membership.learners);
+        self.printer.say(format!("{voters:?} vote, {learners:?} learn"));
+        for (member, waiting) in &view.members_waiting {
+            self.printer.say(format!("{} waits: {waiting}", member.0));
+        }
+    }
+
     pub(crate) fn start(&mut self, id: u64) {
         let member = self.members.get_mut(&id).unwrap();
         if member.manager.is_none() {

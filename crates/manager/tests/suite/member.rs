@@ -60,8 +60,16 @@ impl Disk {
 
 impl Member {
     pub(crate) fn new(id: u64, members: u64) -> Member {
-        let Recovered { hard_state, snapshot, entries, .. } =
-            Recovered::bootstrap_with(id, Membership::of_voters(1..=members));
+        Member::begin(id, Recovered::bootstrap_with(id, Membership::of_voters(1..=members)))
+    }
+
+    /// With an empty disk.
+    pub(crate) fn joining(id: u64) -> Member {
+        Member::begin(id, Recovered::joining(id))
+    }
+
+    fn begin(id: u64, recovered: Recovered) -> Member {
+        let Recovered { hard_state, snapshot, entries, .. } = recovered;
         Member {
             id,
             manager: None,

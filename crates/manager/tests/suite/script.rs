@@ -13,6 +13,9 @@
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
 //! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 [+ db ...]
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
+//! join 4                    a server with an empty disk and that id starts
+//! member #1 add 4 voter | member #1 set 3 removed | lead #1 [3]
+//! members                   who takes part, and what each waits for
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
 //! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
@@ -24,8 +27,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manager::{Declaration, Event, NodeRequest, ReadId, Report, Request, RequestId, SessionId};
-use model::{Bytes, Digest, Millis, NodeId, RevisionNumber};
+use manager::{
+    Declaration, Event, MemberRequest, NodeRequest, ReadId, Report, Request, RequestId, SessionId,
+};
+use model::{Bytes, Digest, MemberId, MemberPart, Millis, Name, NodeId, RevisionNumber};
 
 use crate::{
     agent::{Agent, Happens, digest},
@@ -110,6 +115,20 @@ impl Script {
                 self.report(node, Report { exits, ..Report::default() })
             }
             ["read", number] => self.cluster.read(at, ReadId(numbered(number))),
+            ["member", number, verb, id, part] => {
+                let (id, part) = (MemberId(id.parse().unwrap()), member_part(part));
+                let request = match *verb {
+                    "add" => {
+                        MemberRequest::Add { id, name: server_name(id), address: format!("{id}:1"), part }
+                    }
+                    _ => MemberRequest::SetPart { member: id, part },
+                };
+                Event::Members { id: RequestId(numbered(number)), request }
+            }
+            ["lead", number, to @ ..] => {
+                let to = to.first().map(|id| MemberId(id.parse().unwrap()));
+                Event::Members { id: RequestId(numbered(number)), request: MemberRequest::Transfer { to } }
+            }
             [verb, number, rest @ ..] if number.starts_with('#') => {
                 let request = request(verb, rest)?;
                 self.cluster.request(at, RequestId(numbered(number)), request)
@@ -126,6 +145,8 @@ impl Script {
             ["servers", count, "snapshots", every] => {
                 *cluster = Cluster::new(count.parse().ok()?, every.parse().ok()?);
             }
+            ["join", id] => cluster.join(id.parse().ok()?),
+            ["members"] => cluster.show_members(),
             ["obey"] => cluster.obey(),
             ["disk", id, speed] => cluster.members.get_mut(&id.parse().ok()?)?.is_slow = *speed == "slow",
             [node, "forgets"] => cluster.agents.get_mut(&node_id(node))?.seen.clear(),
@@ -249,4 +270,17 @@ fn node_id(node: &str) -> NodeId {
 
 fn numbered(word: &str) -> u64 {
     word[1..].parse().unwrap()
+}
+
+fn member_part(word: &str) -> MemberPart {
+    match word {
+        "voter" => MemberPart::Voter,
+        "learner" => MemberPart::Learner,
+        "removed" => MemberPart::Removed,
+        _ => panic!("{word:?} is no part"),
+    }
+}
+
+fn server_name(id: MemberId) -> Name {
+    Name::new(&format!("s{}", id.0)).unwrap()
 }
