@@ -8,10 +8,12 @@ use std::{
 use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, MemberPart, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber,
-    Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber, Service,
+    ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
+
+use crate::members::{MemberError, MemberRequest, MemberWaiting};
 
 /// Numbers requests, reads and sessions. Chosen by the shell, never used twice by one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,68 +155,6 @@ pub enum NodeRequest {
     Uncordon,
     Label { set: BTreeMap<String, String>, unset: BTreeSet<String> },
     Remove { force: bool },
-}
-
-/// What a user wants of the servers. Answered once it is written down; how far it is, the view says.
-#[derive(Clone, Debug)]
-pub enum MemberRequest {
-    /// A server with an empty data directory, which has drawn this id for it.
-    Add { id: model::MemberId, name: Name, address: String, part: MemberPart },
-    /// Promotes, demotes or removes it.
-    SetPart { member: model::MemberId, part: MemberPart },
-    /// Answered once this server does not lead any more. Without a name the one with most of the log takes over.
-    Transfer { to: Option<model::MemberId> },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemberError {
-    #[error("this server does not lead the cluster")]
-    NotLeader { leader: Option<MemberId> },
-    #[error("there is no server {member}; `wharf cluster members` lists them")]
-    Unknown { member: model::MemberId },
-    #[error(
-        "server {name} ({member}) was removed from the cluster; to come back it joins again with an empty data \
-         directory, as a new member"
-    )]
-    WasRemoved { member: model::MemberId, name: Name },
-    #[error("id {member} is that of server {by}; each data directory has its own")]
-    IdTaken { member: model::MemberId, by: Name },
-    #[error("there is a server {name} already; choose another name, or remove that one first")]
-    NameTaken { name: Name },
-    #[error("server {by} has the address {address}; each server has its own")]
-    AddressTaken { address: String, by: Name },
-    #[error("server {name} is the last one that votes; promote another first")]
-    LastVoter { name: Name },
-    #[error(
-        "without server {name} there would be {voters} that vote, of which {reachable} can be reached and {needed} are \
-         needed: the cluster would stand still. Bring the others back, or add one, first"
-    )]
-    WouldLoseQuorum { name: Name, voters: usize, reachable: usize, needed: usize },
-    #[error("server {member} has no vote, so it cannot lead; promote it first")]
-    NoVoter { member: model::MemberId },
-    #[error("no other server that votes can be reached")]
-    NoHeir,
-    #[error("leadership is being handed over already")]
-    HandoverUnderWay,
-    #[error("server {to} did not take over in time; this one leads on")]
-    NotHandedOver { to: model::MemberId },
-    #[error("leadership changed meanwhile; whether this was written is not known: look, then try again")]
-    LeadershipLost,
-    #[error("too much is being written; try again shortly")]
-    Overloaded,
-}
-
-/// Why a member does not have the part yet that it shall have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemberWaiting {
-    #[error("it has not been heard of for a while")]
-    Word,
-    #[error("it lacks {behind} entries of the log")]
-    CatchingUp { behind: u64 },
-    #[error("it leads, and hands over first")]
-    Handover,
-    #[error("of those left {reachable} can be reached and {needed} are needed")]
-    Quorum { reachable: usize, needed: usize },
 }
 
 /// A service as a manifest declares it; images need no digest yet.

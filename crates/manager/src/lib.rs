@@ -37,9 +37,11 @@ use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
 pub use event::{
-    Applied, Declaration, Effect, Event, Hello, ImageError, MemberError, MemberRequest, MemberWaiting,
-    NodeRequest, ReadId, Reply, Report, Request, RequestError, RequestId, SessionId, View,
+    Applied, Declaration, Effect, Event, Hello, ImageError, NodeRequest, ReadId, Reply, Report, Request,
+    RequestError, RequestId, SessionId, View,
 };
+
+pub use members::{MemberError, MemberRequest, MemberWaiting};
 
 /// How this server takes part.
 #[derive(Clone, Debug)]
