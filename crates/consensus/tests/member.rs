@@ -269,3 +269,23 @@ fn a_start_with_the_wrong_log_is_refused() {
         Consensus::new(config, Recovered::bootstrap(1)).map(drop).expect_err("no time for a heartbeat");
     assert!(matches!(error, StartError::Config(_)), "{error}");
 }
+
+/// The leader that meant to leave the joint state may have died: whoever leads next does it.
+#[test]
+fn a_joint_state_does_not_outlive_its_leader() {
+    let joint =
+        Membership { voters: vec![1], voters_outgoing: vec![1], auto_leave: true, ..Membership::default() };
+    let recovered = Recovered::bootstrap_with(1, joint);
+    let mut one = Consensus::new(Config::new(1), recovered).expect("it starts from a snapshot in between");
+    assert!(one.status().membership.is_joint() && one.is_changing());
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        one.tick();
+        all.extend(settle(&mut one));
+    }
+    let left = CommittedEntry::Membership(Membership::single(1));
+    assert!(all.iter().any(|(_, entry)| *entry == left), "it left the joint state: {all:?}");
+    assert_eq!(one.status().membership, Membership::single(1));
+    assert!(!one.is_changing());
+    one.propose_membership(&[MemberChange::AddLearner(2)]).expect("the next change is possible");
+}
