@@ -20,11 +20,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manager", &["reference", "model", "store", "consensus", "orchestrator", "scheduler"]),
     ("proto", &["model", "store"]),
     ("trust", &["model"]),
+    ("dial", &[]),
     ("image", &["reference"]),
     ("network", &[]),
     ("runtime", &[]),
     ("agent", &["model", "proto", "trust", "image", "network", "runtime"]),
-    ("server", &["model", "manifest", "store", "consensus", "manager", "proto", "trust"]),
+    ("server", &["model", "manifest", "store", "consensus", "manager", "proto", "trust", "dial"]),
     ("cli", &["model", "manifest", "proto", "trust", "server", "agent", "runtime", "image", "network"]),
     ("sim", &["model", "store", "consensus", "orchestrator", "scheduler", "manager", "agent", "server"]),
 ];

@@ -3,13 +3,15 @@
 use std::error::Error;
 
 const ROOT: &str = "../../proto";
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "wharf/v1/spec.proto",
     "wharf/v1/state.proto",
     "wharf/v1/log.proto",
     "wharf/v1/stream.proto",
     "wharf/v1/control.proto",
     "wharf/v1/agents.proto",
+    "wharf/v1/peers.proto",
+    "wharf/v1/cluster.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -34,7 +34,8 @@ async fn main() -> Result<(), Failure> {
     let parent = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let folder = tempfile::tempdir_in(parent)?;
     let socket = folder.path().join("wharf.sock");
-    let config = server::Config { data_dir: folder.path().join("data"), socket: socket.clone() };
+    let config =
+        server::Config { data_dir: folder.path().join("data"), socket: socket.clone(), remote: None };
     let server = tokio::spawn(server::run(config, std::future::pending()));
     let _session = open_session(&connect(&socket).await?).await?;
 

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     brain::{Brain, Stopped, ToAgent},
+    caller::Caller,
     relay::{AgentSession, Life, Relays},
 };
 
@@ -55,8 +56,11 @@ impl v1::agents_server::Agents for Agents {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = Caller::of(request.extensions());
+        caller.is_agent()?;
         let mut inbound = request.into_inner();
         let hello = read_hello(inbound.message().await?)?;
+        caller.is_agent_of(hello.info.id)?;
         let (node, name) = (hello.info.id, hello.info.name.clone());
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = SessionId(number);
@@ -89,6 +93,7 @@ impl v1::agents_server::Agents for Agents {
         &self,
         request: Request<Streaming<v1::RelayFrame>>,
     ) -> Result<Response<Self::RelayStream>, Status> {
+        Caller::of(request.extensions()).is_agent()?;
         let mut from_agent = request.into_inner();
         let first = from_agent.message().await?.and_then(|frame| frame.frame);
         let Some(v1::relay_frame::Frame::Open(open)) = first else {

@@ -4,16 +4,25 @@
 
 mod worker;
 
-use std::sync::mpsc::{Sender, channel};
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread::JoinHandle,
+};
 
 use consensus::Snapshot;
-use manager::{Hello, Manager, Reply, Report, Request, RequestError, SessionId, View};
+use manager::{
+    Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
+};
 use model::Dispatch;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     codec::WireCodec,
     log::{Log, LogEvent, SavedSnapshot},
+    peers::{PeerEvent, Peers, Tell},
 };
 use worker::Worker;
 
@@ -40,20 +49,37 @@ pub enum ToAgent {
 /// Everything that the thread waits for, beside time.
 enum Input {
     Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>> },
+    Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>> },
     Read { reply: oneshot::Sender<View> },
     SessionOpened { session: SessionId, hello: Box<Hello>, to_agent: mpsc::UnboundedSender<ToAgent> },
     SessionReport { session: SessionId, report: Report },
     SessionClosed { session: SessionId },
     Log(LogEvent),
     SnapshotWritten(Snapshot, SavedSnapshot),
+    Peer(PeerEvent),
     Stop,
 }
 
-/// Starts the thread. `manager` is as restored from `log`.
-pub fn start(manager: Manager<WireCodec>, log: Log) -> std::io::Result<(Brain, std::thread::JoinHandle<()>)> {
+/// What [`start`] started.
+#[derive(Debug)]
+pub struct Started {
+    pub brain: Brain,
+    pub thread: JoinHandle<()>,
+    /// Why this server is no member any more; never, while it is one.
+    pub removed: oneshot::Receiver<String>,
+}
+
+/// Starts the thread. `manager` is as restored from `log`; `connect` makes the way to the other servers, if there are any.
+pub fn start(
+    manager: Manager<WireCodec>,
+    log: Log,
+    connect: impl FnOnce(Tell) -> Option<Peers>,
+) -> std::io::Result<Started> {
     let (inputs, received) = channel();
     let (publish, views) = watch::channel(manager.view());
-    let worker = Worker::new(manager, log, publish, inputs.clone())?;
+    let peers = connect(hears_peers(&inputs));
+    let (says_removed, removed) = oneshot::channel();
+    let worker = Worker::new(manager, log, peers, publish, says_removed, inputs.clone())?;
     let thread = std::thread::Builder::new().name("brain".to_owned()).spawn(move || {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&received)));
         if ended.is_err() {
@@ -61,14 +87,36 @@ pub fn start(manager: Manager<WireCodec>, log: Log) -> std::io::Result<(Brain, s
             std::process::abort();
         }
     })?;
-    Ok((Brain { inputs, views }, thread))
+    Ok(Started { brain: Brain { inputs, views }, thread, removed })
+}
+
+fn hears_peers(inputs: &Sender<Input>) -> Tell {
+    let inputs = inputs.clone();
+    Arc::new(move |event| inputs.send(Input::Peer(event)).map_err(|_| Stopped))
 }
 
 impl Brain {
+    /// For whatever hears of other servers.
+    pub(crate) fn hears_peers(&self) -> Tell {
+        hears_peers(&self.inputs)
+    }
+
     pub async fn request(&self, request: Request) -> Result<Result<Reply, RequestError>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Request { request, reply })?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// What is wanted of the servers themselves.
+    pub(crate) async fn members(&self, request: MemberRequest) -> Result<Result<(), MemberError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Members { request, reply })?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What this server knows, which may be old.
+    pub(crate) fn newest(&self) -> View {
+        self.views.borrow().clone()
     }
 
     /// What is true now: everything that was answered before this call is in the view.

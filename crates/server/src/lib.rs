@@ -2,34 +2,56 @@
 //!
 //! - `brain`: the thread that owns the manager and executes its effects.
 //! - `log`: the Raft log and the snapshots on disk.
-//! - `control`: the gRPC service for users; `agents`: the one for agents; `relay`: streams to agents.
-//! - `socket`: who may connect; `clock`: what time it is.
+//! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
+//! - `peers`: the way to the other servers; `remote`: this server as they meet it.
+//! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
+//! - `clock`: what time it is.
 //!
 //! Start reading at [`run`], then `brain`.
 
 pub mod agents;
 pub mod brain;
+pub mod caller;
 mod clock;
 mod cluster;
 pub mod codec;
 pub mod control;
+pub mod entrance;
 pub mod log;
+mod members;
+pub mod peers;
 pub mod relay;
+pub mod remote;
 pub mod socket;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
 use consensus::Recovered;
+use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use manager::Manager;
-use model::ClusterId;
-use proto::v1::{agents_server::AgentsServer, control_server::ControlServer};
+use model::{ClusterId, MemberId};
+use proto::v1::{
+    agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
+    peers_server::PeersServer,
+};
 use tokio::sync::oneshot;
-use tonic::{Status, body::Body, codegen::http, transport::Server};
+use tonic::{Status, body::Body, codegen::http, service::interceptor::InterceptedService, transport::Server};
 use tower::util::MapRequestLayer;
 
 use crate::{
-    agents::Agents, brain::Brain, codec::WireCodec, control::Control, log::Log, relay::Relays, socket::Socket,
+    agents::Agents,
+    brain::{Brain, Started},
+    caller::Caller,
+    codec::WireCodec,
+    control::Control,
+    entrance::Connection,
+    log::Log,
+    members::Members,
+    peers::Incoming,
+    relay::Relays,
+    remote::{Beginning, Remote, RemoteConfig, RemoteError},
+    socket::Socket,
 };
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -49,6 +71,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where users and agents of this host connect.
     pub socket: PathBuf,
+    /// How it takes part in a cluster of several hosts; none where this host is the cluster.
+    pub remote: Option<RemoteConfig>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +81,8 @@ pub enum Error {
     Log { dir: PathBuf, source: log::OpenError },
     #[error("the state in {} cannot be restored", dir.display())]
     Restore { dir: PathBuf, source: manager::RestoreError },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error("{} does not tell which cluster this is", path.display())]
     Cluster { path: PathBuf, source: std::io::Error },
     #[error("the server cannot listen on {}", path.display())]
@@ -67,32 +93,46 @@ pub enum Error {
     Random(#[source] std::io::Error),
     #[error("the server stopped serving")]
     Serve(#[from] tonic::transport::Error),
+    #[error("the server stopped serving by itself")]
+    Ended,
+    #[error("this server is no member of the cluster any more: {reason}")]
+    Removed { reason: String },
 }
 
 /// Serves until `shutdown` completes. What was acknowledged is on disk whenever and however this ends.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let Config { data_dir, socket: path } = config;
+    let Config { data_dir, socket: path, remote } = config;
     let seed = random().map_err(Error::Random)?;
-    let (manager, log) = open(data_dir.clone(), seed)?;
-    let cluster = cluster::identify(&data_dir, ClusterId(seed));
+    let remote = remote.map(Remote::open).transpose()?;
+    let (manager, log) = open(data_dir.clone(), seed, remote.as_ref())?;
+    let cluster = remote.as_ref().map_or(ClusterId(seed), |remote| remote.identity.cluster);
+    let cluster = cluster::identify(&data_dir, cluster);
     let cluster = cluster.map_err(|source| Error::Cluster { path: data_dir.join("cluster"), source })?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
-    let (brain, thread) = brain::start(manager, log).map_err(Error::Thread)?;
+    let from_afar = match &remote {
+        Some(remote) => remote.listen().await?.left_stream(),
+        None => stream::pending().right_stream(),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let connect = |tell| remote.as_ref().map(|remote| remote.peers(runtime, tell));
+    let Started { brain, thread, removed } = brain::start(manager, log, connect).map_err(Error::Thread)?;
     let _stops = StopsBrain(brain.clone());
-    tracing::info!(socket = %path.display(), "serving");
+    tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
-    let serve = serve(&brain, cluster, &socket, async { drop(closed.await) });
+    let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
+    let own = remote.as_ref().map(|remote| MemberId(remote.member()));
+    let peers = remote.as_ref().map(|remote| Incoming::new(remote.member(), brain.hears_peers()));
+    let serve = serve(&brain, cluster, own, peers, incoming, async { drop(closed.await) });
     tokio::pin!(serve);
-    let served = tokio::select! {
-        served = &mut serve => Some(served),
-        () = shutdown => None,
+    let ended = tokio::select! {
+        served = &mut serve => Err(served.map_or_else(Error::Serve, |()| Error::Ended)),
+        () = shutdown => Ok(()),
+        Ok(reason) = removed => Err(Error::Removed { reason }),
     };
     brain.stop();
     // Only its panic could make this fail, and that aborts the process.
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-    if let Some(ended_early) = served {
-        return Ok(ended_early?);
-    }
+    ended?;
     // Sessions and watches have ended with the brain; what else is open, a command in a container, is not waited for.
     drop(close);
     match tokio::time::timeout(LAST_WORDS, serve).await {
@@ -113,18 +153,30 @@ impl Drop for StopsBrain {
 fn serve(
     brain: &Brain,
     cluster: ClusterId,
-    socket: &Socket,
+    own: Option<MemberId>,
+    peers: Option<Incoming>,
+    incoming: impl Stream<Item = std::io::Result<Connection>>,
     close: impl Future<Output = ()>,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> {
     let relays = Relays::default();
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
+    let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster));
+    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own));
+    let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(InterceptedService::new(control, for_users))
+        .add_service(InterceptedService::new(cluster, for_users))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(socket.incoming(), close)
+        .add_optional_service(peers)
+        .serve_with_incoming_shutdown(incoming, close)
+}
+
+fn for_users(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+    Caller::of(request.extensions()).is_user()?;
+    Ok(request)
 }
 
 /// tonic takes a stream that its client reset for one that ended, and so half an archive for a whole one. An error that
@@ -134,8 +186,14 @@ fn say_when_cut_off(request: http::Request<Body>) -> http::Request<Body> {
     request.map(|body| Body::new(body.map_err(cut_off)))
 }
 
-fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {
-    let opened = Log::open(&dir, || Recovered::bootstrap(seed | 1));
+fn open(dir: PathBuf, seed: u64, remote: Option<&Remote>) -> Result<(Manager<WireCodec>, Log), Error> {
+    let opened = Log::open(&dir, || match remote {
+        None => Recovered::bootstrap(seed | 1),
+        Some(remote) => match remote.config.beginning {
+            Beginning::Founds => Recovered::bootstrap(remote.member()),
+            Beginning::Joins => Recovered::joining(remote.member()),
+        },
+    });
     let opened = opened.map_err(|source| Error::Log { dir: dir.clone(), source })?;
     if let Some(torn) = &opened.report.torn {
         tracing::warn!(
@@ -147,7 +205,7 @@ fn open(dir: PathBuf, seed: u64) -> Result<(Manager<WireCodec>, Log), Error> {
         consensus: consensus::Config::new(opened.recovered.id),
         snapshot_every: SNAPSHOT_EVERY,
         seed,
-        itself: None,
+        itself: remote.map(|remote| (remote.config.name.clone(), remote.config.advertise.clone())),
     };
     let manager = Manager::restore(config, WireCodec, opened.recovered);
     let manager = manager.map_err(|source| Error::Restore { dir, source })?;

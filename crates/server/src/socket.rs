@@ -9,8 +9,10 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_stream::Stream;
+
+use crate::entrance::Connection;
 
 /// After a connection that could not be accepted: there may be descriptors again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -50,12 +52,12 @@ impl Socket {
     }
 
     /// Connections by root; others are turned away, should the file's mode ever have been changed.
-    pub fn incoming(&self) -> impl Stream<Item = io::Result<UnixStream>> {
+    pub fn incoming(&self) -> impl Stream<Item = io::Result<Connection>> {
         futures_util::stream::unfold(&self.listener, |listener| async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => match stream.peer_cred() {
-                        Ok(peer) if peer.uid() == 0 => return Some((Ok(stream), listener)),
+                        Ok(peer) if peer.uid() == 0 => return Some((Ok(Connection::Host(stream)), listener)),
                         Ok(peer) => {
                             tracing::warn!(uid = peer.uid(), "a user other than root was turned away");
                         }

@@ -16,7 +16,7 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
-    let config = server::Config { data_dir: args.data, socket: args.listen };
+    let config = server::Config { data_dir: args.data, socket: args.listen, remote: None };
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;

@@ -11,7 +11,8 @@ use std::{
 
 use consensus::{Snapshot, SnapshotMeta};
 use manager::{
-    Codec, Effect, Event, Manager, ReadId, Reply, Request, RequestError, RequestId, SessionId, View,
+    Codec, Effect, Event, Manager, MemberError, ReadId, Reply, Request, RequestError, RequestId, SessionId,
+    View,
 };
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +22,7 @@ use crate::{
     clock::now,
     codec::WireCodec,
     log::{Log, LogError, LogEvent, LogWriter, SavedSnapshot, SnapshotWriter},
+    peers::{PeerEvent, Peers},
 };
 
 /// How often consensus counts. Elections and heartbeats are multiples of it.
@@ -36,14 +38,18 @@ const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Worker {
     manager: Manager<WireCodec>,
     log: LogWriter,
+    peers: Option<Peers>,
     publish: watch::Sender<View>,
     inputs: Sender<Input>,
     /// Why nothing can be written now.
     full: Option<String>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Reply, RequestError>>>,
+    members: HashMap<RequestId, oneshot::Sender<Result<(), MemberError>>>,
     reads: HashMap<ReadId, oneshot::Sender<View>>,
     sessions: HashMap<SessionId, mpsc::UnboundedSender<ToAgent>>,
     next_id: u64,
+    /// To be told why this server is no member any more.
+    removed: Option<oneshot::Sender<String>>,
     /// When this thread ends at the latest; none while nobody wants it to end.
     stop_by: Option<Instant>,
     snapshot: Option<SnapshotThread>,
@@ -56,7 +62,9 @@ impl Worker {
     pub(super) fn new(
         manager: Manager<WireCodec>,
         log: Log,
+        peers: Option<Peers>,
         publish: watch::Sender<View>,
+        removed: oneshot::Sender<String>,
         inputs: Sender<Input>,
     ) -> std::io::Result<Worker> {
         let told = inputs.clone();
@@ -65,13 +73,16 @@ impl Worker {
         Ok(Worker {
             manager,
             log: LogWriter::start(log, Box::new(notify))?,
+            peers,
             publish,
             inputs,
             full: None,
             requests: HashMap::new(),
+            members: HashMap::new(),
             reads: HashMap::new(),
             sessions: HashMap::new(),
             next_id: 0,
+            removed: Some(removed),
             stop_by: None,
             snapshot: None,
         })
@@ -126,6 +137,11 @@ impl Worker {
         self.next_id += 1;
         Some(match input {
             Input::Request { request, reply } => return self.take_request(request, reply),
+            Input::Members { request, reply } => {
+                let id = RequestId(self.next_id);
+                self.members.insert(id, reply);
+                Event::Members { id, request }
+            }
             Input::Read { reply } => {
                 let id = ReadId(self.next_id);
                 self.reads.insert(id, reply);
@@ -140,6 +156,9 @@ impl Worker {
                 self.sessions.remove(&session);
                 Event::SessionClosed { session }
             }
+            Input::Peer(PeerEvent::Received(message)) => Event::Peer(message),
+            Input::Peer(PeerEvent::Unreachable(peer)) => Event::Unreachable { peer },
+            Input::Peer(PeerEvent::Snapshot(peer, delivery)) => Event::SnapshotSent { peer, delivery },
             Input::Log(event) => return self.take_log_event(event),
             Input::SnapshotWritten(snapshot, saved) => {
                 self.log.compact(saved);
@@ -194,16 +213,19 @@ impl Worker {
         // Whoever asked may have gone away meanwhile; then the answer is dropped, which is all there is to do.
         match effect {
             Effect::Persist(persist) => self.log.append(persist),
-            Effect::Send(messages) => {
-                assert!(messages.is_empty(), "a cluster of one server has nobody to send to");
-            }
+            Effect::Send(messages) => match &self.peers {
+                Some(peers) => peers.send(messages),
+                None => assert!(messages.is_empty(), "a cluster of one server has nobody to send to"),
+            },
             Effect::Reply { id, result } => {
                 if let Some(reply) = self.requests.remove(&id) {
                     let _ = reply.send(result);
                 }
             }
             Effect::MembersReply { id, result } => {
-                tracing::error!(?id, ?result, "an answer that nobody asked for");
+                if let Some(reply) = self.members.remove(&id) {
+                    let _ = reply.send(result);
+                }
             }
             Effect::ReadReady { id, view } => {
                 if let Some(reply) = self.reads.remove(&id) {
@@ -216,11 +238,25 @@ impl Worker {
                 self.sessions.remove(&session);
             }
             Effect::Snapshot { meta, state } => self.write_snapshot(meta, state),
-            Effect::Publish(view) => {
-                self.publish.send_replace(view);
+            Effect::Publish(view) => self.publish(view),
+            Effect::Removed { reason } => {
+                // Said again with every step until this thread has ended.
+                if let Some(removed) = self.removed.take() {
+                    let _ = removed.send(reason);
+                    self.stop_by = Some(Instant::now());
+                }
             }
-            Effect::Removed { reason } | Effect::Fatal { reason } => give_up(&reason),
+            Effect::Fatal { reason } => give_up(&reason),
         }
+    }
+
+    fn publish(&mut self, view: View) {
+        if let Some(peers) = &mut self.peers {
+            // Those who were removed too: they are told so when they ask.
+            let members = view.state.members();
+            peers.know(&members.map(|member| (member.id.0, member.address.clone())).collect());
+        }
+        self.publish.send_replace(view);
     }
 
     fn tell(&self, session: SessionId, message: ToAgent) {

@@ -6,7 +6,7 @@ mod images;
 mod logs;
 mod nodes;
 mod read;
-mod refuse;
+pub(crate) mod refuse;
 mod write;
 
 use std::pin::Pin;

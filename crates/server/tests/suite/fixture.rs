@@ -9,6 +9,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use proto::v1::{self, agents_client::AgentsClient, control_client::ControlClient};
+use server::remote::RemoteConfig;
 use tempfile::TempDir;
 use tokio::{
     net::UnixStream,
@@ -35,6 +36,7 @@ pub(crate) struct Server {
 pub(crate) struct Home {
     pub(crate) data: PathBuf,
     pub(crate) socket: PathBuf,
+    pub(crate) remote: Option<RemoteConfig>,
     _folder: Option<Arc<TempDir>>,
 }
 
@@ -47,11 +49,21 @@ impl Home {
 
     /// In a folder that somebody else takes away.
     pub(crate) fn at(folder: &Path) -> Home {
-        Home { data: folder.join("data"), socket: folder.join("wharf.sock"), _folder: None }
+        let (data, socket) = (folder.join("data"), folder.join("wharf.sock"));
+        Home { data, socket, remote: None, _folder: None }
+    }
+
+    /// One of several servers.
+    pub(crate) fn remote(self, remote: RemoteConfig) -> Home {
+        Home { remote: Some(remote), ..self }
     }
 
     pub(crate) fn config(&self) -> server::Config {
-        server::Config { data_dir: self.data.clone(), socket: self.socket.clone() }
+        server::Config {
+            data_dir: self.data.clone(),
+            socket: self.socket.clone(),
+            remote: self.remote.clone(),
+        }
     }
 }
 
@@ -91,6 +103,12 @@ impl Server {
         in_time("the server ends", &mut self.running).await
     }
 
+    /// Waits until it stops without being told to.
+    pub(crate) async fn ended_by_itself(mut self) -> server::Error {
+        let running = std::mem::replace(&mut self.running, tokio::spawn(async { Ok(()) }));
+        in_time("the server ends", running).await.unwrap().unwrap_err()
+    }
+
     pub(crate) async fn restart(self) -> Server {
         Server::start_in(self.stop().await).await
     }
@@ -119,7 +137,7 @@ impl Drop for Server {
     }
 }
 
-async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
     let path = socket.to_owned();
     let connect = move |_: Uri| {
         let path = path.clone();

@@ -12,9 +12,11 @@ mod refusals;
 mod sizes;
 mod watch;
 
+mod cluster;
 mod exec;
 mod images;
 mod logs;
+mod peers;
 mod sessions;
 
 mod disk;

@@ -1,0 +1,118 @@
+//! The way to the other servers: messages of consensus go out and come in here.
+//!
+//! - `link`: the connection to one peer, made again whenever it breaks.
+//! - `snapshot`: a snapshot on its way to a peer, in pieces, gone on with after a cut.
+//! - `incoming`: the gRPC service that peers call.
+//!
+//! Invariants:
+//! - The thread that owns the manager never waits for a peer: what a peer does not take in time is dropped, and
+//!   consensus is told that the peer was not reached. Consensus sends again what was lost.
+//! - A message is believed to be from the member whom the connection proves, not from whom it names.
+//!
+//! Start reading at [`Peers::send`].
+
+mod incoming;
+mod link;
+mod snapshot;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
+use dial::{Patience, Way};
+use tokio::runtime::Handle;
+
+use crate::brain::Stopped;
+
+pub use incoming::Incoming;
+use link::Link;
+
+/// What happens between servers, for the thread that owns the manager.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    Received(PeerMessage),
+    /// Something that was sent to this member did not arrive.
+    Unreachable(MemberId),
+    /// How the sending of a snapshot ended.
+    Snapshot(MemberId, Delivery),
+}
+
+/// Tells the thread that owns the manager. Cheap, and never waits. Fails once that thread has ended.
+pub type Tell = Arc<dyn Fn(PeerEvent) -> Result<(), Stopped> + Send + Sync>;
+
+/// The way to the server that listens at an address, which must prove to be this member. Asked for each connection, so that
+/// a certificate that was renewed is presented.
+pub type FindWay = Arc<dyn Fn(MemberId, String) -> Way + Send + Sync>;
+
+/// A connection that broke is noticed soon: until then nobody tries to make another.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(2) };
+
+/// The links to all peers. Dropping it closes them.
+pub struct Peers {
+    own: MemberId,
+    runtime: Handle,
+    find_way: FindWay,
+    tell: Tell,
+    links: BTreeMap<MemberId, Link>,
+    /// Whom this server was told of when it joined: it answers them before it knows the state.
+    contacts: BTreeMap<MemberId, String>,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers").field("own", &self.own).field("links", &self.links).finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    pub fn new(
+        own: MemberId,
+        contacts: BTreeMap<MemberId, String>,
+        runtime: Handle,
+        find_way: FindWay,
+        tell: Tell,
+    ) -> Peers {
+        let mut peers = Peers { own, runtime, find_way, tell, links: BTreeMap::new(), contacts };
+        peers.know(&BTreeMap::new());
+        peers
+    }
+
+    /// Where the other members are; until anybody is named, where the contacts are. Links to members that are gone are
+    /// closed; one whose address changed is made anew.
+    pub fn know(&mut self, addresses: &BTreeMap<MemberId, String>) {
+        let contacts = std::mem::take(&mut self.contacts);
+        let addresses = if addresses.is_empty() { &contacts } else { addresses };
+        self.links.retain(|member, link| addresses.get(member).is_some_and(|at| *at == link.address));
+        for (&member, address) in addresses {
+            if member != self.own && !self.links.contains_key(&member) {
+                let ends = link::Ends { own: self.own, peer: member };
+                let link = Link::open(
+                    &self.runtime,
+                    ends,
+                    address.clone(),
+                    self.find_way.clone(),
+                    self.tell.clone(),
+                );
+                self.links.insert(member, link);
+            }
+        }
+        self.contacts = contacts;
+    }
+
+    /// Hands messages to the links. Never waits.
+    pub fn send(&self, messages: Vec<PeerMessage>) {
+        for message in messages {
+            let (to, kind) = (message.to, message.kind);
+            let taken = self.links.get(&to).is_some_and(|link| link.take(message));
+            if taken {
+                continue;
+            }
+            let event = match kind {
+                PeerMessageKind::Ordinary => PeerEvent::Unreachable(to),
+                PeerMessageKind::Asks | PeerMessageKind::Removed => continue,
+                PeerMessageKind::Snapshot => PeerEvent::Snapshot(to, Delivery::Failed),
+            };
+            // Who sends is the one to be told.
+            let _ = (self.tell)(event);
+        }
+    }
+}

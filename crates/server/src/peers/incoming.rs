@@ -1,0 +1,191 @@
+//! The gRPC service that peers call: hands their messages to the manager, and puts snapshots together.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use consensus::{MemberId, PeerMessage, PeerMessageKind};
+use proto::v1;
+use sha2::{Digest as _, Sha256};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{PeerEvent, Tell};
+use crate::{caller::Caller, control::refuse::stopped};
+
+/// The largest snapshot that is put together in memory, in bytes.
+const LARGEST_SNAPSHOT: u64 = 4 << 30;
+/// A transfer that nobody went on with for so long is forgotten.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+pub struct Incoming {
+    own: MemberId,
+    tell: Tell,
+    /// At most one per peer: consensus sends one snapshot at a time.
+    transfers: Arc<Mutex<HashMap<MemberId, Transfer>>>,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+/// What has arrived of a snapshot.
+#[derive(Debug)]
+struct Transfer {
+    digest: Bytes,
+    length: u64,
+    arrived: Vec<u8>,
+    touched: Instant,
+}
+
+impl Incoming {
+    pub fn new(own: MemberId, tell: Tell) -> Incoming {
+        Incoming { own, tell, transfers: Arc::default() }
+    }
+
+    /// Who sends, if it is whom the connection proves and this is whom it is meant for.
+    fn check(&self, proven: MemberId, from: MemberId, to: MemberId) -> Result<(), Status> {
+        if proven != from {
+            let message = format!("member {proven} sent a message that says it is from member {from}");
+            return Err(Status::permission_denied(message));
+        }
+        if to != self.own {
+            let own = self.own;
+            return Err(Status::failed_precondition(format!(
+                "a message for member {to} came to member {own}: it has another data folder now"
+            )));
+        }
+        Ok(())
+    }
+
+    fn hand_on(&self, from: MemberId, kind: PeerMessageKind, bytes: Bytes) -> Result<(), Status> {
+        let message = PeerMessage { from, to: self.own, kind, bytes };
+        (self.tell)(PeerEvent::Received(message)).map_err(stopped)
+    }
+
+    /// A panic while holding the lock leaves at worst a transfer that its digest refuses.
+    fn transfers(&self) -> MutexGuard<'_, HashMap<MemberId, Transfer>> {
+        let mut transfers = self.transfers.lock().unwrap_or_else(PoisonError::into_inner);
+        transfers.retain(|_, transfer| transfer.touched.elapsed() < ABANDONED);
+        transfers
+    }
+
+    fn progress(&self, wanted: &v1::SnapshotTransfer) -> u64 {
+        let transfers = self.transfers();
+        let known = transfers.get(&wanted.from).filter(|transfer| transfer.is(wanted));
+        known.map_or(0, |transfer| transfer.arrived.len() as u64)
+    }
+
+    /// Adds a piece; returns the whole message once it is there.
+    fn add(&self, wanted: &v1::SnapshotTransfer, piece: &v1::SnapshotPiece) -> Result<Option<Bytes>, Status> {
+        let mut transfers = self.transfers();
+        let transfer = transfers.entry(wanted.from).or_insert_with(|| Transfer::begin(wanted));
+        if !transfer.is(wanted) {
+            *transfer = Transfer::begin(wanted);
+        }
+        transfer.add(piece)?;
+        if transfer.arrived.len() as u64 != wanted.length {
+            return Ok(None);
+        }
+        let Some(whole) = transfers.remove(&wanted.from) else { return Ok(None) };
+        if Sha256::digest(&whole.arrived).as_slice() != wanted.digest.as_ref() {
+            return Err(Status::data_loss("the snapshot that arrived is not the one that was announced"));
+        }
+        Ok(Some(whole.arrived.into()))
+    }
+}
+
+impl Transfer {
+    /// Room is made as pieces come, not for what a peer announces.
+    fn begin(wanted: &v1::SnapshotTransfer) -> Transfer {
+        Transfer {
+            digest: wanted.digest.clone(),
+            length: wanted.length,
+            arrived: Vec::new(),
+            touched: Instant::now(),
+        }
+    }
+
+    fn is(&self, wanted: &v1::SnapshotTransfer) -> bool {
+        self.digest == wanted.digest && self.length == wanted.length
+    }
+
+    fn add(&mut self, piece: &v1::SnapshotPiece) -> Result<(), Status> {
+        let have = self.arrived.len() as u64;
+        if piece.offset != have || have + piece.data.len() as u64 > self.length {
+            let (offset, bytes, length) = (piece.offset, piece.data.len(), self.length);
+            return Err(Status::invalid_argument(format!(
+                "{bytes} bytes at {offset} do not follow the {have} of {length} that are here"
+            )));
+        }
+        self.arrived.extend_from_slice(&piece.data);
+        self.touched = Instant::now();
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::peers_server::Peers for Incoming {
+    async fn exchange(
+        &self,
+        request: Request<Streaming<v1::PeerBatch>>,
+    ) -> Result<Response<v1::ExchangeResponse>, Status> {
+        let peer = Caller::of(request.extensions()).member()?;
+        let mut batches = request.into_inner();
+        while let Some(batch) = batches.message().await? {
+            self.check(peer, batch.from, batch.to)?;
+            for message in batch.messages {
+                let kind = match message.kind() {
+                    v1::PeerMessageKind::Raft => PeerMessageKind::Ordinary,
+                    v1::PeerMessageKind::Asks => PeerMessageKind::Asks,
+                    v1::PeerMessageKind::Removed => PeerMessageKind::Removed,
+                    // Of a newer version; losing a message is allowed.
+                    v1::PeerMessageKind::Unspecified => continue,
+                };
+                self.hand_on(batch.from, kind, message.raft)?;
+            }
+        }
+        Ok(Response::new(v1::ExchangeResponse {}))
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<Streaming<v1::SnapshotPiece>>,
+    ) -> Result<Response<v1::SnapshotProgress>, Status> {
+        let peer = Caller::of(request.extensions()).member()?;
+        let mut pieces = request.into_inner();
+        let mut wanted = None;
+        while let Some(mut piece) = pieces.message().await? {
+            let transfer = piece.transfer.take();
+            let wanted = wanted.get_or_insert(transfer.unwrap_or_default());
+            self.check(peer, wanted.from, wanted.to)?;
+            if wanted.length > LARGEST_SNAPSHOT {
+                let length = wanted.length;
+                let message =
+                    format!("a snapshot of {length} bytes is larger than {LARGEST_SNAPSHOT}, the largest");
+                return Err(Status::out_of_range(message));
+            }
+            if let Some(whole) = self.add(wanted, &piece)? {
+                self.hand_on(wanted.from, PeerMessageKind::Snapshot, whole)?;
+                return Ok(Response::new(v1::SnapshotProgress { arrived: wanted.length }));
+            }
+        }
+        let arrived = wanted.map_or(0, |wanted| self.progress(&wanted));
+        Ok(Response::new(v1::SnapshotProgress { arrived }))
+    }
+
+    async fn get_snapshot_progress(
+        &self,
+        request: Request<v1::SnapshotTransfer>,
+    ) -> Result<Response<v1::SnapshotProgress>, Status> {
+        let peer = Caller::of(request.extensions()).member()?;
+        let wanted = request.into_inner();
+        self.check(peer, wanted.from, wanted.to)?;
+        Ok(Response::new(v1::SnapshotProgress { arrived: self.progress(&wanted) }))
+    }
+}

@@ -1,0 +1,104 @@
+//! This server towards other hosts: who it is by its certificate, whom it believes, and where it listens.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use consensus::MemberId;
+use dial::Way;
+use model::{HostRole, Name, NodeId};
+use rustls::{ClientConfig, ServerConfig, time_provider::DefaultTimeProvider};
+use tokio::{net::TcpListener, runtime::Handle};
+use tokio_stream::Stream;
+use trust::{
+    folder::{FolderError, IdentityFolder},
+    identity::Identity,
+    tls::{Believe, ConfigError, Present, Reloading, client_config, server_config},
+};
+
+use crate::{
+    entrance::{self, Connection},
+    peers::{Peers, Tell},
+};
+
+/// How a server takes part in a cluster of several hosts.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// What people call it.
+    pub name: Name,
+    pub listen: SocketAddr,
+    /// Where others reach it: host and port.
+    pub advertise: String,
+    /// Its key, its certificate and whom it believes; see `trust::folder`.
+    pub identity: PathBuf,
+    /// What an empty data directory means.
+    pub beginning: Beginning,
+    /// Where other servers were when this one joined. The state tells better, once it is here.
+    pub contacts: BTreeMap<MemberId, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// The first server of a new cluster.
+    Founds,
+    /// It waits until the leader of the cluster, which has been told of it, sends it the state.
+    Joins,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("{} has no certificate; make a cluster with `wharf cluster init`, or join one with `wharf join`", .0.display())]
+    NoIdentity(PathBuf),
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
+    #[error("the server cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+}
+
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) config: RemoteConfig,
+    pub(crate) identity: Identity,
+    serves: Arc<Reloading<ServerConfig>>,
+    dials: Arc<Reloading<ClientConfig>>,
+}
+
+impl Remote {
+    pub(crate) fn open(config: RemoteConfig) -> Result<Remote, RemoteError> {
+        let stored = IdentityFolder::open(&config.identity)?.load()?;
+        let stored = stored.ok_or_else(|| RemoteError::NoIdentity(config.identity.clone()))?;
+        let (own, trust) = (&stored.credentials, &stored.trust);
+        let serves = server_config(own, trust, Arc::new(DefaultTimeProvider))?;
+        let present = Present::Certificate(own);
+        let dials = client_config(present, Believe::Trust(trust), Arc::new(DefaultTimeProvider))?;
+        Ok(Remote {
+            identity: own.identity(),
+            config,
+            serves: Arc::new(Reloading::new(serves)),
+            dials: Arc::new(Reloading::new(dials)),
+        })
+    }
+
+    /// A server's node id is its id in consensus: so its certificate proves whom its messages are from.
+    pub(crate) fn member(&self) -> MemberId {
+        self.identity.node.0
+    }
+
+    pub(crate) fn peers(&self, runtime: Handle, tell: Tell) -> Peers {
+        let (dials, cluster) = (self.dials.clone(), self.identity.cluster);
+        let find_way = Arc::new(move |member, address| {
+            let peer = Identity { cluster, role: HostRole::Server, node: NodeId(member) };
+            Way::Tls { address, name: peer.server_name(), config: dials.current() }
+        });
+        Peers::new(self.member(), self.config.contacts.clone(), runtime, find_way, tell)
+    }
+
+    pub(crate) async fn listen(
+        &self,
+    ) -> Result<impl Stream<Item = std::io::Result<Connection>> + use<>, RemoteError> {
+        let address = self.config.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| RemoteError::Listen { address, source })?;
+        Ok(entrance::over_tls(listener, self.serves.clone()))
+    }
+}
