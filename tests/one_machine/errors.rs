@@ -34,7 +34,10 @@ fn errors_name_the_thing_the_reason_and_the_next_step() {
     let taken = hello(1, ONE, "", "").replace("name: web", "name: other");
     let taken = cluster.apply("other", &taken);
     assert_eq!(taken.code, 1, "{taken:#?}");
-    assert!(taken.stderr.contains("already published by service web"), "{taken:#?}");
+    assert!(
+        taken.stderr.contains("service other cannot publish port 18080/tcp: service web does"),
+        "{taken:#?}"
+    );
     cluster.end();
 }
 
