@@ -76,12 +76,12 @@ fn before_routing(table: &mut Table<'_>, bridge: &str, subnet: Subnet) {
 
     table.base_chain("incoming", hook("nat", DESTINATION_NAT));
     let incoming = Rule::new().destination(Want::IsNot, Subnet::LOOPBACK).destination_is_local();
-    table.rule("incoming", incoming.dispatch_service(SERVICES));
+    dispatch(table, "incoming", incoming);
 }
 
 fn host(table: &mut Table<'_>, bridge: &str) {
     table.base_chain("local", Hook { chain_type: "nat", number: OUTPUT, priority: DESTINATION_NAT });
-    table.rule("local", Rule::new().destination_is_local().dispatch_service(SERVICES));
+    dispatch(table, "local", Rule::new().destination_is_local());
 
     table.base_chain("refuse", Hook { chain_type: "filter", number: INPUT, priority: FILTER });
     let refused = |protocol| Rule::new().protocol(protocol).connection_state(state::NEW).service_in(REFUSED);
@@ -90,6 +90,16 @@ fn host(table: &mut Table<'_>, bridge: &str) {
 
     table.base_chain("redirects", Hook { chain_type: "filter", number: OUTPUT, priority: FILTER });
     table.rule("redirects", Rule::new().out_link(Want::Is, bridge).icmp_redirect().drop());
+}
+
+/// Sends what is for a published port to the chain of its service.
+///
+/// The rule stands there twice: a lookup on one processor while another commits a switch may find neither the old
+/// entry nor the new one, on kernels that do not look again by themselves. By the second lookup the switch is over.
+/// Only the first packet of a flow pays.
+fn dispatch(table: &mut Table<'_>, chain: &str, matching: Rule) {
+    table.rule(chain, matching.clone().dispatch_service(SERVICES));
+    table.rule(chain, matching.dispatch_service(SERVICES));
 }
 
 fn forwarding(table: &mut Table<'_>, bridge: &str) {

@@ -30,7 +30,7 @@ const TRANSPORT_HEADER: u32 = 2;
 const LINK_HEADER: u32 = 0;
 
 /// The expressions of one rule.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Rule {
     expressions: Vec<u8>,
 }
