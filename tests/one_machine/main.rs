@@ -6,6 +6,7 @@ mod examples;
 mod hostile;
 mod images;
 mod isolation;
+mod nodes;
 mod readme;
 mod restarts;
 mod rollouts;

@@ -102,7 +102,7 @@ impl Cluster {
     fn nodes_ready(&self) -> bool {
         let nodes = self.wharf(&["get", "nodes", "-o", "json"]);
         let nodes: Value = serde_json::from_str(&nodes.stdout).unwrap_or_default();
-        nodes[0]["state"] == "ready"
+        nodes.as_array().is_some_and(|nodes| nodes.iter().any(|node| node["state"] == "ready"))
     }
 
     pub fn command(&self, args: &[&str]) -> Command {

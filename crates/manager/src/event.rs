@@ -8,8 +8,8 @@ use std::{
 use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber, Service,
-    ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber,
+    Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State};
 
@@ -151,10 +151,22 @@ pub enum Request {
 /// What a user can ask of a node.
 #[derive(Clone, Debug)]
 pub enum NodeRequest {
-    Cordon { reason: Option<String> },
+    Cordon {
+        reason: Option<String>,
+    },
     Uncordon,
-    Label { set: BTreeMap<String, String>, unset: BTreeSet<String> },
-    Remove { force: bool },
+    /// Cordons it too. What still runs when the span is over stops all the same.
+    Drain {
+        within: Option<Millis>,
+        reason: Option<String>,
+    },
+    Label {
+        set: BTreeMap<String, String>,
+        unset: BTreeSet<String>,
+    },
+    Remove {
+        force: bool,
+    },
 }
 
 /// A service as a manifest declares it; images need no digest yet.

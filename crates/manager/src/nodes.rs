@@ -120,6 +120,9 @@ impl<C: Codec> Manager<C> {
         let change = match asked {
             NodeRequest::Cordon { reason } => NodeChange::Cordon { reason },
             NodeRequest::Uncordon => NodeChange::Uncordon,
+            NodeRequest::Drain { within, reason } => {
+                NodeChange::Drain { deadline: within.map(|within| now + within), reason }
+            }
             NodeRequest::Label { set, unset } => NodeChange::Label { set, unset },
             NodeRequest::Remove { force } => NodeChange::Remove { force },
         };

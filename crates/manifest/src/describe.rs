@@ -129,11 +129,17 @@ pub(crate) fn service() -> Via<Record<Written>, ServiceSpec> {
         .include(template::lifecycle(), lens!(spec.template))
         .field(
             "update",
-            "How replicas are replaced when anything of the spec but `replicas`, `update` and `placement` changes.",
+            "How replicas are replaced when anything of the spec but `replicas`, `update`, `placement` and `nodeLoss` changes.",
             update::shape(),
             lens!(update),
         )
         .field("placement", "Which nodes the replicas go to.", placement::rules(), lens!(spec.placement))
+        .field(
+            "nodeLoss",
+            "What becomes of replicas whose node is lost.",
+            placement::node_loss(),
+            lens!(spec.node_loss),
+        )
         .include(template::other_containers(), lens!(spec.template));
     let base = Written { spec: template::base_service(), update: Asked::nothing() };
     let about =

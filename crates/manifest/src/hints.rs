@@ -40,7 +40,7 @@ const WORDS: [(&str, &str); 7] = [
     ("Recreate", "stop-first"),
 ];
 
-const NOT_A_MAP: [(&str, &str); 17] = [
+const NOT_A_MAP: [(&str, &str); 18] = [
     ("Restart", "write `restart: { policy: always }`"),
     ("Port", "write `- { name: http, port: 8080, publish: 80 }`"),
     ("Mount", "write `- { target: /data, hostPath: { path: /srv/data } }`"),
@@ -57,6 +57,7 @@ const NOT_A_MAP: [(&str, &str); 17] = [
     ("Health", "write `health: { readiness: { tcp: { port: http } } }`, or remove the line"),
     ("Update", "write `update: { order: start-first }`"),
     ("Placement", "write `placement: { nodes: { disk: ssd }, spread: zone }`"),
+    ("NodeLoss", "write `nodeLoss: { replaceAfter: 30s }`"),
     ("Capabilities", "write `capabilities: { add: [NET_RAW], drop: [ALL] }`"),
 ];
 
@@ -137,6 +138,7 @@ const HINTS: &[(&str, &str, &str)] = &[
     ),
     ("", "hostNetwork", "replicas have a network of their own; use `publish` on a port"),
     // Compose, Swarm and Nomad.
+    ("Service", "disconnect", "write `nodeLoss: { replaceAfter: 30s }`"),
     ("Placement", "constraints", "it is called `nodes`, and is a map: `nodes: { disk: ssd }`"),
     ("Placement", "preferences", "write `spread: zone`"),
     ("Service", "constraint", "write `placement: { nodes: { disk: ssd } }`"),

@@ -7,7 +7,8 @@ use crate::Millis;
 /// Which nodes a service's replicas go to.
 ///
 /// It belongs to the service and not to the replica template: where a replica runs does not change what it is. So a
-/// change of it is no new revision, and a rollback goes back to what ran, not to where it ran.
+/// change of it is no new revision; replicas that are where they may be stay, and only the others are moved. A rollback
+/// goes back to what ran, not to where it ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacementRules {
     /// The labels that a node must have, each with this value.

@@ -24,7 +24,7 @@ pub fn counts(state: &State, observed: &Observations, service: &ServiceKey, now:
         let members = draft.slot(slot);
         counts.ready += u32::from(members.iter().any(|member| member.is_ready()));
         counts.available += u32::from(members.iter().any(|member| draft.is_available(member)));
-        counts.up_to_date += u32::from(draft.successor(slot).is_some());
+        counts.up_to_date += u32::from(members.iter().any(|member| draft.is_kept_at_target(member)));
     }
     counts
 }

@@ -11,7 +11,7 @@ use model::{
 };
 use store::{Observations, State, Step};
 
-use crate::{limits::Limits, member::Member};
+use crate::{limits::Limits, member::Member, stay::Stay};
 
 pub(crate) struct Draft<'a> {
     pub(crate) service: &'a Service,
@@ -37,7 +37,11 @@ impl<'a> Draft<'a> {
     ) -> Draft<'a> {
         let mut slots: BTreeMap<Slot, Vec<Member<'a>>> = BTreeMap::new();
         for replica in state.replicas_of(&service.key) {
-            slots.entry(replica.slot).or_default().push(Member::new(replica, observations));
+            slots.entry(replica.slot).or_default().push(Member::new(
+                replica,
+                Stay::of(state, observations, service, replica, now),
+                observations,
+            ));
         }
         for members in slots.values_mut() {
             // Ids are random; the order in which replicas came about is not.
@@ -74,14 +78,26 @@ impl<'a> Draft<'a> {
         self.slots.get(&slot).map_or(&[], Vec::as_slice)
     }
 
-    /// The replica at the target that a slot has or is getting.
+    /// The replica that a slot has or is getting: of the target, and where it may stay.
+    ///
+    /// There are several when something that was to leave may stay after all. Then it is the one that serves, or else
+    /// the one that came first.
     pub(crate) fn successor(&self, slot: Slot) -> Option<Member<'a>> {
-        self.slot(slot).iter().rfind(|member| member.is_kept() && member.revision == self.target).copied()
+        let fits = |member: &&Member<'a>| self.is_kept_at_target(member) && !member.stay.leaves();
+        let worth = |member: &&Member<'a>| (self.is_available(member), member.desired == Desired::Running);
+        // Of equals `max_by_key` takes the last.
+        self.slot(slot).iter().rev().filter(fits).max_by_key(worth).copied()
     }
 
-    /// The replicas of other revisions that a slot still keeps; the newest first, as the least proven.
+    /// Every other replica that a slot still keeps: of another revision, to leave its node, or one too many. The newest
+    /// first, as the least proven.
     pub(crate) fn olds(&self, slot: Slot) -> impl Iterator<Item = &Member<'a>> {
-        self.slot(slot).iter().rev().filter(|member| member.is_kept() && member.revision != self.target)
+        let successor = self.successor(slot).map(|member| member.id);
+        self.slot(slot).iter().rev().filter(move |member| member.is_kept() && Some(member.id) != successor)
+    }
+
+    pub(crate) fn is_kept_at_target(&self, member: &Member<'_>) -> bool {
+        member.is_kept() && member.revision == self.target
     }
 
     pub(crate) fn is_available(&self, member: &Member<'_>) -> bool {
@@ -95,9 +111,10 @@ impl<'a> Draft<'a> {
         self.members().filter(|m| m.slot.get() <= wanted && self.is_available(m)).count() as u32
     }
 
+    /// In how many slots one of the target serves. One that is to leave its node counts: that is no matter of revisions.
     pub(crate) fn available_at_target(&self) -> u32 {
-        let is_available = |slot| self.successor(slot).is_some_and(|member| self.is_available(&member));
-        self.wanted_slots().filter(|&slot| is_available(slot)).count() as u32
+        let serves = |member: &Member<'_>| self.is_kept_at_target(member) && self.is_available(member);
+        self.wanted_slots().filter(|&slot| self.slot(slot).iter().any(serves)).count() as u32
     }
 
     pub(crate) fn is_all_available_at_target(&self) -> bool {
@@ -112,10 +129,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// None of the slot's replicas runs. Only then may one start that was held prepared, whatever the order is by now:
-    /// it was placed into the room of the one before it.
+    /// None of the slot's replicas runs, but for what is given up with its node. Only then may one start that was held
+    /// prepared, whatever the order is by now: it was placed into the room of the one before it.
     pub(crate) fn is_vacated(&self, slot: Slot) -> bool {
-        self.slot(slot).iter().all(|member| member.has_ended() || member.desired == Desired::Prepared)
+        let is_out_of_the_way = |member: &Member<'_>| {
+            let is_given_up = !member.is_kept() && member.stay.is_lost();
+            member.has_ended() || member.desired == Desired::Prepared || is_given_up
+        };
+        self.slot(slot).iter().all(is_out_of_the_way)
     }
 
     // What the plan does.

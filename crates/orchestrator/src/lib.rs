@@ -7,13 +7,17 @@
 //! Invariants, whatever agents say and users ask (checked by `tests/world.rs`):
 //! - A ready replica in a wanted slot is stopped only while `wanted - max_unavailable` others stay available.
 //! - At most `max_surge` slots have two live replicas, so at most `wanted + max_surge` are live.
-//! - A slot never has two live replicas of one revision; with stop-first it never has two live replicas at all.
+//! - A slot never has two live replicas of one revision but while one is replaced that is to leave its node; with
+//!   stop-first it never has two live replicas at all.
+//! - What is on a lost node counts for nothing. It is replaced at once, or as late as its service asks for, and stopped
+//!   only when its replacement serves.
 //! - What was not observed is unknown, and unknown is neither ready nor failed: a new leader that has heard
 //!   nothing yet stops nothing.
 //! - A converged service has an empty plan.
 //!
 //! Start reading at [`reconcile`]; then [`member`] (what is known of one replica), [`draft`] (the plan in the making),
-//! [`rollout`] (which old replica may stop, which new one may start) and [`failure`] (when a revision has failed).
+//! [`rollout`] (which old replica may stop, which new one may start), [`stay`] (which may not stay where it is) and
+//! [`failure`] (when a revision has failed).
 
 mod counts;
 mod delete;
@@ -23,6 +27,7 @@ mod limits;
 mod member;
 mod rollout;
 mod scale;
+mod stay;
 mod waiting;
 
 use model::{IdSource, RolloutPhase, ServiceKey, Timestamp, WaitingOn};
@@ -59,6 +64,7 @@ pub fn reconcile(
         delete::delete(&mut draft);
     } else {
         scale::stop_surplus(&mut draft);
+        stay::give_up(&mut draft);
         rollout::note_progress(&mut draft);
         judge(&mut draft, state);
         match draft.rollout.phase {

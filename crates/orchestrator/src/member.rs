@@ -3,6 +3,8 @@
 use model::{Desired, Millis, NodeId, Observed, Phase, Replica, ReplicaId, RevisionNumber, Slot, Timestamp};
 use store::Observations;
 
+use crate::stay::Stay;
+
 /// One replica of a slot. `desired` is what it will be once the plan so far is committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member<'a> {
@@ -12,6 +14,8 @@ pub(crate) struct Member<'a> {
     pub(crate) desired: Desired,
     pub(crate) node: Option<NodeId>,
     pub(crate) created_at: Timestamp,
+    /// Whether it may stay on its node.
+    pub(crate) stay: Stay,
     /// Its node has no session: what was last said of it may not hold any more.
     pub(crate) silent: bool,
     /// Since when, if it was heard at all under this leader.
@@ -20,7 +24,7 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    pub(crate) fn new(replica: &Replica, observations: &'a Observations) -> Member<'a> {
+    pub(crate) fn new(replica: &Replica, stay: Stay, observations: &'a Observations) -> Member<'a> {
         let report = replica.node.and_then(|node| observations.node(node));
         let silent = replica.node.is_some_and(|node| !observations.is_ready(node));
         Member {
@@ -30,6 +34,7 @@ impl<'a> Member<'a> {
             desired: replica.desired,
             node: replica.node,
             created_at: replica.created_at,
+            stay,
             silent,
             silent_since: report.filter(|_| silent).map(|report| report.since),
             observed: observations.replica(replica.id).map(|observed| &**observed),
@@ -51,6 +56,7 @@ impl<'a> Member<'a> {
             desired,
             node: None,
             created_at: now,
+            stay: Stay::Stays,
             silent: false,
             silent_since: None,
             observed: None,
@@ -65,9 +71,9 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Meant to run and not over: what counts against the surge.
+    /// Meant to run, not over and not lost: what counts against the surge.
     pub(crate) fn is_live(&self) -> bool {
-        self.desired == Desired::Running && !self.has_ended()
+        self.desired == Desired::Running && !self.has_ended() && !self.stay.is_lost()
     }
 
     /// None of its processes is left. Not so while nothing was observed.

@@ -6,7 +6,7 @@
 //! both available makes up for another that has none.
 //!
 //! A rollback is the same with another target, and so is a rollout that was superseded: whatever is not of the
-//! target is old.
+//! target is old. So is what is to leave its node, whatever its revision ([`crate::stay`]).
 
 use model::{Desired, IdSource, Millis, RolloutPhase, Slot, StopReason, Timestamp, UpdateOrder};
 
@@ -89,6 +89,7 @@ fn may_retire(draft: &Draft<'_>, old: &Member<'_>, available: u32) -> Leave {
     };
     let left = available - u32::from(draft.is_available(old));
     match is_replaceable {
+        true if old.stay.is_lost() => Leave::Now,
         true if left >= draft.limits.must_be_available() => Leave::Now,
         true => Leave::HeldByPromise,
         false => Leave::NotYet,
@@ -96,6 +97,9 @@ fn may_retire(draft: &Draft<'_>, old: &Member<'_>, available: u32) -> Leave {
 }
 
 fn stop_reason(draft: &Draft<'_>, old: &Member<'_>) -> StopReason {
+    if old.revision == draft.target || old.stay.is_lost() {
+        return old.stay.stop_reason().unwrap_or(StopReason::Surplus);
+    }
     let is_what_failed = match draft.rollout.phase {
         RolloutPhase::RollingBack { .. } => old.revision == draft.rollout.to,
         RolloutPhase::Progressing

@@ -18,13 +18,13 @@ pub(crate) fn stop_surplus(draft: &mut Draft<'_>) {
     }
 }
 
-/// Fills vacant slots at once: what is not there cannot be made less available.
+/// Fills vacant slots at once: what is not there cannot be made less available. One whose node is lost is not there.
 ///
 /// A slot is not vacant for a new replica to run in while stop-first waits there for an old one to end; it is
 /// prepared meanwhile.
 pub(crate) fn fill(draft: &mut Draft<'_>, ids: &mut IdSource) {
     for slot in draft.wanted_slots() {
-        if draft.olds(slot).next().is_some() {
+        if !draft.olds(slot).all(|old| old.stay.is_lost()) {
             continue;
         }
         match draft.successor(slot) {

@@ -8,6 +8,7 @@ use crate::{
     member::Member,
     rollout::{all_olds, silent_too_long_from},
     scale::{REPLACE_FAILED_AFTER, replaced_from},
+    stay::{Awaited, Stay},
 };
 
 /// Everything that the service waits for once the plan is committed.
@@ -33,6 +34,12 @@ fn on_successor(draft: &Draft<'_>, slot: Slot, new: &Member<'_>) -> Option<Waiti
     let node = new.node?;
     if draft.is_available(new) {
         return None;
+    }
+    if let Stay::Awaited { until, what } = new.stay {
+        return Some(match what {
+            Awaited::Return => WaitingOn::NodeReturn { slot, node, until },
+            Awaited::LeaseEnd => WaitingOn::Lease { slot, node, until },
+        });
     }
     if new.silent {
         return Some(WaitingOn::Node { slot, node });
@@ -75,7 +82,14 @@ pub(crate) fn wake_at(draft: &Draft<'_>) -> Option<Timestamp> {
     let replaced = draft.wanted_slots().filter_map(|slot| replaced_from(draft, slot));
     let silent = if draft.is_held_by_promise { all_olds(draft) } else { Vec::new() };
     let silent = silent.iter().filter_map(silent_too_long_from);
-    available.chain(replaced).chain(silent).chain(deadlines(draft)).filter(|&at| at > draft.now).min()
+    let leaving = draft.members().filter(|m| m.is_kept()).filter_map(|m| m.stay.changes_at());
+    available
+        .chain(replaced)
+        .chain(silent)
+        .chain(leaving)
+        .chain(deadlines(draft))
+        .filter(|&at| at > draft.now)
+        .min()
 }
 
 /// The deadlines that end a rollout, where they have a consequence.

@@ -5,11 +5,12 @@
 //!
 //! ```text
 //! apply web template=2 [replicas= surge= unavailable= order= min-ready= healthy-deadline= progress-deadline=
-//!       on-failure=]      what is left out stays as it was
+//!       on-failure= loss=30s on-partition= needs=disk:ssd]      what is left out stays as it was
 //! scale web 5 | undo web 1 | delete web
 //! observe web.1@2 WHAT    WHAT: preparing, prepared, started, ready, unready, crashed CODE, restarted, failed CODE,
 //!                         completed, stopping, removed, saying WORDS; web.*@1: every such replica that is kept
 //! advance 30s | node n1 silent | node n1 ready
+//! node n1 down | node n1 up | drain n1 [30s] | uncordon n1 | label n1 disk=ssd | label n1 disk-
 //! new leader              nothing was observed yet; a node says all again once it is ready
 //! placement off | on
 //! obey                    every agent does at once what is desired of its replicas
@@ -29,10 +30,11 @@ mod support;
 use std::{fmt::Write, fs, path::Path};
 
 use model::{
-    ContainerState, Desired, NodeId, Observed, Phase, ReplicaId, RevisionNumber, ServiceKey, ServiceSpec,
+    ContainerState, Desired, Millis, NodeId, Observed, Phase, ReplicaId, RevisionNumber, ServiceKey,
+    ServiceSpec,
 };
 use orchestrator::Plan;
-use store::{Command, NodeStatus, Observations};
+use store::{Command, NodeChange, NodeStatus, Observations};
 use support::{Cluster, NODES, key};
 
 #[test]
@@ -129,6 +131,18 @@ impl Script {
             ["observe", which, what @ ..] => self.observe(which, what, place),
             ["advance", span] => self.cluster.now = self.cluster.now + read::millis(span),
             ["node", node, status] => self.node(node, status, place),
+            ["drain", node] => self.decide(node, NodeChange::Drain { deadline: None, reason: None }),
+            ["drain", node, deadline] => {
+                let deadline = Some(self.cluster.now + read::millis(deadline));
+                self.decide(node, NodeChange::Drain { deadline, reason: None });
+            }
+            ["uncordon", node] => self.decide(node, NodeChange::Uncordon),
+            ["label", node, label] => {
+                let set = label.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+                let unset = label.strip_suffix('-').map(ToOwned::to_owned);
+                let (set, unset) = (set.into_iter().collect(), unset.into_iter().collect());
+                self.decide(node, NodeChange::Label { set, unset });
+            }
             ["new", "leader"] => {
                 self.known = std::mem::take(&mut self.cluster.observed);
             }
@@ -194,8 +208,17 @@ impl Script {
             .collect()
     }
 
+    fn decide(&mut self, node: &str, change: NodeChange) {
+        self.cluster.decide(NodeId(node[1..].parse().unwrap()), change);
+    }
+
     fn node(&mut self, node: &str, status: &str, place: &str) {
         let id = NodeId(node[1..].parse().unwrap());
+        match status {
+            "down" => return self.cluster.decide(id, NodeChange::Down { silent_for: Millis::from_secs(15) }),
+            "up" => return self.cluster.decide(id, NodeChange::Up),
+            _ => {}
+        }
         let status = match status {
             "silent" => NodeStatus::Unknown,
             "ready" => NodeStatus::Ready,

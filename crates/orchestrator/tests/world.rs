@@ -11,14 +11,14 @@ mod agents;
 mod promises;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     CountOrPercent, Desired, IdSource, Millis, NodeId, Observed, OnFailure, Replica, ReplicaId, RolloutPhase,
     ServiceKey, ServiceSpec, UpdateOrder,
 };
 use orchestrator::Plan;
-use store::{Command, NodeStatus, Observations, Placement};
+use store::{Command, NodeChange, NodeStatus, Observations, Placement};
 use support::{Cluster, NODES, key};
 
 const STEPS: usize = 1_000;
@@ -66,6 +66,8 @@ struct World {
     truth: BTreeMap<ReplicaId, Observed>,
     /// What each agent was last told.
     told: BTreeMap<ReplicaId, Replica>,
+    /// Told to stop while its node was lost: nobody waits for it any more.
+    given_up: BTreeSet<ReplicaId>,
     tally: Tally,
 }
 
@@ -83,6 +85,7 @@ impl World {
             order,
             truth: BTreeMap::new(),
             told: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             tally: Tally::default(),
         }
     }
@@ -96,6 +99,7 @@ impl World {
                 1 => self.fall_silent(),
                 2..=9 => self.reconnect(),
                 10 if self.below(3) == 0 => self.change_leader(),
+                11 => self.decide_of_a_node(),
                 10..=35 => self.reconcile(),
                 36..=45 => self.place(),
                 46..=50 => self.cluster.now = self.cluster.now + Millis(self.below(20_000)),
@@ -122,6 +126,10 @@ impl World {
         let mut spec = support::spec(nonce);
         spec.replicas = self.below(7) as u32;
         spec.update.order = self.order;
+        if self.below(4) == 0 {
+            spec.placement.nodes.insert("disk".to_owned(), "ssd".to_owned());
+        }
+        spec.node_loss.replace_after = Millis(self.below(2) * 20_000);
         spec.update.max_surge = self.any_share();
         spec.update.max_unavailable = self.any_share();
         spec.update.min_ready = Millis(self.below(3) * 5_000);
@@ -167,8 +175,26 @@ impl World {
         self.cluster.observed.set_node(node, NodeStatus::Unknown, self.cluster.now);
     }
 
+    /// By a user, or by the leader of one that is silent.
+    fn decide_of_a_node(&mut self) {
+        let node = self.any_node();
+        let disk = || "disk".to_owned();
+        let change = match self.below(6) {
+            0 => NodeChange::Drain { deadline: None, reason: None },
+            1 => NodeChange::Uncordon,
+            2 => NodeChange::Label { set: [(disk(), "ssd".to_owned())].into(), unset: [].into() },
+            3 => NodeChange::Label { set: [].into(), unset: [disk()].into() },
+            _ if self.cluster.observed.is_ready(node) => NodeChange::Uncordon,
+            _ => NodeChange::Down { silent_for: Millis::from_secs(15) },
+        };
+        self.cluster.decide(node, change);
+    }
+
     fn change_leader(&mut self) {
         self.cluster.observed = Observations::default();
+        for node in (1..=NODES).map(NodeId) {
+            self.cluster.observed.set_node(node, NodeStatus::Unknown, self.cluster.now);
+        }
     }
 
     fn reconnect(&mut self) {
@@ -179,6 +205,7 @@ impl World {
     /// The agent says all that it has and hears all that it should have.
     fn open_session(&mut self, node: NodeId) {
         self.cluster.observed.set_node(node, NodeStatus::Ready, self.cluster.now);
+        self.cluster.decide(node, NodeChange::Up);
         let replicas: Vec<_> = self.cluster.state.replicas_on(node).cloned().collect();
         for replica in replicas {
             self.tell(&replica);
@@ -207,7 +234,10 @@ impl World {
             .collect();
         let mut placements = Vec::new();
         for replica in pending {
-            placements.push(Placement { replica, node: self.any_node() });
+            let node = self.any_node();
+            if self.cluster.takes(&self.service, node) {
+                placements.push(Placement { replica, node });
+            }
         }
         let at = self.cluster.now;
         self.cluster.commit(Command::Place { placements, at }).expect("placing is never refused");
@@ -227,6 +257,11 @@ impl World {
         let mut spec = self.any_spec(GOOD);
         spec.update.progress_deadline = Millis::from_secs(3_600);
         let wanted = spec.replicas;
+        for node in (1..=NODES).map(NodeId) {
+            self.cluster.decide(node, NodeChange::Uncordon);
+            let set = [("disk".to_owned(), "ssd".to_owned())].into();
+            self.cluster.decide(node, NodeChange::Label { set, unset: [].into() });
+        }
         self.cluster.apply(&self.service.clone(), spec).expect("nothing else is applied");
         for _ in 0..ROUNDS_TO_CONVERGE {
             for node in (1..=NODES).map(NodeId) {

@@ -54,10 +54,11 @@ impl Caller {
         }
     }
 
-    /// Whether this may do what users do.
-    pub fn is_user(self) -> Result<(), Status> {
+    /// Whether this may do what users do; a server may, for the user whose call it hands on.
+    pub fn is_user(self, handed_on: bool) -> Result<(), Status> {
         match self {
             Caller::Host => Ok(()),
+            Caller::Node(Identity { role: HostRole::Server, .. }) if handed_on => Ok(()),
             Caller::Node(_) | Caller::Stranger => Err(Status::unauthenticated(
                 "users of this cluster call over the socket of a server, as root",
             )),

@@ -3,7 +3,7 @@
 //! - `brain`: the thread that owns the manager and executes its effects.
 //! - `log`: the Raft log and the snapshots on disk.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
-//! - `peers`: the way to the other servers; `remote`: this server as they meet it.
+//! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
 //! - `clock`: what time it is.
 //!
@@ -17,6 +17,7 @@ mod cluster;
 pub mod codec;
 pub mod control;
 pub mod entrance;
+mod forward;
 pub mod log;
 mod members;
 pub mod peers;
@@ -37,7 +38,7 @@ use proto::v1::{
 };
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body, codegen::http, service::interceptor::InterceptedService, transport::Server};
-use tower::util::MapRequestLayer;
+use tower::{Layer as _, util::MapRequestLayer};
 
 use crate::{
     agents::Agents,
@@ -46,6 +47,7 @@ use crate::{
     codec::WireCodec,
     control::Control,
     entrance::Connection,
+    forward::{HANDED_ON, Leader, ToLeader},
     log::Log,
     members::Members,
     peers::Incoming,
@@ -120,9 +122,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
     let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
-    let own = remote.as_ref().map(|remote| MemberId(remote.member()));
-    let peers = remote.as_ref().map(|remote| Incoming::new(remote.member(), brain.hears_peers()));
-    let serve = serve(&brain, cluster, own, peers, incoming, async { drop(closed.await) });
+    let serve = serve(&brain, cluster, remote.as_ref(), incoming, async { drop(closed.await) });
     tokio::pin!(serve);
     let ended = tokio::select! {
         served = &mut serve => Err(served.map_or_else(Error::Serve, |()| Error::Ended)),
@@ -150,14 +150,21 @@ impl Drop for StopsBrain {
     }
 }
 
-fn serve(
+fn serve<I, C>(
     brain: &Brain,
     cluster: ClusterId,
-    own: Option<MemberId>,
-    peers: Option<Incoming>,
-    incoming: impl Stream<Item = std::io::Result<Connection>>,
-    close: impl Future<Output = ()>,
-) -> impl Future<Output = Result<(), tonic::transport::Error>> {
+    remote: Option<&Remote>,
+    incoming: I,
+    close: C,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<I, C>
+where
+    I: Stream<Item = std::io::Result<Connection>>,
+    C: Future<Output = ()>,
+{
+    let own = remote.map(|remote| MemberId(remote.member()));
+    let peers = remote.map(|remote| Incoming::new(remote.member(), brain.hears_peers()));
+    let to_leader =
+        ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
     let relays = Relays::default();
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
@@ -167,15 +174,16 @@ fn serve(
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(InterceptedService::new(control, for_users))
-        .add_service(InterceptedService::new(cluster, for_users))
+        .add_service(InterceptedService::new(to_leader.layer(control), for_users))
+        .add_service(InterceptedService::new(to_leader.layer(cluster), for_users))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)
 }
 
 fn for_users(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    Caller::of(request.extensions()).is_user()?;
+    let handed_on = request.metadata().contains_key(HANDED_ON);
+    Caller::of(request.extensions()).is_user(handed_on)?;
     Ok(request)
 }
 

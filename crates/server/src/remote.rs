@@ -16,7 +16,7 @@ use trust::{
 
 use crate::{
     entrance::{self, Connection},
-    peers::{Peers, Tell},
+    peers::{FindWay, Peers, Tell},
 };
 
 /// How a server takes part in a cluster of several hosts.
@@ -84,13 +84,16 @@ impl Remote {
         self.identity.node.0
     }
 
-    pub(crate) fn peers(&self, runtime: Handle, tell: Tell) -> Peers {
+    pub(crate) fn find_way(&self) -> FindWay {
         let (dials, cluster) = (self.dials.clone(), self.identity.cluster);
-        let find_way = Arc::new(move |member, address| {
+        Arc::new(move |member, address| {
             let peer = Identity { cluster, role: HostRole::Server, node: NodeId(member) };
             Way::Tls { address, name: peer.server_name(), config: dials.current() }
-        });
-        Peers::new(self.member(), self.config.contacts.clone(), runtime, find_way, tell)
+        })
+    }
+
+    pub(crate) fn peers(&self, runtime: Handle, tell: Tell) -> Peers {
+        Peers::new(self.member(), self.config.contacts.clone(), runtime, self.find_way(), tell)
     }
 
     pub(crate) async fn listen(

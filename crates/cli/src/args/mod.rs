@@ -15,7 +15,7 @@ pub use self::{
     change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
-    node::Node,
+    node::{Drain, Node},
 };
 use crate::{exit::Code, target::read_name};
 
@@ -86,7 +86,7 @@ pub enum Verb {
     /// Load, list and remove images on nodes
     #[command(subcommand)]
     Image(Image),
-    /// Look after nodes: cordon, label and remove them
+    /// Look after nodes: drain, cordon, label and remove them
     #[command(subcommand)]
     Node(Node),
     /// Check what this host can do

@@ -1,8 +1,13 @@
 //! What `wharf node` is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, Subcommand};
+
+use super::value::read_duration;
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Node {
@@ -21,12 +26,15 @@ pub enum Node {
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
+    /// Replace everything on nodes by replicas on others, and let nothing new come
+    Drain(Drain),
     /// Set labels of a node, and take labels away
     Label(Label),
     /// Forget nodes that are down or drained
     #[command(
-        long_about = "Forget nodes that are down or drained, with the replicas that they had. Should the agent of one \
-                      come back, it is told to stop what it runs."
+        long_about = "Forget nodes that are down or drained, with the replicas that they had: this says that nothing \
+                      runs there any more, so they are made elsewhere at once. Should the agent of one come back, it \
+                      is told to stop what it runs."
     )]
     Rm {
         /// The nodes, by their ids where several have one name
@@ -39,6 +47,35 @@ pub enum Node {
 }
 
 #[derive(Clone, Debug, ClapArgs)]
+#[command(
+    long_about = "Replace everything on nodes by replicas on others, and let nothing new come.
+
+This is done as in a rollout: by the service's own order, maxSurge and maxUnavailable, so that a replica stops once its \
+                  replacement is ready. What finds no room elsewhere stays until the deadline, and without one for as \
+                  long as it takes. A drained node stays closed until it is uncordoned or removed.",
+    after_help = "Examples:
+  wharf node drain host-1 --wait                  empty a node, and say when it is empty
+  wharf node drain host-1 --deadline 10m --wait   stop what is still there after ten minutes"
+)]
+pub struct Drain {
+    /// The nodes
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// Stop what still runs after this long, whether or not it could be replaced
+    #[arg(long, value_name = "DURATION", value_parser = read_duration)]
+    pub deadline: Option<Duration>,
+    /// Why, for the others who look after the cluster
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Wait until nothing is left on them
+    #[arg(long)]
+    pub wait: bool,
+    /// Stop waiting after this long (exit code 5); the drain goes on
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = read_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = "Examples:
   wharf node label host-1 disk=ssd zone=a   set two labels
   wharf node label host-1 disk-             take one away")]
@@ -47,7 +84,7 @@ pub struct Label {
     #[arg(value_name = "NODE")]
     pub node: String,
     /// KEY=VALUE to set a label, KEY- to take it away
-    #[arg(required = true, value_name = "LABEL", value_parser = Change::read, allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "LABEL", value_parser = Change::read)]
     pub changes: Vec<Change>,
 }
 

@@ -8,6 +8,7 @@ mod describe;
 mod dev;
 mod diff;
 mod doctor;
+mod drain;
 mod events;
 mod exec;
 mod get;

@@ -4,7 +4,7 @@ use proto::{
     reason::reason,
     v1::{
         self, Reason,
-        change_node_request::{Change, Cordon, Label, Remove, Uncordon},
+        change_node_request::{Change, Cordon, Drain, Label, Remove, Uncordon},
     },
 };
 
@@ -21,6 +21,7 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
     let (nodes, change, done) = match verb {
         args::Node::Cordon { nodes, reason } => (nodes, Change::Cordon(Cordon { reason }), "cordoned"),
         args::Node::Uncordon { nodes } => (nodes, Change::Uncordon(Uncordon {}), "uncordoned"),
+        args::Node::Drain(drain) => return self::drain(client, drain).await,
         args::Node::Rm { nodes, force } => (nodes, Change::Remove(Remove { force }), "removed"),
         args::Node::Label(label) => {
             let node = label.node.clone();
@@ -36,6 +37,22 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
     Ok(Code::Done)
 }
 
+async fn drain(client: &mut Client, drain: args::Drain) -> Result<Code, Failure> {
+    let args::Drain { nodes, deadline, reason, wait, timeout } = drain;
+    let within_ms = deadline.map(|deadline| deadline.as_millis() as u64);
+    let change = Change::Drain(Drain { within_ms, reason });
+    for node in &nodes {
+        let name = change_node(client, node, change.clone()).await?;
+        say(format_args!("node {name} is being drained"));
+    }
+    if !wait {
+        return Ok(Code::Done);
+    }
+    let bare: Vec<String> =
+        nodes.iter().map(|node| node.strip_prefix("node/").unwrap_or(node).to_owned()).collect();
+    super::drain::wait(client, &bare, timeout).await
+}
+
 /// Asks for the change; returns the node's name.
 async fn change_node(client: &mut Client, node: &str, change: Change) -> Result<String, Failure> {
     let node = node.strip_prefix("node/").unwrap_or(node).to_owned();
@@ -47,6 +64,8 @@ async fn change_node(client: &mut Client, node: &str, change: Change) -> Result<
             let known: Vec<&str> = answer.nodes.iter().map(NodeView::name).collect();
             Err(ask::no_such_node(&node, &known))
         }
+        // No manifest is at fault here.
+        Err(status) if reason(&status) == Some(Reason::Invalid) => Err(Failure::new(status.message())),
         Err(status) => Err(status.into()),
     }
 }

@@ -7,7 +7,7 @@
 //! n1 sees web.1@1 ready     or prepared, failed, completed, removed
 //! session 1 sees web.1@1 failed | session 1 ends      what comes late of a session
 //! n1 has hello:2            its images are these now
-//! cordon #1 n1 | uncordon #1 n1 | label #1 n1 disk=ssd zone- | rm #1 n1 [by force]
+//! cordon #1 n1 | uncordon #1 n1 | drain #1 n1 [60s] | label #1 n1 disk=ssd zone- | rm #1 n1 [by force]
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
@@ -211,6 +211,14 @@ fn node_request(verb: &str, words: &[&str]) -> Option<NodeRequest> {
     Some(match verb {
         "cordon" => NodeRequest::Cordon { reason: None },
         "uncordon" => NodeRequest::Uncordon,
+        "drain" => {
+            let within = match words {
+                [] => None,
+                [span] => Some(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?)),
+                _ => return None,
+            };
+            NodeRequest::Drain { within, reason: None }
+        }
         "rm" => NodeRequest::Remove { force: words == ["by", "force"] },
         "label" => {
             let (mut set, mut unset) = (BTreeMap::new(), BTreeSet::new());

@@ -1,8 +1,9 @@
 //! Where the replicas of a service may be.
 
-use model::PlacementRules;
+use model::{Millis, NodeLoss, PlacementRules};
 
-use super::named;
+use super::{named, template::DAY};
+use crate::leaf::amount::Span;
 use crate::leaf::word::{LABEL_NAME, LABEL_VALUE};
 use crate::shape::record::{Fields, Record, lens};
 
@@ -10,8 +11,8 @@ pub(crate) fn rules() -> Record<PlacementRules> {
     let fields = Fields::<PlacementRules>::new()
         .field(
             "nodes",
-            "Labels that a node must have. Every node has its name as `wharf/name`. Replicas that have a \
-             node already stay there.",
+            "Labels that a node must have. Every node has its name as `wharf/name`. Replicas on nodes that \
+             lack one are replaced on others.",
             named(LABEL_VALUE),
             lens!(nodes),
         )
@@ -21,7 +22,19 @@ pub(crate) fn rules() -> Record<PlacementRules> {
             LABEL_NAME,
             lens!(spread),
         );
-    let about = "Which nodes the replicas go to. A change of it is no new revision: it is for the replicas that \
-                 come after it.";
+    let about = "Which nodes the replicas go to. A change of it is no new revision: only replicas that are where \
+                 they may not be are replaced.";
     Record::new("Placement", about, PlacementRules::default(), fields)
+}
+
+pub(crate) fn node_loss() -> Record<NodeLoss> {
+    let fields = Fields::<NodeLoss>::new().field(
+        "replaceAfter",
+        "How long a node that is down may take to return before its replicas are replaced. One that returns in time \
+         goes on with them; one that returns later stops them.",
+        Span { min: Millis::ZERO, max: DAY },
+        lens!(replace_after),
+    );
+    let about = "What becomes of replicas whose node is lost. A change of it is no new revision.";
+    Record::new("NodeLoss", about, NodeLoss::default(), fields)
 }

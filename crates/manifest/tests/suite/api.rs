@@ -72,6 +72,11 @@ fn a_spec_that_no_manifest_could_say_is_refused() {
         ["no manifest could say what the spec of `web` says"]
     );
 
+    // Agents do not keep that yet, so nobody may be promised it.
+    let mut bad = good.clone();
+    bad.spec.template.on_partition = model::OnPartition::Stop;
+    assert!(manifest::check(&bad).is_err());
+
     // What only the server says of a spec is no fault of it.
     let mut applied = good;
     applied.spec.template.restart_nonce = 3;

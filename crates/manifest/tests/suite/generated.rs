@@ -107,13 +107,14 @@ fn text() -> BoxedStrategy<String> {
 }
 
 fn spec() -> BoxedStrategy<ServiceSpec> {
-    (0u32..=10_000, template(), placement())
-        .prop_flat_map(|(replicas, template, placement)| {
+    (0u32..=10_000, template(), placement(), millis(0, 86_400_000))
+        .prop_flat_map(|(replicas, template, placement, replace_after)| {
+            let node_loss = NodeLoss { replace_after };
             update(replicas).prop_map(move |update| ServiceSpec {
                 replicas,
                 update,
                 placement: placement.clone(),
-                node_loss: model::NodeLoss::default(),
+                node_loss,
                 template: template.clone(),
             })
         })

@@ -1,6 +1,6 @@
 //! The fields of `apply`, and amounts.
 
-use model::{CountOrPercent, Millis, OnFailure, ServiceSpec, UpdateOrder};
+use model::{CountOrPercent, Millis, OnFailure, OnPartition, ServiceSpec, UpdateOrder};
 
 /// Sets what `name=value` says; none if it says nothing known.
 pub(crate) fn field(spec: &mut ServiceSpec, field: &str) -> Option<()> {
@@ -15,6 +15,12 @@ pub(crate) fn field(spec: &mut ServiceSpec, field: &str) -> Option<()> {
         "min-ready" => update.min_ready = millis(value),
         "healthy-deadline" => update.healthy_deadline = millis(value),
         "progress-deadline" => update.progress_deadline = millis(value),
+        "loss" => spec.node_loss.replace_after = millis(value),
+        "on-partition" if value == "stop" => spec.template.on_partition = OnPartition::Stop,
+        "needs" => {
+            let (label, value) = value.split_once(':')?;
+            spec.placement.nodes.insert(label.to_owned(), value.to_owned());
+        }
         "on-failure" => update.on_failure = on_failure(value)?,
         _ => return None,
     }

@@ -18,7 +18,9 @@ use model::{
     ServiceSpec, Timeline, Timestamp, UpdateOrder, UpdatePolicy, Version,
 };
 use orchestrator::{Plan, reconcile};
-use store::{Apply, Changes, Command, NodeStatus, Observations, Outcome, Placement, Rejected, State};
+use store::{
+    Apply, Changes, Command, NodeChange, NodeStatus, Observations, Outcome, Placement, Rejected, State,
+};
 
 pub(crate) struct Cluster {
     pub(crate) state: State,
@@ -102,17 +104,33 @@ impl Cluster {
         }
     }
 
-    /// Gives every replica that waits for one a node: slot by slot in turn.
+    /// Something is decided of a node.
+    pub(crate) fn decide(&mut self, node: NodeId, change: NodeChange) {
+        let at = self.now;
+        self.commit(Command::Node { node, change, at }).expect("the node exists");
+    }
+
+    /// Whether the scheduler could place a replica of the service there.
+    pub(crate) fn takes(&self, service: &ServiceKey, node: NodeId) -> bool {
+        let (service, known) = (self.service(service), self.state.node(node).unwrap());
+        let fits = service.spec.placement.lacking(&known.effective_labels()).is_none();
+        fits && known.scheduling.is_open() && known.down.is_none() && self.observed.is_ready(node)
+    }
+
+    /// Gives every replica that waits for one a node: slot by slot in turn, and the next where that takes nothing.
     pub(crate) fn place_all(&mut self) {
         let waits = |replica: &&std::sync::Arc<Replica>| {
             replica.node.is_none() && replica.desired != model::Desired::Stopped
         };
-        let node = |replica: &Replica| NodeId(u64::from(replica.slot.get() - 1) % NODES + 1);
+        let node = |replica: &Replica| {
+            let mut nodes = (0..NODES).map(|n| NodeId((u64::from(replica.slot.get() - 1) + n) % NODES + 1));
+            nodes.find(|node| self.takes(&replica.service, *node))
+        };
         let placements: Vec<Placement> = self
             .state
             .replicas()
             .filter(waits)
-            .map(|replica| Placement { replica: replica.id, node: node(replica) })
+            .filter_map(|replica| Some(Placement { replica: replica.id, node: node(replica)? }))
             .collect();
         if !placements.is_empty() {
             let at = self.now;

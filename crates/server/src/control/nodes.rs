@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use manager::{NodeRequest, Request, View};
 use model::{
-    NodeId,
+    Millis, NodeId,
     node::{check_label_name, check_label_value},
 };
 use proto::v1::{self, Reason, change_node_request::Change};
@@ -32,6 +32,9 @@ fn read(change: Change) -> Result<NodeRequest, Status> {
     Ok(match change {
         Change::Cordon(cordon) => NodeRequest::Cordon { reason: cordon.reason },
         Change::Uncordon(_) => NodeRequest::Uncordon,
+        Change::Drain(drain) => {
+            NodeRequest::Drain { within: drain.within_ms.map(Millis), reason: drain.reason }
+        }
         Change::Remove(remove) => NodeRequest::Remove { force: remove.force },
         Change::Label(label) => {
             let set: BTreeMap<String, String> = label.set.into_iter().collect();

@@ -123,14 +123,15 @@ async fn leader(servers: &BTreeMap<u64, Server>) -> u64 {
     .await
 }
 
-/// Declares a service of no replicas at the leader, and finds it at each of them.
+/// Declares a service at a server that does not lead, which hands it on, and finds it at each of them.
 async fn write_and_read(servers: &BTreeMap<u64, Server>, service: &str) {
     let request = apply_of([declaration(service, "image: hello\nreplicas: 1")]);
     let leader = leader(servers).await;
     // It has the image.
     let _agent = Agent::start(&servers[&leader], 1).await;
+    let (_, follower) = servers.iter().find(|(member, _)| **member != leader).unwrap();
     eventually("a service is declared", || async {
-        let mut control = servers[&leader].control().await;
+        let mut control = follower.control().await;
         control.apply(request.clone()).await.map_err(|status| status.to_string())
     })
     .await;

@@ -42,9 +42,7 @@ impl World {
         let stopped: BTreeSet<ReplicaId> = steps
             .iter()
             .filter_map(|step| match step {
-                Step::Stop { id, reason: StopReason::Replaced { .. } | StopReason::Failed { .. } } => {
-                    Some(*id)
-                }
+                Step::Stop { id, reason } if is_promised(reason) => Some(*id),
                 _ => None,
             })
             .collect();
@@ -74,6 +72,19 @@ impl World {
         let node = self.nodes.iter().find(|node| Some(node.info.id) == replica.node);
         let main = node.and_then(|node| node.host.main_of(replica.id));
         main.is_some_and(|main| !main.is_ending && main.fate.is_ready(self.cx.calm, self.cx.now))
+    }
+}
+
+/// Whether a replica that is stopped for this reason is one that another is to take the place of first. What is on a lost
+/// node is not: nobody knows whether it serves.
+fn is_promised(reason: &StopReason) -> bool {
+    match reason {
+        StopReason::Replaced { .. }
+        | StopReason::Failed { .. }
+        | StopReason::NodeDrained { .. }
+        | StopReason::Misplaced { .. }
+        | StopReason::Surplus => true,
+        StopReason::ScaledDown | StopReason::Deleted | StopReason::NodeDown { .. } => false,
     }
 }
 

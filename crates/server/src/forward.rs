@@ -1,0 +1,163 @@
+//! Any server answers any user: what only the leader can answer is handed on to it as it came, bytes and streams alike.
+//!
+//! Below gRPC, so that no call has to be written twice. Another server's word that it speaks for a user is good: it holds
+//! the same log. What was handed on once is not handed on again; leadership may have moved meanwhile, and the user hears so.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use consensus::MemberId;
+use dial::{Patience, Way, dial};
+use model::MemberId as Id;
+use proto::{reason::refuse, v1::Reason};
+use tokio::sync::Mutex;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Service, http},
+    transport::Channel,
+};
+use tower::{Layer, ServiceExt as _};
+
+use crate::{brain::Brain, peers::FindWay};
+
+/// In the head of what one server hands on to another.
+pub(crate) const HANDED_ON: &str = "wharf-handed-on";
+
+/// What is about the very server that is asked.
+const LOCAL: [&str; 2] = ["/wharf.v1.Cluster/GetCluster", "/wharf.v1.Control/GetVersion"];
+
+/// How long a request waits for a leader to be elected.
+const ELECTION: Duration = Duration::from_secs(5);
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
+
+/// The way to whoever leads.
+#[derive(Clone)]
+pub(crate) struct Leader {
+    own: MemberId,
+    brain: Brain,
+    find_way: FindWay,
+    /// The channel to the server that led last; calls share it.
+    channel: Arc<Mutex<Option<(MemberId, Channel)>>>,
+}
+
+impl Leader {
+    pub(crate) fn new(own: MemberId, brain: Brain, find_way: FindWay) -> Leader {
+        Leader { own, brain, find_way, channel: Arc::default() }
+    }
+
+    /// Who leads, once somebody does; none where this server does.
+    async fn other(&self) -> Result<Option<(MemberId, String)>, Status> {
+        let mut views = self.brain.views();
+        let known = tokio::time::timeout(ELECTION, views.wait_for(|view| view.leader.is_some())).await;
+        let no_leader = || refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly");
+        let view = known.map_err(|_| no_leader())?.map_err(|_| no_leader())?.clone();
+        let Some(leader) = view.leader.filter(|leader| *leader != self.own) else { return Ok(None) };
+        let address = view.state.member(Id(leader)).map(|member| member.address.clone());
+        let unknown = || {
+            let leader = Id(leader);
+            refuse(
+                Reason::NoLeader,
+                format!("server {leader} leads, and where it is is not known here yet; try again"),
+            )
+        };
+        Ok(Some((leader, address.ok_or_else(unknown)?)))
+    }
+
+    async fn channel(&self, leader: MemberId, address: String) -> Result<Channel, Status> {
+        let mut channel = self.channel.lock().await;
+        if let Some((known, channel)) = &*channel
+            && *known == leader
+        {
+            return Ok(channel.clone());
+        }
+        let way: Way = (self.find_way)(leader, address);
+        let dialled = dial(way, PATIENCE).await;
+        let made =
+            dialled.map_err(|error| refuse(Reason::NoLeader, format!("the leader: {error}; try again")))?;
+        *channel = Some((leader, made.clone()));
+        Ok(made)
+    }
+
+    async fn hand_on(
+        &self,
+        (leader, address): (MemberId, String),
+        mut request: http::Request<Body>,
+    ) -> Result<http::Response<Body>, Status> {
+        let channel = self.channel(leader, address).await?;
+        request.headers_mut().insert(HANDED_ON, http::HeaderValue::from_static("1"));
+        match channel.oneshot(request).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                *self.channel.lock().await = None;
+                Err(refuse(
+                    Reason::NoLeader,
+                    format!(
+                        "the leader did not answer, so what was asked may have been done or not: {error}"
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+/// Wraps a service that only the leader can give.
+#[derive(Clone)]
+pub(crate) struct ToLeader(pub(crate) Option<Leader>);
+
+impl<S> Layer<S> for ToLeader {
+    type Service = Forwarding<S>;
+
+    fn layer(&self, inner: S) -> Forwarding<S> {
+        Forwarding { inner, leader: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Forwarding<S> {
+    inner: S,
+    leader: Option<Leader>,
+}
+
+impl<S: tonic::server::NamedService> tonic::server::NamedService for Forwarding<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Forwarding<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // The one that is ready is the one that is called.
+        let waiting = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        let is_leaders = !LOCAL.contains(&request.uri().path()) && !request.headers().contains_key(HANDED_ON);
+        let leader = self.leader.clone().filter(|_| is_leaders);
+        Box::pin(async move {
+            let Some(leader) = leader else { return inner.call(request).await };
+            match leader.other().await {
+                Ok(None) => inner.call(request).await,
+                Ok(Some(other)) => Ok(leader.hand_on(other, request).await.unwrap_or_else(Status::into_http)),
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
