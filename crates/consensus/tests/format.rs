@@ -434,3 +434,31 @@ fn damage_is_told_with_file_place_and_repair() {
          again from its peers; a single server has to be restored from a backup"
     );
 }
+
+/// Written by earlier builds: what lies on disks is read for ever. `UPDATE_GOLDENS=1` writes a file only where there is none.
+#[test]
+fn what_was_written_before_is_still_read() {
+    let log = small();
+    let bytes = golden("log-1.txt", &log.bytes[..log.end()]);
+    let mut segment = vec![0; LENGTH];
+    segment[..bytes.len()].copy_from_slice(&bytes);
+    assert_eq!(recover_one(&segment).expect("a log of an earlier build").recovered.entries.len(), 4);
+    assert_eq!(bytes, &log.bytes[..log.end()], "what earlier builds read is written as it was");
+
+    let bytes = golden("snapshot-1.txt", &snapshot_file());
+    assert_eq!(decode_snapshot(9, &bytes.clone().into()), Ok((MEMBER, snapshot())));
+    assert_eq!(bytes, snapshot_file());
+}
+
+/// Lines of 32 bytes in hex.
+fn golden(name: &str, now: &[u8]) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if !path.exists() && std::env::var_os("UPDATE_GOLDENS").is_some() {
+        let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, now.chunks(32).map(line).collect::<String>()).expect("a golden file");
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}

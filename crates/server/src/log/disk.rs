@@ -62,7 +62,7 @@ impl HostDisk {
             .truncate(false)
             .mode(0o600)
             .open(path.join(LOCK))
-            .map_err(OpenError::io(LOCK, "opened"))?;
+            .map_err(|source| lock_refused(&shown, source))?;
         lock_or_name_holder(&lock, &shown)?;
         Ok(HostDisk { inner: Arc::new(Inner { path: path.to_owned(), directory, _lock: lock }) })
     }
@@ -84,6 +84,13 @@ fn create_durably(path: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     File::open(parent)?.sync_all()
+}
+
+fn lock_refused(dir: &str, source: io::Error) -> OpenError {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { dir: dir.to_owned(), source },
+        _ => OpenError::io(LOCK, "opened")(source),
+    }
 }
 
 fn lock_or_name_holder(mut lock: &File, dir: &str) -> Result<(), OpenError> {

@@ -43,6 +43,11 @@ pub enum OpenError {
         holder_words(holder)
     )]
     Locked { dir: String, holder: String },
+    #[error(
+        "the file system of {dir} is mounted read-only, and a server has to write there; the kernel does that by itself when \
+         a disk fails, so look at `dmesg` first, then `mount -o remount,rw`"
+    )]
+    ReadOnly { dir: String, source: io::Error },
     #[error("{file} in the log's directory could not be {action}")]
     Io { file: String, action: &'static str, source: io::Error },
     #[error(transparent)]

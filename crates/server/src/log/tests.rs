@@ -1,9 +1,12 @@
 //! The log on a disk that can crash, fail and fill up; and on a real one.
 
 mod crash;
+mod damage;
 mod faults;
 mod host;
 mod model_disk;
+mod mounts;
+mod slow;
 
 use model_disk::ModelDisk;
 

@@ -35,6 +35,26 @@ fn a_failed_sync_ends_the_log_for_good() {
     assert!(matches!(log.compact(&saved), Err(LogError::Poisoned)));
 }
 
+/// The kernel makes a file system read-only when its disk fails.
+#[test]
+fn a_disk_that_cannot_be_written_any_more_ends_the_log_and_keeps_what_was_acknowledged() {
+    const EROFS: i32 = 30;
+    const EIO: i32 = 5;
+    for number in [EROFS, EIO] {
+        let disk = ModelDisk::default();
+        let mut log = reopen(&disk).log;
+        log.append(&[persist(1, vec![entry(2, 1, 10)])]).expect("a good disk");
+        disk.set_faults(Faults { fail_writes_with: Some(number), ..Faults::default() });
+        let failed = log.append(&[persist(2, vec![entry(3, 1, 10)])]);
+        assert!(matches!(failed, Err(LogError::Fatal { action: "written", .. })), "{failed:?}");
+        let snapshot = log.snapshots().write(&snapshot(2, 1));
+        assert!(matches!(snapshot, Err(LogError::Fatal { .. })), "{snapshot:?}");
+        drop(log);
+        disk.restart(&mut || true);
+        assert_eq!(reopen(&disk).recovered.entries, [entry(2, 1, 10)]);
+    }
+}
+
 #[test]
 fn a_full_disk_loses_nothing_and_is_tried_again() {
     let disk = ModelDisk::default();

@@ -1,6 +1,6 @@
 //! The same log on the real file system.
 
-use std::{process::Command, sync::mpsc::channel, time::Duration};
+use std::{sync::mpsc::channel, time::Duration};
 
 use consensus::{Config, Consensus, Recovered, format::segment_name};
 use tempfile::TempDir;
@@ -94,53 +94,6 @@ fn a_snapshot_removes_the_segments_that_it_covers() {
 fn the_kernels_word_for_a_full_disk_is_understood() {
     let error = std::fs::write("/dev/full", b"x").expect_err("it is full");
     assert!(matches!(LogError::of_new_file("x", "written", error), LogError::Full { .. }));
-}
-
-/// A file system of its own, of a size that can be changed. Needs root.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> SmallDisk {
-        let disk = SmallDisk(directory());
-        disk.mount(&format!("size={size},mode=700"));
-        disk
-    }
-
-    fn mount(&self, options: &str) {
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "log-test"])
-            .arg(self.0.path())
-            .status();
-        assert!(status.expect("mount runs").success(), "mount -o {options}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The directory is removed next, and that fails loudly if this did not work.
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
-#[test]
-fn a_really_full_disk_is_survived_and_nothing_half_made_is_left() {
-    let disk = SmallDisk::new("600k");
-    let path = disk.0.path();
-    let mut log = Log::open(path, || Recovered::bootstrap(1)).expect("a new log").log;
-    log.append(&[persist(1, vec![entry(2, 1, 200 << 10)])]).expect("room in the first segment");
-    for _ in 0..2 {
-        let full = log.append(&[persist(2, vec![entry(3, 1, 200 << 10)])]);
-        assert!(matches!(full, Err(LogError::Full { .. })), "{full:?}");
-    }
-    let drafts = std::fs::read_dir(path).expect("the directory").filter(|entry| {
-        entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
-    });
-    assert_eq!(drafts.count(), 0);
-    disk.mount("remount,size=4m");
-    log.append(&[persist(2, vec![entry(3, 1, 200 << 10)])]).expect("there is room now");
-    drop(log);
-    let recovered = Log::open(path, || panic!("there is a log")).expect("the log opens").recovered;
-    assert_eq!(recovered.entries.len(), 2);
 }
 
 /// The whole way: consensus and writer together, one voter, two lives.

@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) crash_at: Option<u64>,
     /// The sync with this number and every later one fails; the data may or may not be there.
     pub(super) fail_syncs_from: Option<u64>,
+    /// Every write fails with this number.
+    pub(super) fail_writes_with: Option<i32>,
     /// New files together may not be larger than this.
     pub(super) capacity_bytes: Option<usize>,
 }
@@ -233,6 +235,9 @@ impl DiskFile for ModelFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let crashed = state.operation()?;
+        if let Some(number) = state.faults.fail_writes_with {
+            return Err(io::Error::from_raw_os_error(number));
+        }
         let end = offset as usize + bytes.len();
         let grows = end.saturating_sub(state.files[self.id].bytes.len());
         if state.faults.capacity_bytes.is_some_and(|capacity| state.used_bytes() + grows > capacity) {
