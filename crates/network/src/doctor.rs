@@ -5,6 +5,7 @@
 use crate::{
     Config, Protocol, Subnet,
     config::Names,
+    conntrack,
     firewall::{
         self, Firewall,
         services::{Service, Services},
@@ -134,13 +135,14 @@ fn tables(names: &Names) -> Vec<Check> {
             spoofing.map(str::to_string).map_err(str::to_string),
         )
         .optional(),
-        Check::of("conntrack", "UDP clients may go on sending to removed replicas", conntrack()).optional(),
+        Check::of("conntrack", "clients may go on sending to removed replicas", lists_flows()).optional(),
     ]
 }
 
-fn conntrack() -> Result<String, String> {
+fn lists_flows() -> Result<String, String> {
     let mut socket = Socket::open(netlink::Protocol::Netfilter).map_err(|error| chain(&error))?;
-    crate::conntrack::settle(&mut socket, &Services::new(), EXAMPLE, &[])
+    let all_udp = [conntrack::Scope::All(crate::Protocol::Udp)].into();
+    conntrack::settle(&mut socket, &all_udp, &Services::new(), EXAMPLE, &[])
         .map(|_| "flows can be listed".to_string())
         .map_err(|error| chain(&error))
 }

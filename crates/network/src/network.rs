@@ -1,7 +1,7 @@
 //! The network of one host: open it, make and remove sandboxes, publish ports, tear it all down.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
     net::Ipv4Addr,
@@ -11,15 +11,18 @@ use std::{
 };
 
 use crate::{
-    Config, Published,
+    Config, Protocol, Published,
     cable::{Connected, Maker, Warm},
     config::Names,
-    conntrack,
+    conntrack::{self, Scope},
     error::Error,
-    firewall::{Firewall, Publication, services::Services},
+    firewall::{
+        Firewall, Publication,
+        services::{Service, Services},
+    },
     host,
     namespace::{self, is_pinned, unpin},
-    netlink::{Protocol, Socket, route},
+    netlink::{self, Socket, route},
     pin::{self, Pin},
     published,
 };
@@ -54,8 +57,8 @@ pub struct Sandbox {
 struct Balancer {
     firewall: Firewall,
     flows: Socket,
-    /// The last publication could not put the UDP flows right.
-    unsettled: bool,
+    /// Flows that may lead elsewhere than the services do.
+    unsettled: BTreeSet<Scope>,
 }
 
 impl Network {
@@ -66,12 +69,12 @@ impl Network {
     /// Everything happens in the calling thread's network namespace. One process at a time uses a name.
     pub fn open(config: Config) -> Result<Network, Error> {
         let names = config.names()?;
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = Socket::open(netlink::Protocol::Route)?;
         let bridge = host::ensure_bridge(&mut socket, &config, &names)?;
         let pins = adopt(&config)?;
         let admitted = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
         let firewall = Firewall::open(&names, config.subnet, admitted)?;
-        let flows = Socket::open(Protocol::Netfilter)?;
+        let flows = Socket::open(netlink::Protocol::Netfilter)?;
         let maker = Arc::new(Maker::new(socket, names.clone(), bridge, config.mtu));
         Ok(Network {
             warm: Warm::start(maker.clone(), config.warm)?,
@@ -79,7 +82,7 @@ impl Network {
             names,
             maker,
             sandboxes: Mutex::new(pins),
-            balancer: Mutex::new(Balancer { firewall, flows, unsettled: false }),
+            balancer: Mutex::new(Balancer { firewall, flows, unsettled: BTreeSet::new() }),
         })
     }
 
@@ -142,8 +145,8 @@ impl Network {
         let services = published::services(published)?;
         let mut balancer = self.balancer();
         let publication = balancer.firewall.publish(services.clone())?;
-        balancer.unsettled |= concerns_udp(&publication);
-        if balancer.unsettled {
+        balancer.unsettled.extend(concerned(publication));
+        if !balancer.unsettled.is_empty() {
             self.settle_flows(&mut balancer, &services)?;
         }
         Ok(())
@@ -227,9 +230,10 @@ impl Network {
     fn settle_flows(&self, balancer: &mut Balancer, services: &Services) -> Result<(), Error> {
         let host: Vec<Ipv4Addr> =
             route::addresses(&mut self.maker.host())?.into_iter().map(|held| held.address).collect();
-        let forgotten = conntrack::settle(&mut balancer.flows, services, self.config.subnet, &host)?;
-        balancer.unsettled = false;
-        tracing::debug!(forgotten, "UDP flows were settled");
+        let Balancer { flows, unsettled, .. } = balancer;
+        let forgotten = conntrack::settle(flows, unsettled, services, self.config.subnet, &host)?;
+        unsettled.clear();
+        tracing::debug!(forgotten, "flows were settled");
         Ok(())
     }
 
@@ -253,13 +257,20 @@ fn adopt(config: &Config) -> Result<BTreeMap<String, Standing>, Error> {
     pins.into_iter().map(standing).collect()
 }
 
-fn concerns_udp(publication: &Publication) -> bool {
+/// The flows that a publication may have left behind: of UDP wherever backends changed, of TCP only where there was none.
+/// A busy port has a hundred thousand flows, and to list them at each change would hold a rollout up.
+fn concerned(publication: Publication) -> Vec<Scope> {
+    let of = |protocol, services: Vec<Service>| {
+        services.into_iter().filter(move |service| service.protocol == protocol).map(Scope::Service)
+    };
     match publication {
-        Publication::Nothing => false,
-        Publication::Changed(services) => {
-            services.iter().any(|service| service.protocol == crate::Protocol::Udp)
+        Publication::Nothing => Vec::new(),
+        Publication::Changed { services, opened } => {
+            of(Protocol::Udp, services).chain(of(Protocol::Tcp, opened)).collect()
         }
-        Publication::Rewritten => true,
+        Publication::Rewritten { opened } => {
+            [Scope::All(Protocol::Udp)].into_iter().chain(of(Protocol::Tcp, opened)).collect()
+        }
     }
 }
 

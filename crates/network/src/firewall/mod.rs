@@ -54,14 +54,18 @@ pub(crate) struct Firewall {
     admitted: Option<BTreeMap<String, Ipv4Addr>>,
 }
 
-/// What a publication did.
+/// What a publication did. `opened` are services that have backends and, as far as is known, had none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Publication {
     Nothing,
-    /// These services changed.
-    Changed(Vec<Service>),
+    Changed {
+        services: Vec<Service>,
+        opened: Vec<Service>,
+    },
     /// Everything was written, over an unknown state.
-    Rewritten,
+    Rewritten {
+        opened: Vec<Service>,
+    },
 }
 
 impl Firewall {
@@ -123,9 +127,13 @@ impl Firewall {
     /// Makes exactly these services reachable, at one moment.
     pub(crate) fn publish(&mut self, services: Services) -> Result<Publication, Error> {
         self.overtaken |= generation(&mut self.socket)? != self.generation;
+        let was_open =
+            |service: &Service| self.held.as_ref().is_some_and(|held| held.chains.contains_key(service));
+        let has_backends = services.iter().filter(|(_, backends)| !backends.is_empty());
+        let opened = has_backends.map(|(service, _)| *service).filter(|service| !was_open(service)).collect();
         let held = match self.held.take() {
             Some(held) if !self.overtaken => held,
-            _ => return self.publish_all(services),
+            _ => return self.publish_all(services, opened),
         };
         let changed = services::changed(&held.services, &services);
         if changed.is_empty() {
@@ -133,11 +141,11 @@ impl Firewall {
             return Ok(Publication::Nothing);
         }
         match self.publish_changes(held, &services, &changed) {
-            Ok(()) => Ok(Publication::Changed(changed)),
+            Ok(()) => Ok(Publication::Changed { services: changed, opened }),
             // Something was changed behind our back; the full set does not depend on what is there.
             Err(error) => {
                 tracing::warn!(%error, "the change of published ports was refused, writing all of them");
-                self.publish_all(services)
+                self.publish_all(services, opened)
             }
         }
     }
@@ -163,7 +171,7 @@ impl Firewall {
     }
 
     /// Writes everything, over an unknown state.
-    fn publish_all(&mut self, services: Services) -> Result<Publication, Error> {
+    fn publish_all(&mut self, services: Services, opened: Vec<Service>) -> Result<Publication, Error> {
         self.held = None;
         self.generation = generation(&mut self.socket)?;
         let names = self.names.clone();
@@ -181,7 +189,7 @@ impl Firewall {
         self.held = Some(Held { services, chains });
         self.publications += 1;
         self.overtaken = false;
-        Ok(Publication::Rewritten)
+        Ok(Publication::Rewritten { opened })
     }
 
     /// Whether sandboxes are kept from speaking with each other's addresses.

@@ -132,6 +132,22 @@ fn udp_clients_of_the_host_move_on_when_the_port_is_published() {
 }
 
 #[test]
+fn who_was_refused_before_the_port_was_published_is_answered_then() {
+    on_stage(|stage| {
+        let network = stage.open();
+        let sandboxes = stage.troupe(&network, 1);
+        // Every connection is from the same port, so that each is taken for the one before if that is remembered.
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "45000 45000").unwrap();
+        let ask = || ask((std::net::Ipv4Addr::LOCALHOST, OUTER));
+        assert_eq!(ask().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        network.publish(&[published(Protocol::Tcp, &[])]).unwrap();
+        assert_eq!(ask().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        network.publish(&[published(Protocol::Tcp, &sandboxes)]).unwrap();
+        assert_eq!(ask().unwrap().name, "a");
+    });
+}
+
+#[test]
 fn a_restart_takes_over_under_load() {
     on_stage(|stage| {
         let network = stage.open();
