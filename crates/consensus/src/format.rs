@@ -27,9 +27,12 @@
 //! a segment that is missing at the end is noticed too. Sector checksums are bound to member, segment and position:
 //! a segment in the place of another, or a sector that strayed, is no valid one.
 //!
+//! What groups and snapshots hold can be encrypted: see `encrypted`. None of the above depends on that.
+//!
 //! Start reading at [`recover`]; then `sector` for the bytes.
 
 mod corruption;
+mod encrypted;
 mod group;
 mod record;
 mod recover;
@@ -40,11 +43,19 @@ mod segment;
 mod snapshot;
 
 pub use corruption::{Corruption, Damage};
+pub use encrypted::{DataKey, Decrypt, EncryptedAt, NoKeys};
 pub use group::GroupBuilder;
 pub use recover::{Recovery, SegmentFile, Torn, UnwrittenSeal, recover};
 pub use sector::SECTOR_BYTES;
 pub use segment::{HEADER_BYTES, Position, SegmentHeader, segment_name, segment_number};
-pub use snapshot::{decode_snapshot, encode_snapshot_header, snapshot_index, snapshot_name};
+pub use snapshot::{
+    SnapshotFile, decode_snapshot, encode_snapshot_header, snapshot_index, snapshot_is_encrypted,
+    snapshot_name,
+};
 
-/// The version of both formats. A server refuses a newer one, and can read every older one.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of both formats. A server refuses a newer one, and can read every older one.
+pub const FORMAT_VERSION: u32 = ENCRYPTED_VERSION;
+/// Of files that are not encrypted. They are written as ever, so that an earlier version of wharf reads them.
+const PLAIN_VERSION: u32 = 1;
+/// The header names a key, and what groups and snapshots hold is encrypted with it.
+const ENCRYPTED_VERSION: u32 = 2;

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use consensus::{
     Entry, HardState, Membership, Payload, Snapshot, SnapshotMeta,
     format::{
-        Corruption, Damage, GroupBuilder, HEADER_BYTES, Position, Recovery, SECTOR_BYTES, SegmentFile,
-        SegmentHeader, decode_snapshot, encode_snapshot_header, recover, segment_name, segment_number,
+        Corruption, Damage, DataKey, Decrypt, EncryptedAt, GroupBuilder, HEADER_BYTES, NoKeys, Position,
+        Recovery, SECTOR_BYTES, SegmentFile, SegmentHeader, SnapshotFile, decode_snapshot,
+        encode_snapshot_header, recover, segment_name, segment_number,
     },
 };
 
@@ -44,6 +45,7 @@ impl Writer {
             first_group: 1,
             hard_state: HardState { term: 1, vote: 0, commit: 1 },
             before: Position { index: 1, term: 1 },
+            encrypted_with: None,
         })
     }
 
@@ -94,13 +96,13 @@ fn entries_after(groups: usize) -> usize {
 }
 
 fn recover_one(bytes: &[u8]) -> Result<Recovery, Corruption> {
-    recover(genesis(), &[SegmentFile { segment: 1, bytes }])
+    recover(genesis(), &[SegmentFile { segment: 1, bytes }], &NoKeys)
 }
 
 fn recover_all(segments: &[(u64, &[u8])]) -> Result<Recovery, Corruption> {
     let files: Vec<SegmentFile<'_>> =
         segments.iter().map(|&(segment, bytes)| SegmentFile { segment, bytes }).collect();
-    recover(genesis(), &files)
+    recover(genesis(), &files, &NoKeys)
 }
 
 #[test]
@@ -317,18 +319,18 @@ fn the_first_segment_left_may_begin_with_entries_that_replace_those_before_it() 
         Some((MEMBER, Snapshot { meta, data: Bytes::from_static(b"state") }))
     };
     let files = [SegmentFile { segment: 2, bytes: &log.bytes }];
-    let recovery = recover(at(6, 3), &files).expect("an undamaged log");
+    let recovery = recover(at(6, 3), &files, &NoKeys).expect("an undamaged log");
     assert_eq!(recovery.recovered.entries, [entry(7, 3, 10), entry(8, 3, 10)]);
     assert_eq!(recovery.restart, None);
 
-    let missing =
-        recover(at(4, 3), &files).expect_err("the snapshot that the first segment counts on is missing");
+    let missing = recover(at(4, 3), &files, &NoKeys)
+        .expect_err("the snapshot that the first segment counts on is missing");
     assert!(matches!(missing.damage, Damage::MissingSnapshot { begins_after: 5, .. }), "{missing}");
 
     let mut log = Writer::first().next(HardState { commit: 4, ..uncommitted }, before);
     log.group(|group| group.entry(&entry(3, 3, 10)));
     let files = [SegmentFile { segment: 2, bytes: &log.bytes }];
-    let replaced = recover(at(6, 3), &files).expect_err("what is committed is never replaced");
+    let replaced = recover(at(6, 3), &files, &NoKeys).expect_err("what is committed is never replaced");
     assert!(matches!(replaced.damage, Damage::ReplacesCommitted { index: 3, commit: 4 }), "{replaced}");
 }
 
@@ -341,19 +343,19 @@ fn a_snapshot_that_the_log_does_not_know_restarts_the_log() {
     };
     let files = [SegmentFile { segment: 1, bytes: &log.bytes }];
     for (index, term) in [(9, 4), (5, 4)] {
-        let recovery = recover(snapshot(index, term), &files).expect("a crash is no damage");
+        let recovery = recover(snapshot(index, term), &files, &NoKeys).expect("a crash is no damage");
         assert_eq!(recovery.restart, Some(Position { index, term }));
         assert_eq!(recovery.recovered.entries, []);
         assert_eq!(recovery.recovered.hard_state, HardState { term, vote: 0, commit: index });
     }
-    let own = recover(snapshot(4, 2), &files).expect("a snapshot of the log's own entries");
+    let own = recover(snapshot(4, 2), &files, &NoKeys).expect("a snapshot of the log's own entries");
     assert_eq!((own.restart, own.recovered.entries), (None, vec![entry(5, 2, 10)]));
     let position = |term| Position { index: 4, term };
     let damage = Damage::Discontinuous { found: position(2), expected: position(3) };
-    assert_eq!(recover(snapshot(4, 3), &files).expect_err("entry 4 was committed").damage, damage);
+    assert_eq!(recover(snapshot(4, 3), &files, &NoKeys).expect_err("entry 4 was committed").damage, damage);
     let foreign = snapshot(4, 2).map(|(_, snapshot)| (8, snapshot));
     assert_eq!(
-        recover(foreign, &files).expect_err("another's").damage,
+        recover(foreign, &files, &NoKeys).expect_err("another's").damage,
         Damage::OtherMember { found: 8, expected: 7 }
     );
 }
@@ -370,12 +372,12 @@ fn a_restart_without_its_snapshot_is_an_error() {
 fn a_newer_format_is_refused_by_name() {
     // The version is the first thing after the magic; the checksum is made right again by encoding anew.
     let mut file = snapshot_file();
-    file[8] = 2;
+    file[8] = 3;
     let header = file.len() - DATA.len() - 4;
     let checksum = crc32fast::hash(&file[..header]).to_le_bytes();
     file[header..header + 4].copy_from_slice(&checksum);
-    let error = decode_snapshot(9, &Bytes::from(file)).expect_err("a newer version");
-    assert_eq!(error.damage, Damage::NewerVersion { found: 2, known: 1 });
+    let error = decode_snapshot(9, &Bytes::from(file), &NoKeys).expect_err("a newer version");
+    assert_eq!(error.damage, Damage::NewerVersion { found: 3, known: 2 });
 }
 
 const DATA: &[u8] = b"the applied state";
@@ -391,23 +393,30 @@ fn snapshot() -> Snapshot {
     Snapshot { meta: SnapshotMeta { index: 9, term: 3, membership }, data: Bytes::from_static(DATA) }
 }
 
+fn plain_file() -> SnapshotFile {
+    SnapshotFile { member: MEMBER, encrypted_with: None, snapshot: snapshot() }
+}
+
 fn snapshot_file() -> Vec<u8> {
     let snapshot = snapshot();
-    [&encode_snapshot_header(MEMBER, &snapshot)[..], &snapshot.data].concat()
+    [&encode_snapshot_header(MEMBER, &snapshot.meta, None, &snapshot.data)[..], &snapshot.data].concat()
 }
 
 #[test]
 fn a_snapshot_is_read_as_written_and_any_change_is_an_error() {
     let file = snapshot_file();
-    assert_eq!(decode_snapshot(9, &Bytes::from(file.clone())), Ok((MEMBER, snapshot())));
-    assert!(decode_snapshot(8, &Bytes::from(file.clone())).is_err(), "under another name");
+    assert_eq!(decode_snapshot(9, &Bytes::from(file.clone()), &NoKeys), Ok(plain_file()));
+    assert!(decode_snapshot(8, &Bytes::from(file.clone()), &NoKeys).is_err(), "under another name");
     for bit in 0..file.len() * 8 {
         let mut flipped = file.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode_snapshot(9, &Bytes::from(flipped)).is_err(), "bit {bit}");
+        assert!(decode_snapshot(9, &Bytes::from(flipped), &NoKeys).is_err(), "bit {bit}");
     }
     for length in 0..file.len() {
-        assert!(decode_snapshot(9, &Bytes::from(file[..length].to_vec())).is_err(), "{length} bytes");
+        assert!(
+            decode_snapshot(9, &Bytes::from(file[..length].to_vec()), &NoKeys).is_err(),
+            "{length} bytes"
+        );
     }
 }
 
@@ -446,8 +455,57 @@ fn what_was_written_before_is_still_read() {
     assert_eq!(bytes, &log.bytes[..log.end()], "what earlier builds read is written as it was");
 
     let bytes = golden("snapshot-1.txt", &snapshot_file());
-    assert_eq!(decode_snapshot(9, &bytes.clone().into()), Ok((MEMBER, snapshot())));
+    assert_eq!(decode_snapshot(9, &bytes.clone().into(), &NoKeys), Ok(plain_file()));
     assert_eq!(bytes, snapshot_file());
+}
+
+/// As if this were encryption: what matters here is where the bytes lie.
+struct Shifted;
+
+const SHIFTED_WITH: DataKey = DataKey(3);
+
+fn shift(plain: &[u8], out: &mut Vec<u8>) -> Result<(), std::convert::Infallible> {
+    out.extend(plain.iter().map(|byte| byte.wrapping_add(1)));
+    Ok(())
+}
+
+impl Decrypt for Shifted {
+    fn decrypt(&self, key: DataKey, at: EncryptedAt, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let known = match at {
+            EncryptedAt::Group { member, group } => (member, group) == (MEMBER, 1),
+            EncryptedAt::Snapshot { member, index } => (member, index) == (MEMBER, 9),
+        };
+        assert!(key == SHIFTED_WITH && known, "{key:?} at {at:?}");
+        Ok(bytes.iter().map(|byte| byte.wrapping_sub(1)).collect())
+    }
+}
+
+#[test]
+fn what_was_encrypted_before_is_still_where_it_was() {
+    let mut log = Writer::new(SegmentHeader { encrypted_with: Some(SHIFTED_WITH), ..Writer::first().header });
+    let mut plain = GroupBuilder::default();
+    plain.entry(&entry(2, 1, 30));
+    let group = plain.encrypted(shift).unwrap_or_else(|never| match never {});
+    log.group(|builder| *builder = group);
+    log.group(|builder| builder.seal(2));
+    let bytes = golden("log-2.txt", &log.bytes[..log.end()]);
+    assert_eq!(bytes, &log.bytes[..log.end()]);
+    let mut segment = vec![0; LENGTH];
+    segment[..bytes.len()].copy_from_slice(&bytes);
+    let before = Position { index: 2, term: 1 };
+    let next = Writer::new(SegmentHeader { segment: 2, first_group: 3, before, ..log.header });
+    let files = [SegmentFile { segment: 1, bytes: &segment }, SegmentFile { segment: 2, bytes: &next.bytes }];
+    let recovery = recover(genesis(), &files, &Shifted).expect("a log of an earlier build");
+    assert_eq!(recovery.recovered.entries, [entry(2, 1, 30)]);
+
+    let mut data = Vec::new();
+    shift(DATA, &mut data).unwrap_or_else(|never| match never {});
+    let header = encode_snapshot_header(MEMBER, &snapshot().meta, Some(SHIFTED_WITH), &data);
+    let written = [header, data].concat();
+    let bytes = golden("snapshot-2.txt", &written);
+    assert_eq!(bytes, written);
+    let expected = SnapshotFile { encrypted_with: Some(SHIFTED_WITH), ..plain_file() };
+    assert_eq!(decode_snapshot(9, &bytes.into(), &Shifted), Ok(expected));
 }
 
 /// Lines of 32 bytes in hex.

@@ -19,6 +19,7 @@ use proto::{
     session::{AgentSays, Hello},
     v1::{self, agents_client::AgentsClient, control_client::ControlClient},
 };
+use server::keys::Unlock;
 use tokio::{net::UnixStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -34,8 +35,12 @@ async fn main() -> Result<(), Failure> {
     let parent = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let folder = tempfile::tempdir_in(parent)?;
     let socket = folder.path().join("wharf.sock");
-    let config =
-        server::Config { data_dir: folder.path().join("data"), socket: socket.clone(), remote: None };
+    let config = server::Config {
+        data_dir: folder.path().join("data"),
+        socket: socket.clone(),
+        unlock: Unlock::Beside,
+        remote: None,
+    };
     let server = tokio::spawn(server::run(config, std::future::pending()));
     let _session = open_session(&connect(&socket).await?).await?;
 

@@ -3,13 +3,11 @@
 //! Agents remember it, and do not listen to a server of another cluster: an emptied or mixed-up data folder must not stop
 //! what runs on every node.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use model::ClusterId;
+
+use crate::durable_file;
 
 /// The one in `dir`; `drawn` at the first start.
 pub(crate) fn identify(dir: &Path, drawn: ClusterId) -> io::Result<ClusterId> {
@@ -17,12 +15,7 @@ pub(crate) fn identify(dir: &Path, drawn: ClusterId) -> io::Result<ClusterId> {
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let unfinished = dir.join("cluster.tmp");
-            let mut file = File::create(&unfinished)?;
-            writeln!(file, "{drawn}")?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(dir)?.sync_all()?;
+            durable_file::replace(&path, &format!("{drawn}\n"))?;
             Ok(drawn)
         }
         Err(error) => Err(error),

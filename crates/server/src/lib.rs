@@ -1,7 +1,7 @@
 //! A server: the shell around the manager. It owns the disk, the socket and the clock.
 //!
 //! - `brain`: the thread that owns the manager and executes its effects.
-//! - `log`: the Raft log and the snapshots on disk.
+//! - `log`: the Raft log and the snapshots on disk; `keys`: what they are encrypted with.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
@@ -12,12 +12,15 @@
 pub mod agents;
 pub mod brain;
 pub mod caller;
+mod chain;
 mod clock;
 mod cluster;
 pub mod codec;
 pub mod control;
+mod durable_file;
 pub mod entrance;
 mod forward;
+pub mod keys;
 pub mod log;
 mod members;
 pub mod peers;
@@ -48,7 +51,8 @@ use crate::{
     control::Control,
     entrance::Connection,
     forward::{HANDED_ON, Leader, ToLeader},
-    log::Log,
+    keys::{Keys, KeysError, Unlock},
+    log::{HostDisk, Log, SegmentSizes},
     members::Members,
     peers::Incoming,
     relay::Relays,
@@ -73,6 +77,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where users and agents of this host connect.
     pub socket: PathBuf,
+    /// What opens the keys that the log is encrypted with.
+    pub unlock: Unlock,
     /// How it takes part in a cluster of several hosts; none where this host is the cluster.
     pub remote: Option<RemoteConfig>,
 }
@@ -81,6 +87,8 @@ pub struct Config {
 pub enum Error {
     #[error("the log in {} cannot be used", dir.display())]
     Log { dir: PathBuf, source: log::OpenError },
+    #[error("the data keys in {} cannot be used", dir.display())]
+    Keys { dir: PathBuf, source: KeysError },
     #[error("the state in {} cannot be restored", dir.display())]
     Restore { dir: PathBuf, source: manager::RestoreError },
     #[error(transparent)]
@@ -103,13 +111,10 @@ pub enum Error {
 
 /// Serves until `shutdown` completes. What was acknowledged is on disk whenever and however this ends.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let Config { data_dir, socket: path, remote } = config;
+    let Config { data_dir, socket: path, unlock, remote } = config;
     let seed = random().map_err(Error::Random)?;
     let remote = remote.map(Remote::open).transpose()?;
-    let (manager, log) = open(data_dir.clone(), seed, remote.as_ref())?;
-    let cluster = remote.as_ref().map_or(ClusterId(seed), |remote| remote.identity.cluster);
-    let cluster = cluster::identify(&data_dir, cluster);
-    let cluster = cluster.map_err(|source| Error::Cluster { path: data_dir.join("cluster"), source })?;
+    let Open { manager, log, keys, cluster } = open(data_dir, unlock, seed, remote.as_ref())?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let from_afar = match &remote {
         Some(remote) => remote.listen().await?.left_stream(),
@@ -122,7 +127,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
     let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
-    let serve = serve(&brain, cluster, remote.as_ref(), incoming, async { drop(closed.await) });
+    let serve = serve(&brain, cluster, keys, remote.as_ref(), incoming, async { drop(closed.await) });
     tokio::pin!(serve);
     let ended = tokio::select! {
         served = &mut serve => Err(served.map_or_else(Error::Serve, |()| Error::Ended)),
@@ -153,6 +158,7 @@ impl Drop for StopsBrain {
 fn serve<I, C>(
     brain: &Brain,
     cluster: ClusterId,
+    keys: Keys,
     remote: Option<&Remote>,
     incoming: I,
     close: C,
@@ -169,7 +175,7 @@ where
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster));
-    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own));
+    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys));
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
@@ -194,20 +200,40 @@ fn say_when_cut_off(request: http::Request<Body>) -> http::Request<Body> {
     request.map(|body| Body::new(body.map_err(cut_off)))
 }
 
-fn open(dir: PathBuf, seed: u64, remote: Option<&Remote>) -> Result<(Manager<WireCodec>, Log), Error> {
-    let opened = Log::open(&dir, || match remote {
+/// What a data directory has become.
+struct Open {
+    manager: Manager<WireCodec>,
+    log: Log,
+    keys: Keys,
+    cluster: ClusterId,
+}
+
+fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Result<Open, Error> {
+    let failed = |source| Error::Log { dir: dir.clone(), source };
+    let disk = HostDisk::open(&dir).map_err(failed)?;
+    let cluster = remote.map_or(ClusterId(seed), |remote| remote.identity.cluster);
+    let cluster = cluster::identify(&dir, cluster);
+    let cluster = cluster.map_err(|source| Error::Cluster { path: dir.join("cluster"), source })?;
+    let unusable = |source| Error::Keys { dir: dir.clone(), source };
+    let is_encrypted = !Keys::are_in(&dir) && log::is_encrypted(&disk).map_err(failed)?;
+    let mut keys = Keys::open(&dir, cluster, unlock, is_encrypted).map_err(unusable)?;
+    let new = || match remote {
         None => Recovered::bootstrap(seed | 1),
         Some(remote) => match remote.config.beginning {
             Beginning::Founds => Recovered::bootstrap(remote.member()),
             Beginning::Joins => Recovered::joining(remote.member()),
         },
-    });
-    let opened = opened.map_err(|source| Error::Log { dir: dir.clone(), source })?;
+    };
+    let opened = Log::open_on(disk, SegmentSizes::default(), Some(keys.vault()), new).map_err(failed)?;
     if let Some(torn) = &opened.report.torn {
         tracing::warn!(
             ?torn,
             "the end of the last write before a crash was cut off; it was never acknowledged"
         );
+    }
+    let retired = keys.retire_all_but(&opened.report.keys).map_err(unusable)?;
+    if !retired.is_empty() {
+        tracing::info!(?retired, "data keys that nothing on the disk needs any more are forgotten");
     }
     let config = manager::Config {
         consensus: consensus::Config::new(opened.recovered.id),
@@ -216,8 +242,8 @@ fn open(dir: PathBuf, seed: u64, remote: Option<&Remote>) -> Result<(Manager<Wir
         itself: remote.map(|remote| (remote.config.name.clone(), remote.config.advertise.clone())),
     };
     let manager = Manager::restore(config, WireCodec, opened.recovered);
-    let manager = manager.map_err(|source| Error::Restore { dir, source })?;
-    Ok((manager, opened.log))
+    let manager = manager.map_err(|source| Error::Restore { dir: dir.clone(), source })?;
+    Ok(Open { manager, log: opened.log, keys, cluster })
 }
 
 /// Different at every start and on every server: what replica ids and this member's id are drawn from.

@@ -1,4 +1,7 @@
-//! The gRPC service about the servers themselves: who takes part, who leads, and changing that.
+//! The gRPC service about the servers themselves: who takes part, who leads, and changing that; and what each of them
+//! encrypts its disk with.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use manager::{MemberError, MemberRequest, View};
 use model::{ClusterId, Member, MemberId};
@@ -10,7 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     brain::Brain,
+    chain::chain,
     control::refuse::{invalid, stopped},
+    keys::Keys,
 };
 
 #[derive(Clone, Debug)]
@@ -19,11 +24,12 @@ pub(crate) struct Members {
     cluster: ClusterId,
     /// This server, where it is one of several.
     own: Option<MemberId>,
+    keys: Arc<Mutex<Keys>>,
 }
 
 impl Members {
-    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>) -> Members {
-        Members { brain, cluster, own }
+    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>, keys: Keys) -> Members {
+        Members { brain, cluster, own, keys: Arc::new(Mutex::new(keys)) }
     }
 
     async fn change(&self, request: MemberRequest) -> Result<(), Status> {
@@ -84,6 +90,19 @@ impl v1::cluster_server::Cluster for Members {
         let to = request.into_inner().to.map(MemberId);
         self.change(MemberRequest::Transfer { to }).await?;
         Ok(Response::new(v1::TransferLeaderResponse {}))
+    }
+
+    async fn rotate_data_key(
+        &self,
+        _: Request<v1::RotateDataKeyRequest>,
+    ) -> Result<Response<v1::RotateDataKeyResponse>, Status> {
+        let keys = self.keys.clone();
+        // It writes a file, and stretches a passphrase.
+        let rotate = move || keys.lock().unwrap_or_else(PoisonError::into_inner).rotate();
+        let rotated = tokio::task::spawn_blocking(rotate).await;
+        let rotated = rotated.map_err(|error| Status::internal(error.to_string()))?;
+        let key = rotated.map_err(|error| Status::internal(chain(&error)))?;
+        Ok(Response::new(v1::RotateDataKeyResponse { key: key.0 }))
     }
 }
 

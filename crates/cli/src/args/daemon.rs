@@ -29,6 +29,12 @@ pub struct Server {
     /// Where users and agents of this host connect
     #[arg(long, value_name = "PATH", default_value = "/run/wharf/wharf.sock")]
     pub listen: PathBuf,
+    /// The key file that opens the data keys, made at the first start; in the data folder
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    pub key_file: Option<PathBuf>,
+    /// A file whose first line is the passphrase that opens the data keys; /dev/fd/3 is descriptor 3
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub supervised: bool,

@@ -1,8 +1,11 @@
 //! `wharf server`: one server of the control plane, until it is told to stop.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
+use server::keys::Unlock;
 use tokio::signal::unix::{SignalKind, signal};
+use trust::seal::Passphrase;
+use zeroize::Zeroizing;
 
 use crate::{
     args,
@@ -16,11 +19,23 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
-    let config = server::Config { data_dir: args.data, socket: args.listen, remote: None };
+    let unlock = unlock(args.key_file, args.passphrase_file)?;
+    let config = server::Config { data_dir: args.data, socket: args.listen, unlock, remote: None };
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;
     Ok(Code::Done.into())
+}
+
+/// What opens the data keys. A passphrase is read once, so that the file may be a pipe.
+pub fn unlock(key_file: Option<PathBuf>, passphrase_file: Option<PathBuf>) -> Result<Unlock, Failure> {
+    let Some(path) = passphrase_file else { return Ok(key_file.map_or(Unlock::Beside, Unlock::KeyFile)) };
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("the passphrase cannot be read from {}", path.display())).caused_by(error)
+    };
+    let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
+    let line = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
+    Ok(Unlock::Passphrase(Arc::new(Passphrase::new(line))))
 }
 
 /// Completes at SIGTERM or SIGINT.

@@ -60,6 +60,10 @@ pub enum Damage {
     Record(&'static str),
     #[error("the snapshot's checksum is wrong")]
     SnapshotChecksum,
+    #[error("it cannot be decrypted: {0}")]
+    Encrypted(String),
+    #[error("write group {group} is not encrypted, as all of the segment has to be")]
+    NotEncrypted { group: u64 },
 }
 
 fn snapshot_words(snapshot: Option<Index>) -> String {

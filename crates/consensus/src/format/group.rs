@@ -40,6 +40,22 @@ impl GroupBuilder {
         self.payload.is_empty()
     }
 
+    /// The same group with its records encrypted; for a segment whose header names the key.
+    pub fn encrypted<E>(
+        &self,
+        encrypt: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<GroupBuilder, E> {
+        let mut payload = Vec::new();
+        record::begin_encrypted(&mut payload);
+        encrypt(&self.payload, &mut payload)?;
+        Ok(GroupBuilder { payload })
+    }
+
+    /// What [`GroupBuilder::encrypted`] takes in a segment, where encryption adds so much.
+    pub fn encrypted_length_bytes(&self, overhead_bytes: usize) -> u64 {
+        (sectors_for(1 + self.payload.len() + overhead_bytes) * SECTOR_BYTES) as u64
+    }
+
     /// What the group takes in a segment.
     pub fn length_bytes(&self) -> u64 {
         (sectors_for(self.payload.len()) * SECTOR_BYTES) as u64

@@ -6,6 +6,7 @@
 //! | 2 entry | index u64, term u64, kind u8 (0 empty, 1 command, 2 membership), length u32, data |
 //! | 3 restart | index u64, term u64: the log begins again after this position, covered by a snapshot |
 //! | 4 seal | segment u64: the log goes on there |
+//! | 5 encrypted | the rest of the group: records of the kinds above, encrypted |
 //!
 //! All numbers are little-endian. There is no checksum here: the sectors have theirs.
 
@@ -26,6 +27,7 @@ const HARD_STATE: u8 = 1;
 const ENTRY: u8 = 2;
 const RESTART: u8 = 3;
 const SEAL: u8 = 4;
+const ENCRYPTED: u8 = 5;
 
 pub(crate) fn write_hard_state(out: &mut Vec<u8>, hard_state: HardState) {
     out.push(HARD_STATE);
@@ -54,6 +56,15 @@ pub(crate) fn write_restart(out: &mut Vec<u8>, position: Position) {
 pub(crate) fn write_seal(out: &mut Vec<u8>, next: u64) {
     out.push(SEAL);
     write_numbers(out, &[next]);
+}
+
+pub(crate) fn begin_encrypted(out: &mut Vec<u8>) {
+    out.push(ENCRYPTED);
+}
+
+/// What is encrypted in a group, if it is.
+pub(crate) fn encrypted(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix(&[ENCRYPTED])
 }
 
 fn write_numbers(out: &mut Vec<u8>, numbers: &[u64]) {

@@ -3,6 +3,7 @@
 use super::{
     GroupBuilder, Position, SegmentHeader,
     corruption::{Corruption, Damage},
+    encrypted::Decrypt,
     replay::Replay,
     scan::{Scan, scan},
     segment_name, snapshot_name,
@@ -61,12 +62,13 @@ pub struct UnwrittenSeal {
 pub fn recover(
     snapshot: Option<(u64, Snapshot)>,
     segments: &[SegmentFile<'_>],
+    keys: &dyn Decrypt,
 ) -> Result<Recovery, Corruption> {
     let Some(last) = segments.last() else {
         let file = snapshot.map_or_else(|| segment_name(1), |(_, s)| snapshot_name(s.meta.index));
         return Err(Corruption::new(file, 0, Damage::MissingLog));
     };
-    let (headers, mut scans) = read_segments(segments)?;
+    let (headers, mut scans) = read_segments(segments, keys)?;
     let (member, mut replay) = (headers[0].member, Replay::new(headers[0].hard_state, headers[0].before));
     let seal = check_chain(&headers, &mut scans)?;
     for (header, scan) in headers.iter().zip(&mut scans) {
@@ -99,7 +101,10 @@ pub fn recover(
 
 const SEAL_BYTES: u64 = super::SECTOR_BYTES as u64;
 
-fn read_segments(segments: &[SegmentFile<'_>]) -> Result<(Vec<SegmentHeader>, Vec<Scan>), Corruption> {
+fn read_segments(
+    segments: &[SegmentFile<'_>],
+    keys: &dyn Decrypt,
+) -> Result<(Vec<SegmentHeader>, Vec<Scan>), Corruption> {
     let mut headers: Vec<SegmentHeader> = Vec::new();
     let mut scans = Vec::new();
     for file in segments {
@@ -112,7 +117,7 @@ fn read_segments(segments: &[SegmentFile<'_>]) -> Result<(Vec<SegmentHeader>, Ve
             let damage = Damage::OtherMember { found: header.member, expected: first.member };
             return Err(Corruption::new(segment_name(file.segment), 0, damage));
         }
-        scans.push(scan(&header, file.bytes)?);
+        scans.push(scan(&header, file.bytes, keys)?);
         headers.push(header);
     }
     Ok((headers, scans))

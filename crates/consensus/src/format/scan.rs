@@ -3,6 +3,7 @@
 use super::{
     SegmentHeader, Torn,
     corruption::{Corruption, Damage},
+    encrypted::{Decrypt, EncryptedAt},
     record::{self, Record},
     sector::{self, SECTOR_BYTES, Sector},
     segment_name,
@@ -23,13 +24,14 @@ pub(crate) struct Group {
 }
 
 /// `bytes` has the header's length and the header is checked.
-pub(crate) fn scan(header: &SegmentHeader, bytes: &[u8]) -> Result<Scan, Corruption> {
+pub(crate) fn scan(header: &SegmentHeader, bytes: &[u8], keys: &dyn Decrypt) -> Result<Scan, Corruption> {
     let sectors = Sectors { header, bytes };
     let mut scan =
         Scan { groups: Vec::new(), end_offset: 0, next_group: header.first_group, sealed: None, torn: None };
     let mut at = 1;
     while let Some((payload, next)) = sectors.group(at, scan.next_group) {
-        let records = record::read_all(&payload).map_err(|damage| sectors.damaged(at, damage))?;
+        let records = read_records(header, scan.next_group, &payload, keys);
+        let records = records.map_err(|damage| sectors.damaged(at, damage))?;
         if let Some(Record::Seal { next }) = records.last() {
             scan.sealed = Some(*next);
         }
@@ -46,6 +48,25 @@ pub(crate) fn scan(header: &SegmentHeader, bytes: &[u8]) -> Result<Scan, Corrupt
         return Err(sectors.damaged(at, Damage::AfterSeal));
     }
     Ok(scan)
+}
+
+/// The group is complete: what cannot be read now was not torn.
+fn read_records(
+    header: &SegmentHeader,
+    group: u64,
+    payload: &[u8],
+    keys: &dyn Decrypt,
+) -> Result<Vec<Record>, Damage> {
+    let Some(key) = header.encrypted_with else { return record::read_all(payload) };
+    if let Some(bytes) = record::encrypted(payload) {
+        let at = EncryptedAt::Group { member: header.member, group };
+        return record::read_all(&keys.decrypt(key, at, bytes).map_err(Damage::Encrypted)?);
+    }
+    // A seal says nothing that the next segment's name does not. Anything else was put there by somebody without the key.
+    match record::read_all(payload)?.as_slice() {
+        [seal @ Record::Seal { .. }] => Ok(vec![seal.clone()]),
+        _ => Err(Damage::NotEncrypted { group }),
+    }
 }
 
 struct Sectors<'a> {

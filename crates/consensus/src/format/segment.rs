@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::{
-    FORMAT_VERSION,
+    ENCRYPTED_VERSION, FORMAT_VERSION, PLAIN_VERSION,
     corruption::{Corruption, Damage},
+    encrypted::{DataKey, key_number, key_of_number},
     record::{number, take},
     sector::{self, Place, SECTOR_BYTES, Sector},
 };
@@ -39,6 +40,8 @@ pub struct SegmentHeader {
     pub hard_state: HardState,
     /// The last entry of the log before this segment.
     pub before: Position,
+    /// What all groups are encrypted with, but for the seal.
+    pub encrypted_with: Option<DataKey>,
 }
 
 pub fn segment_name(segment: u64) -> String {
@@ -60,7 +63,8 @@ impl SegmentHeader {
     /// The first sector of the file. It is bound to no member, because only it says whose the file is.
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = MAGIC.to_vec();
-        payload.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let version = if self.encrypted_with.is_some() { ENCRYPTED_VERSION } else { PLAIN_VERSION };
+        payload.extend_from_slice(&version.to_le_bytes());
         let HardState { term, vote, commit } = self.hard_state;
         let Position { index, term: before_term } = self.before;
         for number in [self.member, self.segment, self.length_bytes, self.first_group, term, vote, commit] {
@@ -68,6 +72,9 @@ impl SegmentHeader {
         }
         payload.extend_from_slice(&index.to_le_bytes());
         payload.extend_from_slice(&before_term.to_le_bytes());
+        if self.encrypted_with.is_some() {
+            payload.extend_from_slice(&key_number(self.encrypted_with).to_le_bytes());
+        }
         let mut sector = Vec::with_capacity(SECTOR_BYTES);
         sector::write(&mut sector, header_place(self.segment), 0, &payload);
         sector
@@ -94,18 +101,24 @@ impl SegmentHeader {
     fn parse(mut bytes: &[u8]) -> Result<SegmentHeader, Damage> {
         let cut = Damage::Record("the header is cut short");
         let version = u32::from_le_bytes(take(&mut bytes).ok_or(cut.clone())?);
-        if version != FORMAT_VERSION {
+        if !(PLAIN_VERSION..=FORMAT_VERSION).contains(&version) {
             return Err(Damage::NewerVersion { found: version, known: FORMAT_VERSION });
         }
         let mut next = || number(&mut bytes).ok_or(cut.clone());
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             member: next()?,
             segment: next()?,
             length_bytes: next()?,
             first_group: next()?,
             hard_state: HardState { term: next()?, vote: next()?, commit: next()? },
             before: Position { index: next()?, term: next()? },
-        })
+            encrypted_with: None,
+        };
+        if version == PLAIN_VERSION {
+            return Ok(header);
+        }
+        let key = key_of_number(next()?).ok_or(Damage::Record("the header names no key"))?;
+        Ok(SegmentHeader { encrypted_with: Some(key), ..header })
     }
 
     fn check(&self, expected: u64, bytes: &[u8]) -> Result<(), Damage> {

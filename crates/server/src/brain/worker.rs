@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Input, ToAgent};
 use crate::{
+    chain::chain,
     clock::now,
     codec::WireCodec,
     log::{Log, LogError, LogEvent, LogWriter, SavedSnapshot, SnapshotWriter},
@@ -301,15 +302,4 @@ fn save(writer: &SnapshotWriter, snapshot: &Snapshot, waited_for: &Receiver<()>)
 fn give_up(reason: &str) -> ! {
     tracing::error!(reason, "this server cannot go on");
     std::process::exit(1);
-}
-
-/// An error with everything that caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

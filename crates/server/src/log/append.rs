@@ -5,12 +5,15 @@ use std::{collections::VecDeque, fmt};
 use consensus::{
     HardState, Index, MemberId, Persist,
     format::{
-        GroupBuilder, HEADER_BYTES, Position, SECTOR_BYTES, SegmentHeader, segment_name, snapshot_index,
-        snapshot_name,
+        EncryptedAt, GroupBuilder, HEADER_BYTES, Position, SECTOR_BYTES, SegmentHeader, segment_name,
+        snapshot_index, snapshot_name,
     },
 };
 
-use super::{Disk, DiskFile, HostDisk, LogError, SavedSnapshot, SnapshotWriter};
+use super::{
+    Disk, DiskFile, HostDisk, LogError, SavedSnapshot, SnapshotWriter, Vault,
+    vault::{Encrypt, OVERHEAD_BYTES},
+};
 
 /// How long segments are, in bytes. Each is twice as long as the one before it, within these bounds; only a group that
 /// is larger makes a larger one.
@@ -38,6 +41,7 @@ impl SegmentSizes {
 pub struct Log<D: Disk = HostDisk> {
     pub(super) disk: D,
     pub(super) sizes: SegmentSizes,
+    pub(super) vault: Option<Vault>,
     pub(super) member: MemberId,
     /// All segments, oldest first; the last is the active one.
     pub(super) segments: VecDeque<SegmentHeader>,
@@ -106,18 +110,28 @@ impl<D: Disk> Log<D> {
 
     /// Writes snapshots on any thread.
     pub fn snapshots(&self) -> SnapshotWriter<D> {
-        SnapshotWriter::new(self.disk.clone(), self.member)
+        SnapshotWriter::new(self.disk.clone(), self.vault.clone(), self.member)
     }
 
     pub(super) fn write_group(&mut self, group: &GroupBuilder) -> Result<(), LogError> {
         if group.is_empty() {
             return Ok(());
         }
-        if self.end_offset + group.length_bytes() + SEAL_BYTES > self.active().length_bytes {
-            self.begin_segment(group.length_bytes())?;
+        let encrypt = self.vault.as_ref().map(Vault::encrypt);
+        let length_bytes = match &encrypt {
+            None => group.length_bytes(),
+            Some(_) => group.encrypted_length_bytes(OVERHEAD_BYTES),
+        };
+        let is_full = self.end_offset + length_bytes + SEAL_BYTES > self.active().length_bytes;
+        let other_key = self.active().encrypted_with != encrypt.as_ref().map(Encrypt::key);
+        if is_full || other_key {
+            self.begin_segment(length_bytes, encrypt.as_ref())?;
         }
-        let bytes = group.encode(self.active(), self.end_offset, self.next_group);
         let name = segment_name(self.active().segment);
+        let encrypted = encrypt.map(|encrypt| self.encrypt(&encrypt, group));
+        let encrypted = encrypted.transpose().map_err(|e| LogError::fatal(&name, "encrypted", e))?;
+        let bytes =
+            encrypted.as_ref().unwrap_or(group).encode(self.active(), self.end_offset, self.next_group);
         self.file.write_at(&bytes, self.end_offset).map_err(|e| LogError::fatal(&name, "written", e))?;
         self.file.sync().map_err(|e| LogError::fatal(&name, "synced", e))?;
         self.end_offset += bytes.len() as u64;
@@ -125,8 +139,13 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    fn encrypt(&self, encrypt: &Encrypt, group: &GroupBuilder) -> std::io::Result<GroupBuilder> {
+        let at = EncryptedAt::Group { member: self.member, group: self.next_group };
+        group.encrypted(|plain, out| encrypt.encrypt(at, plain, out)).map_err(std::io::Error::other)
+    }
+
     /// The successor is durable before the seal says that there is one, and the seal before the successor is used.
-    fn begin_segment(&mut self, room_bytes: u64) -> Result<(), LogError> {
+    fn begin_segment(&mut self, room_bytes: u64, encrypt: Option<&Encrypt>) -> Result<(), LogError> {
         let active = *self.active();
         let header = SegmentHeader {
             segment: active.segment + 1,
@@ -136,6 +155,7 @@ impl<D: Disk> Log<D> {
             hard_state: self.hard_state,
             before: self.last,
             member: self.member,
+            encrypted_with: encrypt.map(Encrypt::key),
         };
         let file = create_segment(&self.disk, &header)?;
         let mut seal = GroupBuilder::default();

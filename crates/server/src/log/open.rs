@@ -1,17 +1,18 @@
 //! Opening: what is on disk becomes the state to start from, and the log is made ready for the next group.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use consensus::{
-    MemberId, Recovered, Snapshot,
+    Recovered,
     format::{
-        GroupBuilder, HEADER_BYTES, Position, Recovery, SegmentFile, SegmentHeader, Torn, decode_snapshot,
-        recover, segment_name, segment_number, snapshot_index, snapshot_name,
+        DataKey, Decrypt, GroupBuilder, HEADER_BYTES, NoKeys, Position, Recovery, SegmentFile, SegmentHeader,
+        SnapshotFile, Torn, decode_snapshot, recover, segment_name, segment_number, snapshot_index,
+        snapshot_is_encrypted, snapshot_name,
     },
 };
 
 use super::{
-    Disk, DiskFile, HostDisk, Log, LogError, OpenError, SnapshotWriter,
+    Disk, DiskFile, HostDisk, Log, LogError, OpenError, SnapshotWriter, Vault,
     append::{SegmentSizes, create_segment},
 };
 
@@ -33,26 +34,30 @@ pub struct Report {
     pub torn: Option<Torn>,
     pub segments: usize,
     pub entries: usize,
+    /// What is on disk needs these.
+    pub keys: BTreeSet<DataKey>,
 }
 
 impl Log<HostDisk> {
-    /// Opens the log in `dir`, or makes one that begins with `new()`.
+    /// Opens the log in `dir`, which is not encrypted, or makes one that begins with `new()`.
     pub fn open(dir: &Path, new: impl FnOnce() -> Recovered) -> Result<Opened, OpenError> {
-        Log::open_on(HostDisk::open(dir)?, SegmentSizes::default(), new)
+        Log::open_on(HostDisk::open(dir)?, SegmentSizes::default(), None, new)
     }
 }
 
 impl<D: Disk> Log<D> {
+    /// With a vault, everything that is written from now on is encrypted; what is there may or may not be.
     pub fn open_on(
         disk: D,
         sizes: SegmentSizes,
+        vault: Option<Vault>,
         new: impl FnOnce() -> Recovered,
     ) -> Result<Opened<D>, OpenError> {
         let names = Names::list(&disk)?;
         if names.creating || (names.segments.is_empty() && names.snapshots.is_empty()) {
-            return create(disk, sizes, &names, new());
+            return create(disk, sizes, vault, &names, new());
         }
-        open_existing(disk, sizes, &names)
+        open_existing(disk, sizes, vault, &names)
     }
 }
 
@@ -76,6 +81,24 @@ impl Names {
     }
 }
 
+/// Whether anything in a log's directory can be read only with keys. What is damaged is none of its business.
+pub fn is_encrypted<D: Disk>(disk: &D) -> Result<bool, OpenError> {
+    let Names { segments, snapshots, .. } = Names::list(disk)?;
+    let read = |name: String| disk.read(&name).map_err(OpenError::io(&name, "read"));
+    for segment in segments {
+        let bytes = read(segment_name(segment))?;
+        if SegmentHeader::decode(segment, &bytes).is_ok_and(|header| header.encrypted_with.is_some()) {
+            return Ok(true);
+        }
+    }
+    for index in snapshots {
+        if snapshot_is_encrypted(&read(snapshot_name(index))?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_draft(name: &str) -> bool {
     let of = |name: &str| segment_number(name).is_some() || snapshot_index(name).is_some();
     name.strip_suffix(".tmp").is_some_and(of)
@@ -85,6 +108,7 @@ fn is_draft(name: &str) -> bool {
 fn create<D: Disk>(
     disk: D,
     sizes: SegmentSizes,
+    vault: Option<Vault>,
     names: &Names,
     recovered: Recovered,
 ) -> Result<Opened<D>, OpenError> {
@@ -99,9 +123,10 @@ fn create<D: Disk>(
         disk.remove(&name).map_err(OpenError::io(&name, "removed"))?;
     }
     if let Some(snapshot) = &recovered.snapshot {
-        SnapshotWriter::new(disk.clone(), recovered.id).write(snapshot)?;
+        SnapshotWriter::new(disk.clone(), vault.clone(), recovered.id).write(snapshot)?;
     }
     let (index, term) = recovered.last();
+    let encrypted_with = vault.as_ref().map(|vault| vault.encrypt().key());
     let header = SegmentHeader {
         member: recovered.id,
         segment: 1,
@@ -109,6 +134,7 @@ fn create<D: Disk>(
         first_group: 1,
         hard_state: recovered.hard_state,
         before: Position { index, term },
+        encrypted_with,
     };
     let file = create_segment(&disk, &header)?;
     disk.remove(CREATING).map_err(io("removed"))?;
@@ -124,13 +150,23 @@ fn create<D: Disk>(
         poisoned: false,
         disk,
         sizes,
+        vault,
     };
-    let report = Report { created: true, torn: None, segments: 1, entries: 0 };
+    let keys = encrypted_with.into_iter().collect();
+    let report = Report { created: true, torn: None, segments: 1, entries: 0, keys };
     Ok(Opened { log, recovered, report })
 }
 
-fn open_existing<D: Disk>(disk: D, sizes: SegmentSizes, names: &Names) -> Result<Opened<D>, OpenError> {
-    let snapshot = read_snapshot(&disk, names)?;
+fn open_existing<D: Disk>(
+    disk: D,
+    sizes: SegmentSizes,
+    vault: Option<Vault>,
+    names: &Names,
+) -> Result<Opened<D>, OpenError> {
+    let keys: &dyn Decrypt = vault.as_ref().map_or(&NoKeys, |vault| vault);
+    let snapshot = read_snapshot(&disk, names, keys)?;
+    let snapshot_key = snapshot.as_ref().and_then(|file| file.encrypted_with);
+    let snapshot = snapshot.map(|file| (file.member, file.snapshot));
     let mut files = Vec::new();
     for &segment in &names.segments {
         let name = segment_name(segment);
@@ -138,21 +174,27 @@ fn open_existing<D: Disk>(disk: D, sizes: SegmentSizes, names: &Names) -> Result
     }
     let segments: Vec<SegmentFile<'_>> =
         files.iter().map(|(segment, bytes)| SegmentFile { segment: *segment, bytes }).collect();
-    let recovery = recover(snapshot, &segments)?;
+    let recovery = recover(snapshot, &segments, keys)?;
     // Only now, after nothing was found wrong, is anything changed.
     for draft in &names.drafts {
         disk.remove(draft).map_err(OpenError::io(draft, "removed"))?;
     }
     let last_bytes = segments.last().map_or(&[][..], |file| file.bytes);
     let file = repair(&disk, &recovery, last_bytes)?;
-    ready_log(disk, sizes, recovery, file)
+    let mut opened = ready_log(disk, sizes, vault, recovery, file)?;
+    opened.report.keys.extend(snapshot_key);
+    Ok(opened)
 }
 
-fn read_snapshot<D: Disk>(disk: &D, names: &Names) -> Result<Option<(MemberId, Snapshot)>, OpenError> {
+fn read_snapshot<D: Disk>(
+    disk: &D,
+    names: &Names,
+    keys: &dyn Decrypt,
+) -> Result<Option<SnapshotFile>, OpenError> {
     let Some(&newest) = names.snapshots.iter().max() else { return Ok(None) };
     let name = snapshot_name(newest);
     let file = disk.read(&name).map_err(OpenError::io(&name, "read"))?;
-    Ok(Some(decode_snapshot(newest, &file.into())?))
+    Ok(Some(decode_snapshot(newest, &file.into(), keys)?))
 }
 
 /// Makes durable what was read, and cuts what was torn.
@@ -187,6 +229,7 @@ fn repair<D: Disk>(disk: &D, recovery: &Recovery, last_bytes: &[u8]) -> Result<D
 fn ready_log<D: Disk>(
     disk: D,
     sizes: SegmentSizes,
+    vault: Option<Vault>,
     recovery: Recovery,
     file: D::File,
 ) -> Result<Opened<D>, OpenError> {
@@ -195,6 +238,7 @@ fn ready_log<D: Disk>(
     let mut log = Log {
         disk,
         sizes,
+        vault,
         member: recovered.id,
         segments: recovery.headers.into(),
         file,
@@ -213,5 +257,7 @@ fn ready_log<D: Disk>(
     }
     log.remove_covered(recovered.snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index))?;
     let (segments, entries) = (log.segments.len(), recovered.entries.len());
-    Ok(Opened { log, recovered, report: Report { created: false, torn: recovery.torn, segments, entries } })
+    let keys = log.segments.iter().filter_map(|segment| segment.encrypted_with).collect();
+    let report = Report { created: false, torn: recovery.torn, segments, entries, keys };
+    Ok(Opened { log, recovered, report })
 }

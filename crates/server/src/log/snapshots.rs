@@ -2,15 +2,16 @@
 
 use consensus::{
     Index, MemberId, Snapshot,
-    format::{encode_snapshot_header, snapshot_name},
+    format::{EncryptedAt, encode_snapshot_header, snapshot_name},
 };
 
-use super::{Disk, DiskFile, HostDisk, LogError};
+use super::{Disk, DiskFile, HostDisk, LogError, Vault, vault::OVERHEAD_BYTES};
 
 /// Writes snapshots on any thread, beside the one that writes the log.
 #[derive(Clone, Debug)]
 pub struct SnapshotWriter<D: Disk = HostDisk> {
     disk: D,
+    vault: Option<Vault>,
     member: MemberId,
 }
 
@@ -27,8 +28,8 @@ impl SavedSnapshot {
 }
 
 impl<D: Disk> SnapshotWriter<D> {
-    pub(super) fn new(disk: D, member: MemberId) -> SnapshotWriter<D> {
-        SnapshotWriter { disk, member }
+    pub(super) fn new(disk: D, vault: Option<Vault>, member: MemberId) -> SnapshotWriter<D> {
+        SnapshotWriter { disk, vault, member }
     }
 
     /// Blocks until the snapshot is durable: write, fdatasync, rename, fsync of the directory.
@@ -48,10 +49,21 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 
     fn write_draft(&self, draft: &str, snapshot: &Snapshot) -> std::io::Result<()> {
-        let header = encode_snapshot_header(self.member, snapshot);
-        let mut file = self.disk.create(draft)?;
-        file.write_at(&header, 0)?;
-        file.write_at(&snapshot.data, header.len() as u64)?;
+        let Snapshot { meta, data } = snapshot;
+        let Some(encrypt) = self.vault.as_ref().map(Vault::encrypt) else {
+            return self.write_file(draft, &encode_snapshot_header(self.member, meta, None, data), data);
+        };
+        let at = EncryptedAt::Snapshot { member: self.member, index: meta.index };
+        let mut encrypted = Vec::with_capacity(data.len() + OVERHEAD_BYTES);
+        encrypt.encrypt(at, data, &mut encrypted).map_err(std::io::Error::other)?;
+        let header = encode_snapshot_header(self.member, meta, Some(encrypt.key()), &encrypted);
+        self.write_file(draft, &header, &encrypted)
+    }
+
+    fn write_file(&self, name: &str, header: &[u8], data: &[u8]) -> std::io::Result<()> {
+        let mut file = self.disk.create(name)?;
+        file.write_at(header, 0)?;
+        file.write_at(data, header.len() as u64)?;
         file.sync()
     }
 }

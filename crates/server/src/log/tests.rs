@@ -1,7 +1,9 @@
-//! The log on a disk that can crash, fail and fill up; and on a real one.
+//! The log on a disk that can crash, fail and fill up; and on a real one. Most of it is encrypted here, as it is on hosts;
+//! the simulator runs the same stories without.
 
 mod crash;
 mod damage;
+mod encryption;
 mod faults;
 mod host;
 mod model_disk;
@@ -10,14 +12,24 @@ mod slow;
 
 use model_disk::ModelDisk;
 
-use super::{Log, OpenError, Opened, SegmentSizes};
+use std::sync::LazyLock;
 
 use consensus::{Entry, HardState, Membership, Payload, Persist, Recovered, Snapshot, SnapshotMeta};
+use model::ClusterId;
+use trust::seal::KeyRing;
+
+use super::{Log, OpenError, Opened, SegmentSizes, Vault};
+
+static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::make(ClusterId(1)).expect("random bytes"));
+
+fn vault() -> Option<Vault> {
+    Some(Vault::new(&RING))
+}
 
 /// Small segments, so that a short story fills several.
 fn open(disk: &ModelDisk) -> Result<Opened<ModelDisk>, OpenError> {
     let sizes = SegmentSizes { smallest_bytes: 4 << 10, largest_bytes: 16 << 10 };
-    Log::open_on(disk.clone(), sizes, || Recovered::bootstrap(1))
+    Log::open_on(disk.clone(), sizes, vault(), || Recovered::bootstrap(1))
 }
 
 fn entry(index: u64, term: u64, bytes: usize) -> Entry {

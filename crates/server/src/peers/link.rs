@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{FindWay, PATIENCE, PeerEvent, Tell, snapshot};
+use crate::chain::chain;
 
 /// Messages that wait for one peer. A leader has at most 256 appends under way to a peer, and each may be answered.
 const QUEUE: usize = 1_024;
@@ -190,15 +191,4 @@ impl Courier {
             let _ = (self.tell)(PeerEvent::Snapshot(self.ends.peer, delivery));
         }
     }
-}
-
-/// An error with everything that caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

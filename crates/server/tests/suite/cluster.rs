@@ -84,7 +84,7 @@ fn name(member: u64) -> Name {
     format!("server-{member}").parse().unwrap()
 }
 
-async fn members_of(server: &Server) -> ClusterClient<Channel> {
+pub(crate) async fn members_of(server: &Server) -> ClusterClient<Channel> {
     ClusterClient::new(channel(&server.home.socket).await.unwrap())
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use proto::v1::{self, agents_client::AgentsClient, control_client::ControlClient};
-use server::remote::RemoteConfig;
+use server::{keys::Unlock, remote::RemoteConfig};
 use tempfile::TempDir;
 use tokio::{
     net::UnixStream,
@@ -36,6 +36,7 @@ pub(crate) struct Server {
 pub(crate) struct Home {
     pub(crate) data: PathBuf,
     pub(crate) socket: PathBuf,
+    pub(crate) unlock: Unlock,
     pub(crate) remote: Option<RemoteConfig>,
     _folder: Option<Arc<TempDir>>,
 }
@@ -50,7 +51,7 @@ impl Home {
     /// In a folder that somebody else takes away.
     pub(crate) fn at(folder: &Path) -> Home {
         let (data, socket) = (folder.join("data"), folder.join("wharf.sock"));
-        Home { data, socket, remote: None, _folder: None }
+        Home { data, socket, unlock: Unlock::Beside, remote: None, _folder: None }
     }
 
     /// One of several servers.
@@ -58,10 +59,15 @@ impl Home {
         Home { remote: Some(remote), ..self }
     }
 
+    pub(crate) fn unlock(self, unlock: Unlock) -> Home {
+        Home { unlock, ..self }
+    }
+
     pub(crate) fn config(&self) -> server::Config {
         server::Config {
             data_dir: self.data.clone(),
             socket: self.socket.clone(),
+            unlock: self.unlock.clone(),
             remote: self.remote.clone(),
         }
     }

@@ -20,5 +20,6 @@ mod peers;
 mod sessions;
 
 mod disk;
+mod encryption;
 mod restarts;
 mod socket;

@@ -21,7 +21,7 @@ fn chain(error: &server::Error) -> String {
 }
 
 /// What a server says that cannot start.
-async fn refuses(config: server::Config) -> String {
+pub(crate) async fn refuses(config: server::Config) -> String {
     let started = server::run(config, std::future::pending());
     let ended = crate::fixture::in_time("it ends at once", started).await;
     chain(&ended.expect_err("it does not start"))

@@ -24,15 +24,16 @@ impl World {
             return;
         }
         let (disk, begins) = (self.servers[server].disk.clone(), &self.servers[server].begins);
-        let Opened { log, mut recovered, report } = match Log::open_on(disk, SEGMENTS, || begins.clone()) {
-            Ok(opened) => opened,
-            Err(_) if self.servers[server].disk.has_blown() => {
-                self.cx.say(format_args!("server {server}: loses power while it starts"));
-                self.servers[server].disk.crash();
-                return self.cx.soon(50, 3_000, Happening::ServerStarts { server });
-            }
-            Err(error) => return self.cx.violate("the log opens after every crash", chain(&error)),
-        };
+        let Opened { log, mut recovered, report } =
+            match Log::open_on(disk, SEGMENTS, None, || begins.clone()) {
+                Ok(opened) => opened,
+                Err(_) if self.servers[server].disk.has_blown() => {
+                    self.cx.say(format_args!("server {server}: loses power while it starts"));
+                    self.servers[server].disk.crash();
+                    return self.cx.soon(50, 3_000, Happening::ServerStarts { server });
+                }
+                Err(error) => return self.cx.violate("the log opens after every crash", chain(&error)),
+            };
         self.servers[server].life += 1;
         let life = self.servers[server].life;
         let torn = report.torn.map(|torn| torn.bytes);

@@ -13,7 +13,7 @@ use consensus::{
 };
 use tempfile::TempDir;
 
-use super::{entry, persist, snapshot};
+use super::{entry, persist, snapshot, vault};
 use crate::log::{HostDisk, Log, OpenError, Opened, SegmentSizes};
 
 const SEGMENT_BYTES: u64 = 6 * SECTOR_BYTES as u64;
@@ -25,7 +25,7 @@ fn directory() -> TempDir {
 
 fn open(dir: &Path) -> Result<Opened, OpenError> {
     let sizes = SegmentSizes { smallest_bytes: SEGMENT_BYTES, largest_bytes: SEGMENT_BYTES };
-    Log::open_on(HostDisk::open(dir)?, sizes, || Recovered::bootstrap(1))
+    Log::open_on(HostDisk::open(dir)?, sizes, vault(), || Recovered::bootstrap(1))
 }
 
 /// A log as it is between two writes: every file of it that means something.

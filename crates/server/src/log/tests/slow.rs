@@ -119,7 +119,8 @@ fn nothing_is_acknowledged_before_its_sync_and_what_waits_goes_into_one() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let gate = Gate::default();
     let disk = SlowDisk(HostDisk::open(dir.path()).expect("the directory"), gate.clone());
-    let opened = Log::open_on(disk, SegmentSizes::default(), || Recovered::bootstrap(1)).expect("a new log");
+    let opened =
+        Log::open_on(disk, SegmentSizes::default(), None, || Recovered::bootstrap(1)).expect("a new log");
     let (tell, told) = channel();
     let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
     let writer = LogWriter::start(opened.log, notify).expect("a thread");
