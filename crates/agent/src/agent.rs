@@ -31,7 +31,7 @@ use crate::{
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
     readiness,
-    session::{Session, ToServer},
+    session::{Session, ToServer, WaysError},
 };
 
 /// Events that are handled before the next commit is begun, so that a flood of them cannot put it off for ever.
@@ -65,6 +65,8 @@ pub enum Error {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Ways(#[from] WaysError),
     #[error("the agent cannot draw random numbers")]
     Random(#[source] std::io::Error),
     #[error("the launcher ended; containers go on, and the next agent takes them over")]
@@ -86,7 +88,7 @@ pub async fn run(
     let stop_on_exit = config.stop_on_exit;
     let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
-    let Begun { host, ledger, identity, node, known } =
+    let Begun { host, ledger, identity, ways, node, known } =
         spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
@@ -97,7 +99,7 @@ pub async fn run(
         ledger: Arc::new(ledger),
         lanes: Lanes::new(host.clone(), sender.clone()),
         balancer: balancer::spawn(host.clone(), sender.clone()),
-        to_server: Session::spawn(host.clone(), node, identity, sender.clone(), seed),
+        to_server: Session::spawn(host.clone(), node, identity, ways, sender.clone(), seed),
         host,
         launcher,
         sender,

@@ -13,6 +13,7 @@ use crate::{
     host::{self, Host},
     identity::Identity,
     ledger::Ledger,
+    session::Ways,
 };
 
 /// What is there before anything is done.
@@ -20,6 +21,7 @@ pub(crate) struct Begun {
     pub(crate) host: Host,
     pub(crate) ledger: Ledger,
     pub(crate) identity: Identity,
+    pub(crate) ways: Ways,
     pub(crate) node: NodeInfo,
     /// None if containers run here and nothing is remembered of them. They are let alone until a server says what belongs
     /// here: so a lost ledger stops nothing that should run.
@@ -36,7 +38,10 @@ pub(crate) fn begin(
     let config = Arc::new(config);
     let host = Host::open(Arc::clone(&config), runtime, clock)?;
     let (ledger, records) = Ledger::recall(&config.ledger_path(), clock.now())?;
-    let identity = Identity::open(config.identity_path(), || Ok::<_, Error>(NodeId(seed)))?;
+    let ways = Ways::open(&config)?;
+    let identity =
+        Identity::open(config.identity_path(), || Ok::<_, Error>(ways.node().unwrap_or(NodeId(seed))))?;
+    identity.agrees_with(ways.node())?;
     let node = host::node_info(&config, identity.node())?;
     let found = host.find(records.as_deref().unwrap_or_default())?;
     let runs = |state: &FoundState| matches!(state, FoundState::Running { .. });
@@ -44,7 +49,7 @@ pub(crate) fn begin(
         None if found.containers.iter().any(|(_, state)| runs(state)) => None,
         records => Some((records.unwrap_or_default(), found)),
     };
-    Ok(Begun { host, ledger, identity, node, known })
+    Ok(Begun { host, ledger, identity, ways, node, known })
 }
 
 /// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was

@@ -1,6 +1,10 @@
 //! What an agent is told when it starts.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use model::{Bytes, MilliCpu, Name};
 
@@ -34,11 +38,13 @@ pub struct Config {
     pub version: String,
 }
 
-/// How a server is reached. One way for now; what is dialled through is in one place, `session/dial.rs`.
+/// How servers are reached; see `session/ways.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerAddress {
-    /// Its socket. The file's permissions are the authentication.
+    /// The socket of the one on this host. The file's permissions are the authentication.
     Unix(PathBuf),
+    /// Over TLS, with what this host was given when it joined: [`Config::trust_dir`] and [`Config::servers_path`].
+    Joined,
 }
 
 impl Config {
@@ -47,6 +53,16 @@ impl Config {
 
     pub(crate) fn ledger_path(&self) -> PathBuf {
         self.data_dir.join("ledger.redb")
+    }
+
+    /// Where the host that joins puts its key, its certificate and whom it believes; see `trust::folder`.
+    pub fn trust_dir(data_dir: &Path) -> PathBuf {
+        data_dir.join("trust")
+    }
+
+    /// Where the servers are: one address, host and port, on each line.
+    pub fn servers_path(data_dir: &Path) -> PathBuf {
+        data_dir.join("servers")
     }
 
     pub(crate) fn identity_path(&self) -> PathBuf {

@@ -33,6 +33,11 @@ pub enum IdentityError {
          agent again", path.display()
     )]
     OtherCluster { ours: ClusterId, theirs: ClusterId, path: PathBuf },
+    #[error(
+        "{} says that this is node {ours}, the certificate that it is node {certified}; start the agent with an empty data \
+         folder, or join again with this one", path.display()
+    )]
+    OtherNode { ours: NodeId, certified: NodeId, path: PathBuf },
     #[error("cannot use {}, which tells which node this is", path.display())]
     File { path: PathBuf, source: io::Error },
 }
@@ -60,6 +65,15 @@ impl Identity {
 
     pub(crate) fn node(&self) -> NodeId {
         self.known().node
+    }
+
+    /// A certificate, where there is one, is for this node.
+    pub(crate) fn agrees_with(&self, certified: Option<NodeId>) -> Result<(), IdentityError> {
+        let ours = self.node();
+        match certified.filter(|certified| *certified != ours) {
+            None => Ok(()),
+            Some(certified) => Err(IdentityError::OtherNode { ours, certified, path: self.path.clone() }),
+        }
     }
 
     /// Whether a server of this cluster may give orders here. The first one that is heard decides.

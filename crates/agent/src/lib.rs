@@ -34,3 +34,4 @@ pub use config::{Config, ServerAddress};
 pub use host::HostError;
 pub use identity::IdentityError;
 pub use ledger::{EntryError, LedgerError};
+pub use session::{WaysError, write_servers};

@@ -4,14 +4,15 @@
 //! few messages. A server that is not there is no trouble: what is desired is in the ledger, what changes is told with the
 //! next hello; only exits are kept, since a later report would not show them.
 
-mod dial;
 mod pending;
+mod ways;
 
 use std::{sync::Arc, time::Duration};
 
+use dial::{DialError, Patience, dial};
 use model::{Dispatch, IdSource, NodeInfo, Observed};
 use proto::{
-    CLUSTER_HEADER, PROTOCOL_VERSION,
+    CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
     v1::{self, agents_client::AgentsClient, server_message::Message},
 };
@@ -30,6 +31,8 @@ use crate::{
     relay,
 };
 use pending::Pending;
+pub(crate) use ways::Ways;
+pub use ways::{WaysError, write_servers};
 
 /// How far apart reports are at least: a change after a quiet moment is told at once, what follows is gathered. Short
 /// against what a person or a rollout notices, long against a burst of events.
@@ -39,6 +42,9 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Pauses between attempts to open a session, doubled each time and then scattered over their upper half.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A server that is silent for so long, though asked, is gone.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
 
 /// How many messages may wait for a slow server before the session waits for it.
 const QUEUE: usize = 64;
@@ -59,8 +65,8 @@ pub(crate) enum ToServer {
 
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("cannot reach the server")]
-    Dial(#[source] tonic::transport::Error),
+    #[error(transparent)]
+    Dial(DialError),
     #[error("the server ended the session: {}", .0.message())]
     Status(tonic::Status),
     #[error("the server ended the session")]
@@ -75,6 +81,8 @@ enum Ended {
     Identity(#[from] IdentityError),
     #[error("the server does not say of which cluster it is; run the same version of wharf")]
     NoCluster,
+    #[error(transparent)]
+    Ways(#[from] WaysError),
     #[error("the agent ends")]
     AgentEnds,
 }
@@ -84,6 +92,7 @@ pub(crate) struct Session {
     host: Host,
     node: NodeInfo,
     identity: Identity,
+    ways: Ways,
     happened: Sender,
     inbox: mpsc::UnboundedReceiver<ToServer>,
     pending: Pending,
@@ -96,12 +105,13 @@ impl Session {
         host: Host,
         node: NodeInfo,
         identity: Identity,
+        ways: Ways,
         happened: Sender,
         seed: u64,
     ) -> mpsc::UnboundedSender<ToServer> {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (pending, random) = (Pending::default(), IdSource::new(seed));
-        tokio::spawn(Session { host, node, identity, happened, inbox, pending, random }.run());
+        tokio::spawn(Session { host, node, identity, ways, happened, inbox, pending, random }.run());
         outbox
     }
 
@@ -140,7 +150,7 @@ impl Session {
     async fn open(
         &mut self,
     ) -> Result<(Channel, mpsc::Sender<v1::AgentMessage>, Streaming<v1::ServerMessage>), Ended> {
-        let channel = dial::dial(&self.host.config.server).await.map_err(Ended::Dial)?;
+        let channel = dial(self.ways.next(), PATIENCE).await.map_err(Ended::Dial)?;
         let observed = self.everything().await?;
         let hello = Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -152,12 +162,19 @@ impl Session {
         // There is room for it: nothing else was sent.
         let _ = outbound.try_send((&AgentSays::Hello(hello)).into());
         let answer = AgentsClient::new(channel.clone()).session(ReceiverStream::new(messages)).await;
-        let answer = answer.map_err(Ended::Status)?;
+        let answer = answer.map_err(|refused| self.refused(refused))?;
         let cluster = answer.metadata().get(CLUSTER_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
         self.identity.admit(cluster.ok_or(Ended::NoCluster)?)?;
         let inbound = answer.into_inner();
         tracing::info!("a session with the server is open");
         Ok((channel, outbound, inbound))
+    }
+
+    fn refused(&mut self, status: tonic::Status) -> Ended {
+        if let Some(leader) = status.metadata().get(LEADER_HEADER).and_then(|address| address.to_str().ok()) {
+            self.ways.leader_is(leader);
+        }
+        Ended::Status(status)
     }
 
     /// Asks the loop for all that is known; reports from before are part of the answer.
@@ -238,7 +255,7 @@ impl Session {
         Ok(None)
     }
 
-    fn hear(&self, message: v1::ServerMessage, channel: &Arc<Channel>) -> Result<(), Ended> {
+    fn hear(&mut self, message: v1::ServerMessage, channel: &Arc<Channel>) -> Result<(), Ended> {
         match message.message {
             Some(Message::Dispatch(dispatch)) => {
                 let dispatch = Dispatch::try_from(dispatch)?;
@@ -248,6 +265,7 @@ impl Session {
                 relay::serve(self.host.clone(), Channel::clone(channel), open, self.happened.clone());
                 Ok(())
             }
+            Some(Message::Servers(servers)) => Ok(self.ways.servers_are(servers.addresses)?),
             // A kind of message that this version does not know asks for nothing that it could do.
             Some(Message::Heartbeat(_)) | None => Ok(()),
         }

@@ -34,4 +34,4 @@ mod strategies;
 mod waiting;
 
 pub use error::{DecodeError, Problem};
-pub use session::{CLUSTER_HEADER, PROTOCOL_VERSION};
+pub use session::{CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION};

@@ -20,6 +20,9 @@ pub const PROTOCOL_VERSION: u64 = 1;
 /// In the head of a server's answer to [`v1::agents_client`]'s session, before any assignment: which cluster it is of.
 pub const CLUSTER_HEADER: &str = "wharf-cluster";
 
+/// With a refusal by a server that does not lead: where the one that does is reached, host and port.
+pub const LEADER_HEADER: &str = "wharf-leader";
+
 /// Replicas that share a template in memory share it on the wire: a node runs many of one revision.
 impl From<&[Assignment]> for v1::AssignmentSet {
     fn from(assignments: &[Assignment]) -> Self {

@@ -5,13 +5,15 @@ use std::{
     time::Duration,
 };
 
-use manager::{Hello, Report, SessionId};
-use model::{ClusterId, NodeId};
+use manager::{Hello, Report, SessionId, View};
+use model::{ClusterId, MemberId, MemberPart, NodeId};
 use proto::{
-    CLUSTER_HEADER, PROTOCOL_VERSION,
+    CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
+    reason::refuse,
     session::AgentSays,
-    v1::{self, agent_message, server_message},
+    v1::{self, Reason, agent_message, server_message},
 };
+use store::State;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -36,12 +38,27 @@ pub struct Agents {
     brain: Brain,
     relays: Relays,
     cluster: ClusterId,
+    /// This server, where it is one of several.
+    own: Option<MemberId>,
     next_session: AtomicU64,
 }
 
 impl Agents {
-    pub fn new(brain: Brain, relays: Relays, cluster: ClusterId) -> Agents {
-        Agents { brain, relays, cluster, next_session: AtomicU64::new(1) }
+    pub fn new(brain: Brain, relays: Relays, cluster: ClusterId, own: Option<MemberId>) -> Agents {
+        Agents { brain, relays, cluster, own, next_session: AtomicU64::new(1) }
+    }
+
+    /// Refuses, with the leader's address, where another server is known to lead.
+    fn check_leads(&self) -> Result<(), Status> {
+        let view = self.brain.newest();
+        let other = view.leader.map(MemberId).filter(|leader| self.own.is_some_and(|own| own != *leader));
+        let Some(other) = other else { return Ok(()) };
+        let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
+        let address = view.state.member(other).and_then(|member| member.address.parse().ok());
+        if let Some(address) = address {
+            status.metadata_mut().insert(LEADER_HEADER, address);
+        }
+        Err(status)
     }
 }
 
@@ -58,6 +75,7 @@ impl v1::agents_server::Agents for Agents {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = Caller::of(request.extensions());
         caller.is_agent()?;
+        self.check_leads()?;
         let mut inbound = request.into_inner();
         let hello = read_hello(inbound.message().await?)?;
         caller.is_agent_of(hello.info.id)?;
@@ -71,9 +89,11 @@ impl v1::agents_server::Agents for Agents {
         let ends =
             SessionEnd { brain: self.brain.clone(), relays: self.relays.clone(), session, node, lives };
         let from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
+        let views = self.brain.views();
         tokio::spawn(async move {
             let reason = tokio::select! {
                 reason = forward(from_brain, &to_agent) => reason,
+                reason = tell_servers(views, &to_agent) => reason,
                 reason = listen(&mut inbound, &ends) => reason,
             };
             if let Some(status) = reason {
@@ -151,6 +171,30 @@ async fn forward(
         to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
     }
     Some(stopped(Stopped))
+}
+
+/// The same. A cluster of this host alone has no addresses to tell.
+async fn tell_servers(
+    mut views: watch::Receiver<View>,
+    to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
+) -> Option<Status> {
+    let mut told = Vec::new();
+    loop {
+        let addresses = addresses(&views.borrow_and_update().state);
+        if addresses != told {
+            told.clone_from(&addresses);
+            let message = server_message::Message::Servers(v1::Servers { addresses });
+            to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
+        }
+        if views.changed().await.is_err() {
+            return Some(stopped(Stopped));
+        }
+    }
+}
+
+fn addresses(state: &State) -> Vec<String> {
+    let members = state.members().filter(|member| member.part != MemberPart::Removed);
+    members.map(|member| member.address.clone()).collect()
 }
 
 /// The same.

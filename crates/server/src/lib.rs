@@ -174,7 +174,7 @@ where
     let relays = Relays::default();
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster));
+    let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
     let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys));
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()

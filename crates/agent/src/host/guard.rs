@@ -56,9 +56,12 @@ impl Host {
     }
 }
 
-fn own_paths(config: &Config) -> [&Path; 3] {
-    let ServerAddress::Unix(socket) = &config.server;
-    [&config.data_dir, &config.run_dir, socket]
+fn own_paths(config: &Config) -> impl Iterator<Item = &Path> {
+    let socket = match &config.server {
+        ServerAddress::Unix(socket) => Some(socket),
+        ServerAddress::Joined => None,
+    };
+    [&config.data_dir, &config.run_dir].into_iter().chain(socket).map(PathBuf::as_path)
 }
 
 /// Without links; none if there is nothing.

@@ -1,0 +1,229 @@
+//! The ways to the servers: which is tried next, and what is remembered of where they are.
+//!
+//! Any server will do to begin with: one that does not lead says who does. Where all of them are, the leader tells; that is
+//! kept in a file, so that an agent finds a cluster again whose servers were replaced one by one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use dial::Way;
+use model::{HostRole, NodeId};
+use rustls::{ClientConfig, pki_types::ServerName, time_provider::DefaultTimeProvider};
+use trust::{
+    folder::{FolderError, IdentityFolder},
+    identity::{Identity, any_server_name},
+    tls::{Believe, ConfigError, Present, client_config},
+};
+
+use crate::config::{Config, ServerAddress};
+
+#[derive(Debug, thiserror::Error)]
+pub enum WaysError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("{} has no certificate: this host has not joined a cluster; see `wharf join --help`", .0.display())]
+    NotJoined(PathBuf),
+    #[error("the certificate in {} is for a {}, and this is an agent", path.display(), identity.role.as_str())]
+    OtherRole { path: PathBuf, identity: Identity },
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
+    #[error("cannot use {}, which tells where the servers are", path.display())]
+    Servers { path: PathBuf, source: io::Error },
+    #[error("{} names no server: expected an address such as 10.0.0.1:7400 on each line", .0.display())]
+    NoServers(PathBuf),
+}
+
+#[derive(Debug)]
+pub(crate) enum Ways {
+    Socket(PathBuf),
+    Joined(Joined),
+}
+
+#[derive(Debug)]
+pub(crate) struct Joined {
+    identity: Identity,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    servers: Servers,
+    /// Counts attempts, so that all are tried in turn.
+    turn: usize,
+    /// Said to lead by one that does not.
+    leader: Option<String>,
+}
+
+impl Ways {
+    pub(crate) fn open(config: &Config) -> Result<Ways, WaysError> {
+        match &config.server {
+            ServerAddress::Unix(path) => Ok(Ways::Socket(path.clone())),
+            ServerAddress::Joined => Joined::open(&config.data_dir).map(Ways::Joined),
+        }
+    }
+
+    /// As whom the cluster knows this agent, if a certificate says it.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        match self {
+            Ways::Socket(_) => None,
+            Ways::Joined(joined) => Some(joined.identity.node),
+        }
+    }
+
+    /// The way to try now.
+    pub(super) fn next(&mut self) -> Way {
+        match self {
+            Ways::Socket(path) => Way::Socket(path.clone()),
+            Ways::Joined(joined) => joined.next(),
+        }
+    }
+
+    /// Where the leader is, in the words of a server that does not lead. It is tried next, once.
+    pub(super) fn leader_is(&mut self, address: &str) {
+        if let Ways::Joined(joined) = self {
+            joined.leader = Some(address.to_owned());
+        }
+    }
+
+    /// Where the servers are, in the words of the leader.
+    pub(super) fn servers_are(&mut self, addresses: Vec<String>) -> Result<(), WaysError> {
+        match self {
+            Ways::Joined(joined) if !addresses.is_empty() => joined.servers.replace(addresses),
+            Ways::Joined(_) | Ways::Socket(_) => Ok(()),
+        }
+    }
+}
+
+impl Joined {
+    fn open(data_dir: &Path) -> Result<Joined, WaysError> {
+        let path = Config::trust_dir(data_dir);
+        let stored =
+            IdentityFolder::open(&path)?.load()?.ok_or_else(|| WaysError::NotJoined(path.clone()))?;
+        let identity = stored.credentials.identity();
+        if identity.role != HostRole::Agent {
+            return Err(WaysError::OtherRole { path, identity });
+        }
+        let (own, trust) = (Present::Certificate(&stored.credentials), Believe::Trust(&stored.trust));
+        Ok(Joined {
+            identity,
+            config: Arc::new(client_config(own, trust, Arc::new(DefaultTimeProvider))?),
+            name: any_server_name(identity.cluster),
+            servers: Servers::read(Config::servers_path(data_dir))?,
+            turn: 0,
+            leader: None,
+        })
+    }
+
+    fn next(&mut self) -> Way {
+        let known = &self.servers.addresses;
+        let in_turn = known.get(self.turn % known.len().max(1)).cloned();
+        self.turn += 1;
+        let address = self.leader.take().or(in_turn).unwrap_or_default();
+        Way::Tls { address, name: self.name.clone(), config: self.config.clone() }
+    }
+}
+
+/// The file that tells where the servers are. Never empty.
+#[derive(Debug)]
+struct Servers {
+    path: PathBuf,
+    addresses: Vec<String>,
+}
+
+impl Servers {
+    fn read(path: PathBuf) -> Result<Servers, WaysError> {
+        let text =
+            fs::read_to_string(&path).map_err(|source| WaysError::Servers { path: path.clone(), source })?;
+        let addresses: Vec<String> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        match addresses.is_empty() {
+            true => Err(WaysError::NoServers(path)),
+            false => Ok(Servers { path, addresses }),
+        }
+    }
+
+    fn replace(&mut self, addresses: Vec<String>) -> Result<(), WaysError> {
+        if addresses == self.addresses {
+            return Ok(());
+        }
+        write_servers(&self.path, &addresses)
+            .map_err(|source| WaysError::Servers { path: self.path.clone(), source })?;
+        self.addresses = addresses;
+        Ok(())
+    }
+}
+
+/// Writes where the servers are; durable when it returns, and after a crash the file is the old one or the new one.
+pub fn write_servers(path: &Path, addresses: &[String]) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let mut file = File::create(&unfinished)?;
+    addresses.iter().try_for_each(|address| writeln!(file, "{address}"))?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{ClusterId, Millis, Timestamp};
+    use trust::{authority::Authority, bundle::Trust, validity};
+
+    use super::*;
+
+    fn joined(dir: &Path, role: HostRole, servers: &[&str]) -> Result<Joined, WaysError> {
+        let now = Timestamp(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
+        let cluster = ClusterId(5);
+        let authority = Authority::make(cluster, now, validity::AUTHORITY_LIFETIME).unwrap();
+        let folder = IdentityFolder::open(&Config::trust_dir(dir)).unwrap();
+        folder.believe(&Trust::new(authority.certificate().clone())).unwrap();
+        let request = folder.next_key().unwrap().request().unwrap();
+        let identity = Identity { cluster, role, node: NodeId(9) };
+        folder.install(authority.sign(&request, identity, now, Millis(3_600_000)).unwrap()).unwrap();
+        let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
+        write_servers(&Config::servers_path(dir), &servers).unwrap();
+        Joined::open(dir)
+    }
+
+    fn dialled(joined: &mut Joined) -> String {
+        match joined.next() {
+            Way::Tls { address, .. } => address,
+            Way::Socket(_) => unreachable!("a joined agent dials over TLS"),
+        }
+    }
+
+    #[test]
+    fn all_servers_are_tried_in_turn_and_the_leader_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut joined = joined(dir.path(), HostRole::Agent, &["a:1", "b:1"]).unwrap();
+        assert_eq!([(); 3].map(|()| dialled(&mut joined)), ["a:1", "b:1", "a:1"]);
+        let mut ways = Ways::Joined(joined);
+        ways.leader_is("c:1");
+        let Ways::Joined(joined) = &mut ways else { unreachable!() };
+        assert_eq!(dialled(joined), "c:1");
+        assert_ne!(dialled(joined), "c:1");
+    }
+
+    #[test]
+    fn what_the_leader_told_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ways = Ways::Joined(joined(dir.path(), HostRole::Agent, &["a:1"]).unwrap());
+        assert_eq!(ways.node(), Some(NodeId(9)));
+        ways.servers_are(vec!["b:1".to_owned()]).unwrap();
+        ways.servers_are(Vec::new()).unwrap();
+        let mut again = Joined::open(dir.path()).unwrap();
+        assert_eq!(dialled(&mut again), "b:1");
+    }
+
+    #[test]
+    fn what_is_missing_or_meant_for_others_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = Joined::open(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("wharf join"), "{refused}");
+        let refused = joined(dir.path(), HostRole::Server, &["a:1"]).unwrap_err().to_string();
+        assert!(refused.contains("is for a server"), "{refused}");
+        let other = tempfile::tempdir().unwrap();
+        let refused = joined(other.path(), HostRole::Agent, &[]).unwrap_err().to_string();
+        assert!(refused.contains("names no server"), "{refused}");
+    }
+}
