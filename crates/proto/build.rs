@@ -3,7 +3,7 @@
 use std::error::Error;
 
 const ROOT: &str = "../../proto";
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "wharf/v1/spec.proto",
     "wharf/v1/state.proto",
     "wharf/v1/log.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     "wharf/v1/agents.proto",
     "wharf/v1/peers.proto",
     "wharf/v1/cluster.proto",
+    "wharf/v1/join.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

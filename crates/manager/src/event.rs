@@ -11,7 +11,7 @@ use model::{
     Digest, Dispatch, Generation, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber,
     Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
-use store::{Observations, Outcome, Rejected, State};
+use store::{Observations, Outcome, Rejected, State, TrustChange};
 
 use crate::members::{MemberError, MemberRequest, MemberWaiting};
 
@@ -146,6 +146,7 @@ pub enum Request {
         node: NodeId,
         asked: NodeRequest,
     },
+    Trust(TrustChange),
 }
 
 /// What a user can ask of a node.

@@ -27,9 +27,19 @@ impl<C: Codec> Manager<C> {
     }
 
     fn try_request(&mut self, now: Timestamp, id: RequestId, request: Request) -> Result<(), RequestError> {
-        if let Request::Node { node, asked } = request {
-            return self.node_request(now, id, node, asked);
+        match request {
+            Request::Node { node, asked } => self.node_request(now, id, node, asked),
+            Request::Trust(change) => self.propose_for(id, Command::Trust(change)),
+            request => self.service_request(now, id, request),
         }
+    }
+
+    fn service_request(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        request: Request,
+    ) -> Result<(), RequestError> {
         let is_dry_run = matches!(request, Request::Apply { dry_run: true, .. });
         let asked = self.commands(now, request)?;
         let (services, commands): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -61,7 +71,9 @@ impl<C: Codec> Manager<C> {
                 vec![(service.clone(), Command::Undo { service, to, at })]
             }
             Request::Restart { service } => vec![(service.clone(), self.restart_command(now, service)?)],
-            Request::Node { .. } => unreachable!("it is of no service, and was handled before"),
+            Request::Node { .. } | Request::Trust(_) => {
+                unreachable!("it is of no service, and was handled before")
+            }
         })
     }
 

@@ -23,6 +23,7 @@ pub mod service;
 pub mod settings;
 pub mod template;
 pub mod token;
+pub mod trust;
 pub mod waiting;
 
 pub use assignment::{Assignment, Dispatch};
@@ -45,4 +46,5 @@ pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
 pub use settings::Settings;
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
 pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
+pub use trust::{ClusterTrust, SecretText};
 pub use waiting::{Unplaceable, WaitingOn};

@@ -97,8 +97,10 @@ fn objects_of(state: &State) -> impl Iterator<Item = Record> {
     let settings = Some(state.settings()).filter(|settings| **settings != Settings::default());
     let settings = settings.map(|settings| Record::Settings(settings.into()));
     let members = state.members().map(|member| Record::Member((&**member).into()));
+    let trust = state.trust().map(|trust| Record::Trust((&**trust).into()));
+    let tokens = state.join_tokens().map(|token| Record::JoinToken((&**token).into()));
     let first = services.chain(revisions).chain(replicas).chain(nodes).chain(events);
-    first.chain(removed).chain(settings).chain(members)
+    first.chain(removed).chain(settings).chain(members).chain(trust).chain(tokens)
 }
 
 fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
@@ -117,6 +119,8 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         Record::Settings(settings) => objects.settings = settings.into(),
         Record::Event(event) => objects.events.push(event.try_into().within("event")?),
         Record::Member(member) => objects.members.push(member.try_into().within("member")?),
+        Record::Trust(trust) => objects.trust = Some(trust.into()),
+        Record::JoinToken(token) => objects.join_tokens.push(token.try_into().within("join_token")?),
         Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
     }
     Ok(())

@@ -31,6 +31,7 @@ mod spec;
 mod state;
 #[cfg(test)]
 mod strategies;
+mod trust;
 mod waiting;
 
 pub use error::{DecodeError, Problem};

@@ -47,6 +47,7 @@ impl From<&Command> for v1::Command {
                 Kind::Configure(Configure { node_lost_after_ms: node_lost_after.0, at_unix_ms: at.0 })
             }
             Command::PutMember { member } => Kind::PutMember(member.into()),
+            Command::Trust(change) => Kind::ChangeTrust(change.into()),
         };
         v1::Command { kind: Some(kind) }
     }
@@ -97,6 +98,7 @@ impl TryFrom<v1::Command> for Command {
                 at: Timestamp(configure.at_unix_ms),
             },
             Kind::PutMember(member) => Command::PutMember { member: member.try_into().within("put_member")? },
+            Kind::ChangeTrust(change) => Command::Trust(change.try_into().within("change_trust")?),
         })
     }
 }

@@ -8,10 +8,9 @@ use std::{
 use manager::{Hello, Report, SessionId, View};
 use model::{ClusterId, MemberId, MemberPart, NodeId};
 use proto::{
-    CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
-    reason::refuse,
+    CLUSTER_HEADER, PROTOCOL_VERSION,
     session::AgentSays,
-    v1::{self, Reason, agent_message, server_message},
+    v1::{self, agent_message, server_message},
 };
 use store::State;
 use tokio::{
@@ -24,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     brain::{Brain, Stopped, ToAgent},
     caller::Caller,
+    joins::check_leads,
     relay::{AgentSession, Life, Relays},
 };
 
@@ -47,19 +47,6 @@ impl Agents {
     pub fn new(brain: Brain, relays: Relays, cluster: ClusterId, own: Option<MemberId>) -> Agents {
         Agents { brain, relays, cluster, own, next_session: AtomicU64::new(1) }
     }
-
-    /// Refuses, with the leader's address, where another server is known to lead.
-    fn check_leads(&self) -> Result<(), Status> {
-        let view = self.brain.newest();
-        let other = view.leader.map(MemberId).filter(|leader| self.own.is_some_and(|own| own != *leader));
-        let Some(other) = other else { return Ok(()) };
-        let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
-        let address = view.state.member(other).and_then(|member| member.address.parse().ok());
-        if let Some(address) = address {
-            status.metadata_mut().insert(LEADER_HEADER, address);
-        }
-        Err(status)
-    }
 }
 
 type Outbound<T> = ReceiverStream<Result<T, Status>>;
@@ -75,7 +62,7 @@ impl v1::agents_server::Agents for Agents {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = Caller::of(request.extensions());
         caller.is_agent()?;
-        self.check_leads()?;
+        check_leads(&self.brain, self.own)?;
         let mut inbound = request.into_inner();
         let hello = read_hello(inbound.message().await?)?;
         caller.is_agent_of(hello.info.id)?;

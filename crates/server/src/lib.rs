@@ -4,12 +4,14 @@
 //! - `log`: the Raft log and the snapshots on disk; `keys`: what they are encrypted with.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
+//! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
 //! - `clock`: what time it is.
 //!
 //! Start reading at [`run`], then `brain`.
 
 pub mod agents;
+mod announce;
 pub mod brain;
 pub mod caller;
 mod chain;
@@ -20,6 +22,8 @@ pub mod control;
 mod durable_file;
 pub mod entrance;
 mod forward;
+pub mod founding;
+mod joins;
 pub mod keys;
 pub mod log;
 mod members;
@@ -37,7 +41,7 @@ use manager::Manager;
 use model::{ClusterId, MemberId};
 use proto::v1::{
     agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
-    peers_server::PeersServer,
+    join_server::JoinServer, peers_server::PeersServer,
 };
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body, codegen::http, service::interceptor::InterceptedService, transport::Server};
@@ -51,6 +55,7 @@ use crate::{
     control::Control,
     entrance::Connection,
     forward::{HANDED_ON, Leader, ToLeader},
+    joins::Joins,
     keys::{Keys, KeysError, Unlock},
     log::{HostDisk, Log, SegmentSizes},
     members::Members,
@@ -114,7 +119,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let Config { data_dir, socket: path, unlock, remote } = config;
     let seed = random().map_err(Error::Random)?;
     let remote = remote.map(Remote::open).transpose()?;
-    let Open { manager, log, keys, cluster } = open(data_dir, unlock, seed, remote.as_ref())?;
+    let Open { manager, log, keys, cluster } = open(data_dir.clone(), unlock, seed, remote.as_ref())?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let from_afar = match &remote {
         Some(remote) => remote.listen().await?.left_stream(),
@@ -124,6 +129,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let connect = |tell| remote.as_ref().map(|remote| remote.peers(runtime, tell));
     let Started { brain, thread, removed } = brain::start(manager, log, connect).map_err(Error::Thread)?;
     let _stops = StopsBrain(brain.clone());
+    if let Some(remote) = &remote {
+        match remote.config.beginning {
+            Beginning::Founds => drop(tokio::spawn(founding::bring(data_dir, brain.clone()))),
+            Beginning::Joins => {
+                let (own, config) = (MemberId(remote.member()), remote.config.clone());
+                tokio::spawn(announce::announce(own, config, brain.clone(), remote.find_any()));
+            }
+        }
+    }
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
     let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
@@ -175,6 +189,7 @@ where
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
+    let joins = remote.map(|_| to_leader.layer(JoinServer::new(Joins::new(brain.clone(), cluster, own))));
     let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys));
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()
@@ -183,6 +198,7 @@ where
         .add_service(InterceptedService::new(to_leader.layer(control), for_users))
         .add_service(InterceptedService::new(to_leader.layer(cluster), for_users))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_optional_service(joins)
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)
 }

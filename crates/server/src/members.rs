@@ -3,18 +3,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use manager::{MemberError, MemberRequest, View};
-use model::{ClusterId, Member, MemberId};
+use model::{ClusterId, JoinToken, Member, MemberId, Millis, TokenId, Uses};
 use proto::{
     reason::refuse,
     v1::{self, Reason},
 };
+use store::TrustChange;
 use tonic::{Request, Response, Status};
+use trust::{bundle::Trust, token::join};
 
 use crate::{
     brain::Brain,
     chain::chain,
-    control::refuse::{invalid, stopped},
+    clock,
+    control::refuse::{invalid, not_found, request_error, stopped},
+    joins::nobody_joins,
     keys::Keys,
 };
 
@@ -32,11 +37,14 @@ impl Members {
         Members { brain, cluster, own, keys: Arc::new(Mutex::new(keys)) }
     }
 
+    async fn change_trust(&self, change: TrustChange) -> Result<(), Status> {
+        let asked = self.brain.request(manager::Request::Trust(change)).await.map_err(stopped)?;
+        asked.map(|_| ()).map_err(request_error)
+    }
+
     async fn change(&self, request: MemberRequest) -> Result<(), Status> {
         if self.own.is_none() {
-            return Err(Status::failed_precondition(
-                "this server is a cluster of its own host; `wharf cluster init` makes one that others can join",
-            ));
+            return Err(nobody_joins());
         }
         self.brain.members(request).await.map_err(stopped)?.map_err(refusal)
     }
@@ -66,9 +74,7 @@ impl v1::cluster_server::Cluster for Members {
         let part = request.get_ref().part().try_into().map_err(invalid)?;
         let v1::AddMemberRequest { id, name, address, .. } = request.into_inner();
         let name = name.parse().map_err(invalid)?;
-        if !is_address(&address) {
-            return Err(invalid(format!("{address:?} is no address: expected one such as 10.0.0.1:7400")));
-        }
+        let address = checked_address(address)?;
         self.change(MemberRequest::Add { id: MemberId(id), name, address, part }).await?;
         Ok(Response::new(v1::AddMemberResponse {}))
     }
@@ -104,12 +110,66 @@ impl v1::cluster_server::Cluster for Members {
         let key = rotated.map_err(|error| Status::internal(chain(&error)))?;
         Ok(Response::new(v1::RotateDataKeyResponse { key: key.0 }))
     }
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        let role = request.get_ref().role().try_into().map_err(invalid)?;
+        let v1::CreateJoinTokenRequest { expires_after_ms, uses, replaces_others, .. } = request.into_inner();
+        let state = self.brain.read().await.map_err(stopped)?.state;
+        let trust = state.trust().ok_or_else(nobody_joins)?;
+        let bundle = Trust::from_pem(&trust.bundle).map_err(|error| Status::internal(error.to_string()))?;
+        let expires_at = expires_after_ms.map(|after| clock::now() + Millis(after));
+        let uses = uses.map_or(Uses::Unlimited, Uses::Left);
+        let made = join::make(self.cluster, bundle.signer().pin(), role, expires_at, uses);
+        let (text, token) = made.map_err(|error| Status::internal(error.to_string()))?;
+        self.change_trust(TrustChange::PutJoinToken { token, replaces: None }).await?;
+        if replaces_others {
+            let others = state.join_tokens().filter(|token| token.role == role);
+            for id in others.map(|token| token.id).collect::<Vec<_>>() {
+                self.change_trust(TrustChange::RemoveJoinToken { id }).await?;
+            }
+        }
+        Ok(Response::new(v1::CreateJoinTokenResponse { id: text.id().0, token: text.reveal().to_string() }))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        let state = self.brain.read().await.map_err(stopped)?.state;
+        let shown = |token: &Arc<JoinToken>| v1::JoinToken {
+            secret_hash: Bytes::new(),
+            ..v1::JoinToken::from(&**token)
+        };
+        Ok(Response::new(v1::ListJoinTokensResponse { tokens: state.join_tokens().map(shown).collect() }))
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
+        let id = TokenId(request.into_inner().id);
+        let state = self.brain.read().await.map_err(stopped)?.state;
+        if state.join_token(id).is_none() {
+            return Err(not_found(format!(
+                "there is no join token {id}; `wharf cluster token ls` lists them"
+            )));
+        }
+        self.change_trust(TrustChange::RemoveJoinToken { id }).await?;
+        Ok(Response::new(v1::RevokeJoinTokenResponse {}))
+    }
 }
 
 /// A host, by its name or number, and a port.
-fn is_address(text: &str) -> bool {
+pub(crate) fn checked_address(text: String) -> Result<String, Status> {
     let split = text.rsplit_once(':');
-    split.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    match split.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    {
+        true => Ok(text),
+        false => Err(invalid(format!("{text:?} is no address: expected one such as 10.0.0.1:7400"))),
+    }
 }
 
 fn status(view: &View, member: &Member) -> v1::MemberStatus {
@@ -129,7 +189,7 @@ fn status(view: &View, member: &Member) -> v1::MemberStatus {
     }
 }
 
-fn refusal(error: MemberError) -> Status {
+pub(crate) fn refusal(error: MemberError) -> Status {
     let reason = match &error {
         MemberError::NotLeader { .. } | MemberError::LeadershipLost | MemberError::NotHandedOver { .. } => {
             Reason::NoLeader

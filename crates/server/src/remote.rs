@@ -10,11 +10,12 @@ use tokio::{net::TcpListener, runtime::Handle};
 use tokio_stream::Stream;
 use trust::{
     folder::{FolderError, IdentityFolder},
-    identity::Identity,
+    identity::{Identity, any_server_name},
     tls::{Believe, ConfigError, Present, Reloading, client_config, server_config},
 };
 
 use crate::{
+    announce::FindAny,
     entrance::{self, Connection},
     peers::{FindWay, Peers, Tell},
 };
@@ -90,6 +91,12 @@ impl Remote {
             let peer = Identity { cluster, role: HostRole::Server, node: NodeId(member) };
             Way::Tls { address, name: peer.server_name(), config: dials.current() }
         })
+    }
+
+    /// The way to whatever server of this cluster listens at an address.
+    pub(crate) fn find_any(&self) -> FindAny {
+        let (dials, name) = (self.dials.clone(), any_server_name(self.identity.cluster));
+        Box::new(move |address| Way::Tls { address, name: name.clone(), config: dials.current() })
     }
 
     pub(crate) fn peers(&self, runtime: Handle, tell: Tell) -> Peers {

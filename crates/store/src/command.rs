@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Desired, Event, Member, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash, RevisionNumber, ServiceKey,
-    ServiceSpec, Slot, StopReason, Timestamp, Version,
+    ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash,
+    RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId, Version,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,20 @@ pub enum Command {
     Configure { node_lost_after: Millis, at: Timestamp },
     /// A server shall be a member, have another part, or be one no more.
     PutMember { member: Member },
+    /// Who may join, and what hosts believe.
+    Trust(TrustChange),
+}
+
+/// What can change in what hosts know each other by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustChange {
+    /// The first server brings the authority, and what others join with. Changes nothing where there is one.
+    Found { trust: ClusterTrust, tokens: Vec<JoinToken> },
+    /// Adds a token, or counts a use of one: only if it still is `replaces`, since two hosts may redeem the last use at the
+    /// same time.
+    PutJoinToken { token: JoinToken, replaces: Option<JoinToken> },
+    /// Nobody joins with it any more. Who has joined stays.
+    RemoveJoinToken { id: TokenId },
 }
 
 /// What can be decided of a node.

@@ -15,6 +15,6 @@ pub mod observations;
 pub mod state;
 
 pub use apply::{Changes, Outcome, Rejected};
-pub use command::{Apply, Command, NodeChange, Placement, Step};
+pub use command::{Apply, Command, NodeChange, Placement, Step, TrustChange};
 pub use observations::{NodeReport, NodeStatus, Observations, Usage};
 pub use state::{Objects, State};

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
-    Event, Member, MemberId, Node, NodeId, Protocol, Replica, ReplicaId, ReplicaTemplate, Revision,
-    RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp, Version,
+    ClusterTrust, Event, JoinToken, Member, MemberId, Node, NodeId, Protocol, Replica, ReplicaId,
+    ReplicaTemplate, Revision, RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp,
+    TokenId, Version,
 };
 
 /// What every server agrees on after the log entry `version`.
@@ -21,6 +22,9 @@ pub struct State {
     pub(crate) settings: Settings,
     pub(crate) events: Vector<Arc<Event>>,
     pub(crate) members: OrdMap<MemberId, Arc<Member>>,
+    /// None on a cluster of one host, which nobody joins.
+    pub(crate) trust: Option<Arc<ClusterTrust>>,
+    pub(crate) join_tokens: OrdMap<TokenId, Arc<JoinToken>>,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
@@ -39,6 +43,8 @@ pub struct Objects {
     /// Oldest first.
     pub events: Vec<Event>,
     pub members: Vec<Member>,
+    pub trust: Option<ClusterTrust>,
+    pub join_tokens: Vec<JoinToken>,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -135,6 +141,19 @@ impl State {
         self.members.values()
     }
 
+    pub fn trust(&self) -> Option<&Arc<ClusterTrust>> {
+        self.trust.as_ref()
+    }
+
+    pub fn join_token(&self, id: TokenId) -> Option<&Arc<JoinToken>> {
+        self.join_tokens.get(&id)
+    }
+
+    /// In no order that means anything.
+    pub fn join_tokens(&self) -> impl Iterator<Item = &Arc<JoinToken>> {
+        self.join_tokens.values()
+    }
+
     /// The service that a port of the nodes is balanced to.
     pub fn published_by(&self, protocol: Protocol, port: u16) -> Option<&ServiceKey> {
         self.published.get(&(protocol, port))
@@ -142,8 +161,8 @@ impl State {
 
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
     pub fn restore(version: Version, objects: Objects) -> State {
-        let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, members } =
-            objects;
+        let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, .. } = objects;
+        let Objects { members, trust, join_tokens, .. } = objects;
         let mut state = State { version, settings, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
@@ -159,6 +178,8 @@ impl State {
         state.removed_nodes = removed_nodes.into_iter().collect();
         state.events = events.into_iter().map(Arc::new).collect();
         state.members = members.into_iter().map(|member| (member.id, Arc::new(member))).collect();
+        state.trust = trust.map(Arc::new);
+        state.join_tokens = join_tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
         state
     }
 

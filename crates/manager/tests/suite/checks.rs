@@ -108,7 +108,8 @@ impl Checks {
             | Request::Scale { .. }
             | Request::Undo { .. }
             | Request::Restart { .. }
-            | Request::Node { .. } => Asked::ToWrite,
+            | Request::Node { .. }
+            | Request::Trust(_) => Asked::ToWrite,
         };
         assert_eq!(self.asked.insert(id, (at, asked)), None, "every request has a number of its own");
     }

@@ -128,6 +128,7 @@ impl Printer {
             Command::Node { node, change, .. } => format!("n{} {}", node.0, node_change(change)),
             Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
             Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
+            Command::Trust(change) => format!("{change:?}"),
             Command::Record { events } => join(
                 events.iter().map(|event| format!("record: {}", self.with_labels(&event.kind.to_string()))),
             ),

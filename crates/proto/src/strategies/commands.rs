@@ -1,16 +1,16 @@
 //! Commands and their steps.
 
-use model::{NodeId, ReplicaId, Version};
+use model::{NodeId, ReplicaId, TokenId, Version};
 use proptest::{
     collection::{btree_set, vec},
     option,
     prelude::*,
 };
-use store::{Apply, Command, NodeChange, Placement, State, Step};
+use store::{Apply, Command, NodeChange, Placement, State, Step, TrustChange};
 
 use super::{
-    desired, event, hash, key, map, member, node_id, node_info, number, replica_id, slot, span, spec,
-    stop_reason, text, time,
+    desired, event, hash, join_token, key, map, member, node_id, node_info, number, replica_id, slot, span,
+    spec, stop_reason, text, time, trust,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -37,8 +37,18 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
         vec(event(), 0..4).prop_map(|events| Command::Record { events }),
         member().prop_map(|member| Command::PutMember { member }),
+        trust_change().prop_map(Command::Trust),
         (node_id(), node_change(), time()).prop_map(|(node, change, at)| Command::Node { node, change, at }),
         (span(), time()).prop_map(|(node_lost_after, at)| Command::Configure { node_lost_after, at }),
+    ]
+}
+
+fn trust_change() -> impl Strategy<Value = TrustChange> {
+    prop_oneof![
+        (trust(), vec(join_token(), 0..3)).prop_map(|(trust, tokens)| TrustChange::Found { trust, tokens }),
+        (join_token(), option::of(join_token()))
+            .prop_map(|(token, replaces)| TrustChange::PutJoinToken { token, replaces }),
+        any::<u64>().prop_map(|id| TrustChange::RemoveJoinToken { id: TokenId(id) }),
     ]
 }
 

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    Down, Event, EventKind, Generation, Member, MemberId, MemberPart, Node, NodeInfo, Replica, Revision,
-    RevisionHash, RevisionStatus, Rollout, RolloutPhase, Scheduling, Service, Settings, StopReason,
-    Unplaceable, Version, WaitingOn,
+    ClusterTrust, Down, Event, EventKind, Generation, HostRole, JoinToken, Member, MemberId, MemberPart,
+    Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout, RolloutPhase, Scheduling,
+    SecretHash, SecretText, Service, Settings, StopReason, TokenId, Unplaceable, Uses, Version, WaitingOn,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -167,6 +167,24 @@ pub(crate) fn member() -> impl Strategy<Value = Member> {
     })
 }
 
+pub(crate) fn trust() -> impl Strategy<Value = ClusterTrust> {
+    (text(), text()).prop_map(|(bundle, authority)| ClusterTrust { bundle, authority: SecretText(authority) })
+}
+
+pub(crate) fn join_token() -> impl Strategy<Value = JoinToken> {
+    let role = prop_oneof![Just(HostRole::Server), Just(HostRole::Agent)];
+    let uses = option::of(any::<u32>()).prop_map(|left| left.map_or(Uses::Unlimited, Uses::Left));
+    (any::<u64>(), any::<[u8; 32]>(), role, option::of(time()), uses).prop_map(
+        |(id, secret, role, expires_at, uses)| JoinToken {
+            id: TokenId(id),
+            secret: SecretHash(secret),
+            role,
+            expires_at,
+            uses,
+        },
+    )
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     (time(), option::of(key()), prop_oneof![rollout_event(), replica_event()])
         .prop_map(|(at, service, kind)| Event { at, service, kind })
@@ -290,10 +308,11 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         vec((node_id(), time()), 0..3),
         settings(),
         vec(event(), 0..4),
-        vec(member(), 0..3),
+        (vec(member(), 0..3), option::of(trust()), vec(join_token(), 0..3)),
     )
         .prop_map(
-            |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, members)| {
+            |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, hosts)| {
+                let (members, trust, join_tokens) = hosts;
                 let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
                 let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
                 let (services, replicas) =
@@ -307,6 +326,8 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
                     settings,
                     events,
                     members,
+                    trust,
+                    join_tokens,
                 };
                 State::restore(Version(version), objects)
             },

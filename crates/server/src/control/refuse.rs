@@ -41,6 +41,6 @@ fn rejection(rejected: &Rejected) -> Reason {
         Rejected::Deleting(_) => Reason::Deleting,
         Rejected::NoRevision { .. } => Reason::NoRevision,
         Rejected::PortTaken { .. } => Reason::PortTaken,
-        Rejected::Conflict { .. } | Rejected::Stale { .. } => Reason::Conflict,
+        Rejected::Conflict { .. } | Rejected::Stale { .. } | Rejected::TokenChanged(_) => Reason::Conflict,
     }
 }

@@ -104,6 +104,7 @@ fn kind(command: &Command) -> String {
         Command::Node { node, change, .. } => format!("node {}: {change:?}", node.0),
         Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
         Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
+        Command::Trust(change) => format!("{change:?}"),
     }
 }
 

@@ -3,13 +3,14 @@
 
 mod leader;
 mod node;
+mod trust;
 mod user;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
     Event, EventKind, Member, Name, NodeId, Protocol, ReplicaId, RevisionNumber, ServiceKey, Timestamp,
-    Version,
+    TokenId, Version,
 };
 
 use crate::{Command, State};
@@ -64,6 +65,8 @@ pub enum Rejected {
          `wharf node drain {name}` replaces them first, --force removes it all the same"
     )]
     NodeInUse { node: NodeId, name: Name, replicas: u32 },
+    #[error("join token {0} was used or withdrawn by another meanwhile; try again")]
+    TokenChanged(TokenId),
 }
 
 impl State {
@@ -88,6 +91,7 @@ impl State {
             Command::Node { node, change, at } => self.change_node(node, change, at),
             Command::Configure { node_lost_after, at } => Ok(self.configure(node_lost_after, at)),
             Command::PutMember { member } => Ok(self.put_member(member)),
+            Command::Trust(change) => self.change_trust(change),
         }
     }
 

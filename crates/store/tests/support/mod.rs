@@ -153,6 +153,10 @@ pub(crate) fn restored(state: &State) -> State {
     let events: Vec<model::Event> = state.events().map(|it| model::Event::clone(it)).collect();
     let settings = *state.settings();
     let members = state.members().map(|it| model::Member::clone(it)).collect();
-    let objects = Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, members };
+    let trust = state.trust().map(|it| model::ClusterTrust::clone(it));
+    let join_tokens = state.join_tokens().map(|it| model::JoinToken::clone(it)).collect();
+    let first =
+        Objects { services, revisions, replicas, nodes, removed_nodes, settings, ..Objects::default() };
+    let objects = Objects { events, members, trust, join_tokens, ..first };
     State::restore(state.version(), objects)
 }

@@ -1,0 +1,144 @@
+//! The gRPC service for hosts that have a token and nothing else yet.
+
+use manager::{MemberRequest, Request as Asked, RequestError};
+use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, NodeId, Timestamp};
+use proto::{
+    LEADER_HEADER,
+    reason::refuse,
+    v1::{self, Reason},
+};
+use store::{Rejected, State, TrustChange};
+use tonic::{Request, Response, Status};
+use trust::{
+    authority::Authority,
+    certificate::NodeCertificate,
+    identity::Identity,
+    key::CertificateRequest,
+    token::join::{JoinTokenText, redeem},
+    validity,
+};
+
+use crate::{
+    brain::Brain,
+    caller::Caller,
+    clock,
+    control::refuse::{invalid, request_error, stopped},
+    members::{checked_address, refusal},
+    random,
+};
+
+/// How often a token is looked at again that another host redeemed at the same time.
+const ATTEMPTS: usize = 20;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Joins {
+    brain: Brain,
+    cluster: ClusterId,
+    /// This server, where it is one of several.
+    own: Option<MemberId>,
+}
+
+impl Joins {
+    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>) -> Joins {
+        Joins { brain, cluster, own }
+    }
+
+    /// Counts one use of the token. Returns the state that it was redeemed in.
+    async fn redeem(
+        &self,
+        presented: &JoinTokenText,
+        role: HostRole,
+        now: Timestamp,
+    ) -> Result<State, Status> {
+        for _ in 0..ATTEMPTS {
+            let state = self.brain.read().await.map_err(stopped)?.state;
+            let known = state.join_token(presented.id()).map(|token| JoinToken::clone(token));
+            let redeemed = redeem(known.as_ref(), presented, role, now)
+                .map_err(|error| Status::permission_denied(error.to_string()))?;
+            if known.as_ref() == Some(&redeemed) {
+                return Ok(state);
+            }
+            let put = TrustChange::PutJoinToken { token: redeemed, replaces: known };
+            match self.brain.request(Asked::Trust(put)).await.map_err(stopped)? {
+                Ok(_) => return Ok(state),
+                Err(RequestError::Rejected(why)) if matches!(why[..], [Rejected::TokenChanged(_)]) => {}
+                Err(error) => return Err(request_error(error)),
+            }
+        }
+        Err(refuse(Reason::Overloaded, "too many hosts join with this token at once; try again shortly"))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::join_server::Join for Joins {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let role = request.get_ref().role().try_into().map_err(invalid)?;
+        let v1::JoinRequest { token, certificate_request, .. } = request.into_inner();
+        let presented = JoinTokenText::parse(&token).map_err(invalid)?;
+        if presented.token.cluster != self.cluster {
+            let theirs = presented.token.cluster;
+            return Err(invalid(format!("the token is for cluster {theirs}, this is {}", self.cluster)));
+        }
+        let asked = CertificateRequest::from_der(&certificate_request).map_err(invalid)?;
+        let now = clock::now();
+        let state = self.redeem(&presented, role, now).await?;
+        let node = NodeId(random().map_err(|error| Status::internal(error.to_string()))? | 1);
+        let identity = Identity { cluster: self.cluster, role, node };
+        let trust = state.trust().ok_or_else(nobody_joins)?;
+        let certificate = sign(trust, &asked, identity, now)?;
+        tracing::info!(%identity, token = %presented.id(), "a host joins");
+        let members = state.members().filter(|member| member.part != MemberPart::Removed);
+        Ok(Response::new(v1::JoinResponse {
+            node: node.0,
+            certificate: certificate.to_pem(),
+            trust: trust.bundle.clone(),
+            servers: members
+                .map(|member| v1::join_response::Server { id: member.id.0, address: member.address.clone() })
+                .collect(),
+        }))
+    }
+
+    async fn announce(
+        &self,
+        request: Request<v1::AnnounceRequest>,
+    ) -> Result<Response<v1::AnnounceResponse>, Status> {
+        let id = MemberId(Caller::of(request.extensions()).member()?);
+        check_leads(&self.brain, self.own)?;
+        let v1::AnnounceRequest { name, address } = request.into_inner();
+        let name = name.parse().map_err(invalid)?;
+        let asked =
+            MemberRequest::Add { id, name, address: checked_address(address)?, part: MemberPart::Voter };
+        self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
+        Ok(Response::new(v1::AnnounceResponse {}))
+    }
+}
+
+/// To whoever says something that only the leader takes.
+pub(crate) fn check_leads(brain: &Brain, own: Option<MemberId>) -> Result<(), Status> {
+    let view = brain.newest();
+    let other = view.leader.map(MemberId).filter(|leader| own.is_some_and(|own| own != *leader));
+    let Some(other) = other else { return Ok(()) };
+    let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
+    if let Some(address) = view.state.member(other).and_then(|member| member.address.parse().ok()) {
+        status.metadata_mut().insert(LEADER_HEADER, address);
+    }
+    Err(status)
+}
+
+pub(crate) fn nobody_joins() -> Status {
+    Status::failed_precondition(
+        "this server is a cluster of its own host; `wharf cluster init` makes one that others can join",
+    )
+}
+
+fn sign(
+    trust: &ClusterTrust,
+    request: &CertificateRequest,
+    identity: Identity,
+    now: Timestamp,
+) -> Result<NodeCertificate, Status> {
+    let authority = Authority::decode(&trust.authority.0);
+    let signed =
+        authority.and_then(|authority| authority.sign(request, identity, now, validity::NODE_LIFETIME));
+    signed.map_err(|error| Status::internal(format!("the cluster's authority cannot sign: {error}")))
+}
