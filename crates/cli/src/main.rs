@@ -1,7 +1,7 @@
 //! `wharf`: the command line, and the daemons' entry points.
 //!
 //! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `ask` and `answer` what is asked
-//! of it and what comes back, `manifests` the way to files, `wait` to the end of a rollout, `output` how things are shown,
+//! of it and what comes back, `manifests` and `membership` the way to files, `wait` to the end of a rollout, `output` how things are shown,
 //! `exit` how a command ends. Start reading at [`main`], then at the verb that you are after.
 
 mod answer;
@@ -13,6 +13,7 @@ mod exit;
 mod hello;
 mod lock;
 mod manifests;
+mod membership;
 mod output;
 mod ports;
 #[cfg(test)]

@@ -44,20 +44,25 @@ pub enum FoundError {
     Folder(#[from] FolderError),
 }
 
-/// Makes a cluster of one server, which others can join: what it needs to run as that server is in `data_dir` and
-/// `trust_dir` when this returns.
-pub fn found(data_dir: &Path, trust_dir: &Path, now: Timestamp) -> Result<Identity, FoundError> {
+/// Whether a cluster can be founded here: nothing of another one may be here.
+pub fn check(data_dir: &Path, trust_dir: &Path) -> Result<IdentityFolder, FoundError> {
     let folder = IdentityFolder::open(trust_dir)?;
     if folder.load()?.is_some() {
         return Err(FoundError::Taken(trust_dir.to_owned()));
     }
-    let is_used = fs::read_dir(data_dir).is_ok_and(|mut entries| {
-        entries
-            .any(|entry| entry.is_ok_and(|entry| entry.path() != trust_dir && entry.path() != file(data_dir)))
-    });
+    let ours = [trust_dir.to_owned(), file(data_dir), data_dir.join("host.json")];
+    let is_used = fs::read_dir(data_dir)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !ours.contains(&entry.path()))));
     if is_used {
         return Err(FoundError::Taken(data_dir.to_owned()));
     }
+    Ok(folder)
+}
+
+/// Makes a cluster of one server, which others can join: what it needs to run as that server is in `data_dir` and
+/// `trust_dir` when this returns.
+pub fn found(data_dir: &Path, trust_dir: &Path, now: Timestamp) -> Result<Identity, FoundError> {
+    let folder = check(data_dir, trust_dir)?;
     let drawn = || random().map(|number| number | 1).map_err(FoundError::Random);
     let cluster = ClusterId(drawn()?);
     let identity = Identity { cluster, role: HostRole::Server, node: NodeId(drawn()?) };

@@ -23,7 +23,7 @@ pub struct Dev {
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Server {
-    /// Where the log and the snapshots are kept
+    /// Where `wharf cluster init` or `wharf join` put what it needs, and where the log and the snapshots are kept
     #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf/server")]
     pub data: PathBuf,
     /// Where users and agents of this host connect
@@ -48,7 +48,7 @@ pub struct Agent {
     /// Where sockets and pins are kept until the next boot
     #[arg(long, value_name = "DIR", default_value = "/run/wharf/agent")]
     pub run: PathBuf,
-    /// The server's socket
+    /// The socket of the server on this host; for a host that did not join a cluster
     #[arg(long, value_name = "PATH", default_value = "/run/wharf/wharf.sock")]
     pub server: PathBuf,
     /// The node's name; the host's name

@@ -1,6 +1,7 @@
 //! The grammar of the command line: this file has the verbs, the others what each is told.
 
 mod change;
+mod cluster;
 mod daemon;
 mod look;
 mod node;
@@ -13,6 +14,7 @@ use model::Name;
 
 pub use self::{
     change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
+    cluster::{Cluster, Init, Join, NewToken, Reached, Token},
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
     node::{Drain, Node},
@@ -89,6 +91,11 @@ pub enum Verb {
     /// Look after nodes: drain, cordon, label and remove them
     #[command(subcommand)]
     Node(Node),
+    /// Make a cluster of several servers, and look after it
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Join a cluster, as a server or as an agent
+    Join(Join),
     /// Check what this host can do
     Doctor(Doctor),
     /// Print the JSON schema of manifests

@@ -79,7 +79,10 @@ fn config(args: args::Agent) -> Result<Config, Failure> {
     Ok(Config {
         name: Name::new(&name).map_err(bad_name)?,
         labels: Default::default(),
-        server: ServerAddress::Unix(args.server),
+        server: match Config::trust_dir(&args.data).exists() {
+            true => ServerAddress::Joined,
+            false => ServerAddress::Unix(args.server),
+        },
         network: args.prefix,
         subnet,
         user_namespaces: args.user_namespaces.then_some(Config::FIRST_HOST_ID),
@@ -95,7 +98,7 @@ fn config(args: args::Agent) -> Result<Config, Failure> {
 }
 
 /// The host's name up to its first dot, with what a DNS label cannot hold left out.
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let full = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let label = full.split('.').next().unwrap_or_default();
     let kept: String =
@@ -106,7 +109,7 @@ fn host_name() -> String {
 
 /// The address from which this host would talk to others. Nothing is sent: connecting a UDP socket only looks up the
 /// route. The destination is of a range that is never in use (RFC 5737).
-fn host_address() -> Ipv4Addr {
+pub(super) fn host_address() -> Ipv4Addr {
     let look_up = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;

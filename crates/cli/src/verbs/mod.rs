@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod apply;
+mod cluster;
 mod completion;
 mod delete;
 mod describe;
@@ -13,6 +14,7 @@ mod events;
 mod exec;
 mod get;
 mod image;
+mod join;
 mod logs;
 mod node;
 mod rollout;
@@ -46,6 +48,8 @@ pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Events(args) => events::run(&mut connect(&global.socket).await?, global, args).await?,
         Verb::Image(args) => image::run(&mut connect(&global.socket).await?, args).await?,
         Verb::Node(args) => node::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Cluster(verb) => cluster::run(global, verb).await?,
+        Verb::Join(args) => join::join(args).await?,
         Verb::Doctor(args) => doctor::run(args)?,
         Verb::Schema => {
             Format::Json.print(&manifest::schema())?;

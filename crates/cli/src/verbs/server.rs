@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     args,
     exit::{Code, Failure},
+    membership::Membership,
 };
 
 pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
@@ -20,7 +21,8 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
     let unlock = unlock(args.key_file, args.passphrase_file)?;
-    let config = server::Config { data_dir: args.data, socket: args.listen, unlock, remote: None };
+    let remote = Membership::read(&args.data)?.map(|known| known.remote(&args.data)).transpose()?;
+    let config = server::Config { data_dir: args.data, socket: args.listen, unlock, remote };
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;

@@ -1,0 +1,112 @@
+//! What a server was told when it founded a cluster or joined one: the file `host.json` in its data folder.
+//!
+//! An administrator may change `listen` and `advertise` there, and start the server again.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use model::Name;
+use serde::{Deserialize, Serialize};
+use server::remote::{Beginning, RemoteConfig};
+
+use crate::exit::Failure;
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Membership {
+    pub name: String,
+    pub listen: SocketAddr,
+    /// Host and port.
+    pub advertise: String,
+    /// Whether it was the first server. Otherwise `contacts` are where others were when it joined, by their ids.
+    pub founded: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contacts: BTreeMap<String, String>,
+}
+
+pub const FILE: &str = "host.json";
+
+/// Where a server or an agent keeps its key and certificate.
+pub fn trust_dir(data: &Path) -> PathBuf {
+    agent::Config::trust_dir(data)
+}
+
+impl Membership {
+    /// Durable when it returns.
+    pub fn write(&self, data: &Path) -> Result<(), Failure> {
+        let path = data.join(FILE);
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(data)?;
+            let unfinished = data.join("host.tmp");
+            let mut file = File::create(&unfinished)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            writeln!(file)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            File::open(data)?.sync_all()
+        };
+        write().map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
+    }
+
+    /// None where the data folder is of a cluster of this host alone.
+    pub fn read(data: &Path) -> Result<Option<Membership>, Failure> {
+        let path = data.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read
+                .map_err(|error| Failure::new(format!("cannot read {}", path.display())).caused_by(error))?,
+        };
+        let read = serde_json::from_str(&text);
+        read.map(Some)
+            .map_err(|error| Failure::new(format!("{} is damaged", path.display())).caused_by(error))
+    }
+
+    pub fn remote(self, data: &Path) -> Result<RemoteConfig, Failure> {
+        let damaged =
+            |error: String| Failure::new(format!("{} is damaged", data.join(FILE).display())).because(error);
+        let contacts = self.contacts.into_iter().map(|(id, address)| {
+            let id: model::MemberId = id.parse().map_err(|error| format!("contact {id:?}: {error}"))?;
+            Ok((id.0, address))
+        });
+        Ok(RemoteConfig {
+            name: Name::new(&self.name).map_err(|error| damaged(error.to_string()))?,
+            listen: self.listen,
+            advertise: self.advertise,
+            identity: trust_dir(data),
+            beginning: if self.founded { Beginning::Founds } else { Beginning::Joins },
+            contacts: contacts.collect::<Result<_, String>>().map_err(damaged)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_it_was_written_and_refused_when_damaged() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert!(Membership::read(dir.path()).expect("no file is fine").is_none());
+        let written = Membership {
+            name: "server-2".into(),
+            listen: "0.0.0.0:7400".parse().expect("an address"),
+            advertise: "10.0.0.2:7400".into(),
+            founded: false,
+            contacts: BTreeMap::from([(model::MemberId(5).to_string(), "10.0.0.1:7400".into())]),
+        };
+        written.write(dir.path()).expect("it is written");
+        let read = Membership::read(dir.path()).expect("it is read").expect("it is there");
+        let remote = read.remote(dir.path()).expect("it is sound");
+        assert_eq!(remote.contacts, BTreeMap::from([(5, "10.0.0.1:7400".to_owned())]));
+        assert_eq!(remote.beginning, Beginning::Joins);
+        fs::write(dir.path().join(FILE), "{\"name\": 5}").expect("it is written");
+        assert!(
+            Membership::read(dir.path()).expect_err("a number is no name").render().contains("host.json")
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! `wharf cluster`: the servers, and what hosts join with.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use model::{MemberId, Timestamp, TokenId};
+use proto::v1::{self, HostRole, MemberPart, cluster_client::ClusterClient};
+use tonic::transport::Channel;
+
+use crate::{
+    args::{Cluster, Global, NewToken, Token},
+    connect,
+    exit::{Code, Failure},
+    output::{clock::utc, print, say, table, text::nearest},
+};
+
+type Client = ClusterClient<Channel>;
+
+pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
+    if let Cluster::Init(init) = verb {
+        return super::join::init(init);
+    }
+    let mut client = connect::cluster(&global.socket).await?;
+    match verb {
+        Cluster::Init(_) => unreachable!("it needs no server, and was handled before"),
+        Cluster::Status => status(&mut client).await,
+        Cluster::Members => {
+            let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+            print(&members(&seen))?;
+            Ok(Code::Done)
+        }
+        Cluster::Promote { server } => {
+            set_part(&mut client, &server, MemberPart::Voter, "is given a vote").await
+        }
+        Cluster::Demote { server } => {
+            set_part(&mut client, &server, MemberPart::Learner, "loses its vote").await
+        }
+        Cluster::Remove { server } => set_part(&mut client, &server, MemberPart::Removed, "is removed").await,
+        Cluster::TransferLeader { server } => {
+            let to = match server {
+                Some(server) => Some(find(&mut client, &server).await?.0),
+                None => None,
+            };
+            client.transfer_leader(v1::TransferLeaderRequest { to }).await?;
+            let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+            say(format_args!("server {} leads now", leader(&seen)));
+            Ok(Code::Done)
+        }
+        Cluster::Token(token) => self::token(&mut client, token).await,
+    }
+}
+
+async fn status(client: &mut Client) -> Result<Code, Failure> {
+    let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+    let voters = seen.members.iter().filter(|member| member.now() == MemberPart::Voter).count();
+    let mut text = format!("cluster  {}\n", model::ClusterId(seen.cluster));
+    match seen.server {
+        None => {
+            text += "servers  this host alone; `wharf cluster init` makes a cluster that others can join\n"
+        }
+        Some(_) => {
+            let can_lose = voters.saturating_sub(1) / 2;
+            text += &format!("leader   {}\n", leader(&seen));
+            text +=
+                &format!("votes    {voters}; {can_lose} of these servers can be lost\n\n{}", members(&seen));
+        }
+    }
+    print(&text)?;
+    Ok(Code::Done)
+}
+
+fn name(member: &v1::MemberStatus) -> &str {
+    member.member.as_ref().map_or("", |member| member.name.as_str())
+}
+
+fn id(member: &v1::MemberStatus) -> Option<u64> {
+    member.member.as_ref().map(|member| member.id)
+}
+
+/// In words, also where there is none.
+fn leader(seen: &v1::GetClusterResponse) -> String {
+    let Some(leader) = seen.leader else { return "nobody now".to_owned() };
+    let known = seen.members.iter().find(|member| id(member) == Some(leader));
+    known.map_or_else(|| MemberId(leader).to_string(), |member| name(member).to_owned())
+}
+
+fn members(seen: &v1::GetClusterResponse) -> String {
+    let row = |member: &v1::MemberStatus| {
+        let known = member.member.clone().unwrap_or_default();
+        let wanted = part(known.part());
+        let now = match member.now {
+            Some(_) => part(member.now()),
+            None if known.part() == MemberPart::Removed => "removed",
+            None => "not yet",
+        };
+        let shown = if wanted == now { now.to_owned() } else { format!("{now}, becomes {wanted}") };
+        let leads = if id(member).is_some() && id(member) == seen.leader { "leads" } else { "" };
+        let waiting = member.waiting.clone().unwrap_or_default();
+        vec![known.name, MemberId(known.id).to_string(), known.address, shown, leads.to_owned(), waiting]
+    };
+    table::render(
+        &["NAME", "ID", "ADDRESS", "PART", "LEADS", "WAITS FOR"],
+        seen.members.iter().map(row).collect(),
+    )
+}
+
+fn part(part: MemberPart) -> &'static str {
+    match part {
+        MemberPart::Voter => "voter",
+        MemberPart::Learner => "learner",
+        MemberPart::Removed => "removed",
+        MemberPart::Unspecified => "unknown",
+    }
+}
+
+/// The id and the name of a server that somebody named.
+async fn find(client: &mut Client, wanted: &str) -> Result<(u64, String), Failure> {
+    let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+    let known: Vec<&v1::Member> = seen
+        .members
+        .iter()
+        .filter_map(|member| member.member.as_ref())
+        .filter(|member| member.part() != MemberPart::Removed)
+        .collect();
+    let is_meant = |member: &&&v1::Member| member.name == wanted || MemberId(member.id).to_string() == wanted;
+    let mut found = known.iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(member), None) => Ok((member.id, member.name.clone())),
+        (Some(_), Some(_)) => {
+            Err(Failure::new(format!("several servers are called {wanted}")).help("say which by its id"))
+        }
+        (None, _) => {
+            let failure = Failure::new(format!("there is no server {wanted}"));
+            Err(match nearest(wanted, known.iter().map(|member| member.name.as_str())) {
+                Some(near) => failure.help(format!("did you mean {near}?")),
+                None => failure.help("`wharf cluster members` lists them"),
+            })
+        }
+    }
+}
+
+async fn set_part(client: &mut Client, server: &str, part: MemberPart, done: &str) -> Result<Code, Failure> {
+    let (id, name) = find(client, server).await?;
+    client.set_member_part(v1::SetMemberPartRequest { id, part: part.into() }).await?;
+    say(format_args!("server {name} {done}"));
+    Ok(Code::Done)
+}
+
+async fn token(client: &mut Client, verb: Token) -> Result<Code, Failure> {
+    match verb {
+        Token::Create(new) => create(client, new, false).await,
+        Token::Rotate(new) => create(client, new, true).await,
+        Token::Ls => {
+            let tokens = client.list_join_tokens(v1::ListJoinTokensRequest {}).await?.into_inner().tokens;
+            print(&table::render(&["ID", "ROLE", "EXPIRES", "USES LEFT"], tokens.iter().map(row).collect()))?;
+            Ok(Code::Done)
+        }
+        Token::Revoke { id } => {
+            client.revoke_join_token(v1::RevokeJoinTokenRequest { id: id.0 }).await?;
+            say(format_args!("join token {id} is withdrawn"));
+            Ok(Code::Done)
+        }
+    }
+}
+
+async fn create(client: &mut Client, new: NewToken, replaces_others: bool) -> Result<Code, Failure> {
+    let role: model::HostRole = new.role.into();
+    let request = v1::CreateJoinTokenRequest {
+        role: HostRole::from(role).into(),
+        expires_after_ms: Some(new.expires.as_millis() as u64),
+        uses: new.uses,
+        replaces_others,
+    };
+    let made = client.create_join_token(request).await?.into_inner();
+    // Nothing else: a script takes what is printed.
+    print(&format!("{}\n", made.token))?;
+    Ok(Code::Done)
+}
+
+fn row(token: &v1::JoinToken) -> Vec<String> {
+    let role = match token.role() {
+        HostRole::Server => "server",
+        HostRole::Agent => "agent",
+        HostRole::Unspecified => "unknown",
+    };
+    let now = UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO).as_millis() as u64;
+    let expires = match token.expires_at_unix_ms {
+        None => "never".to_owned(),
+        Some(at) if at <= now => format!("{} (expired)", utc(Timestamp(at))),
+        Some(at) => utc(Timestamp(at)),
+    };
+    let uses = token.uses_left.map_or_else(|| "any".to_owned(), |left| left.to_string());
+    vec![TokenId(token.id).to_string(), role.to_owned(), expires, uses]
+}
