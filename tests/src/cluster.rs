@@ -17,8 +17,12 @@ use crate::{leftovers, wait_for};
 /// The host has one bridge, one firewall table and one set of ports: clusters take turns.
 static HOST: Mutex<()> = Mutex::new(());
 
+pub(crate) fn take_host() -> MutexGuard<'static, ()> {
+    HOST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A tmpfs on every host, as `/run` is where a system runs: what means nothing after a boot costs no disk.
-const TMPFS: &str = "/dev/shm";
+pub(crate) const TMPFS: &str = "/dev/shm";
 
 /// Starting, including the demo image of a debug build; a loaded CI machine is slow.
 const UP: Duration = Duration::from_secs(90);
@@ -52,7 +56,7 @@ pub fn program() -> PathBuf {
 impl Cluster {
     /// Starts a cluster of nothing and waits until its node is ready.
     pub fn start() -> Cluster {
-        let host = HOST.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = take_host();
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir().expect("a temporary folder");
         let run = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
         let before = leftovers::Host::look();
@@ -115,13 +119,8 @@ impl Cluster {
     pub fn wharf(&self, args: &[&str]) -> Ended {
         let (before, after) = args.split_at(args.iter().position(|arg| *arg == "--").unwrap_or(args.len()));
         let mut command = self.command(before);
-        command.args(after).stdin(Stdio::null());
-        let output = command.output().expect("the CLI runs");
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        command.args(after);
+        ended(&mut command)
     }
 
     /// The same, for what must succeed.
@@ -228,7 +227,17 @@ fn tail(folder: &TempDir, daemon: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-fn signal(pid: i32, signal: Signal) {
+/// Runs a command of the CLI to its end.
+pub(crate) fn ended(command: &mut Command) -> Ended {
+    let output = command.env_remove("WHARF_NAMESPACE").stdin(Stdio::null()).output().expect("the CLI runs");
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended by itself.
         let _ = kill_process(pid, signal);

@@ -65,7 +65,9 @@ fn output(program: &str, args: &[&str]) -> String {
 
 /// The control groups below which a cluster keeps its own.
 fn cgroups() -> BTreeSet<String> {
-    let listed = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", "wharf"]).output();
+    let listed = Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "(", "-name", "wharf", "-o", "-name", "wht?", ")"])
+        .output();
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()

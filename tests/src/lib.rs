@@ -1,12 +1,14 @@
 //! Real processes on a real host: what the end-to-end tests share.
 //!
 //! [`Cluster`] is `wharf dev` as a user runs it. One at a time: it has the bridge, the firewall table and the ports of
-//! this host. When it is dropped it stops the cluster and checks that nothing of it is left.
+//! this host. When it is dropped it stops the cluster and checks that nothing of it is left. [`Several`] is several servers
+//! and agents, each a process of its own, made as a user makes them.
 
 pub mod cluster;
 pub mod http;
 pub mod leftovers;
 pub mod load;
+pub mod several;
 pub mod vm;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
 };
 
 pub use cluster::Cluster;
+pub use several::Several;
 
 /// Waits until `look` gives something; fails with what was seen last.
 pub fn wait_for<T, E: Debug>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, E>) -> T {

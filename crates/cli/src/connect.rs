@@ -11,19 +11,22 @@ use proto::v1::{cluster_client::ClusterClient, control_client::ControlClient};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::exit::Failure;
+use crate::{exit::Failure, patience::Patient};
 
-pub type Client = ControlClient<Channel>;
+pub type Client = ControlClient<Patient>;
 
 pub async fn connect(socket: &Path) -> Result<Client, Failure> {
     let channel = channel(socket).await.map_err(|error| unreachable_at(socket, &error))?;
-    let client = ControlClient::new(channel);
+    let client = ControlClient::new(Patient::new(channel));
     Ok(client.max_decoding_message_size(server::MAX_MESSAGE).max_encoding_message_size(server::MAX_MESSAGE))
 }
 
 /// For what is about the servers themselves.
-pub async fn cluster(socket: &Path) -> Result<ClusterClient<Channel>, Failure> {
-    channel(socket).await.map(ClusterClient::new).map_err(|error| unreachable_at(socket, &error))
+pub async fn cluster(socket: &Path) -> Result<ClusterClient<Patient>, Failure> {
+    let channel = channel(socket).await;
+    channel
+        .map(|channel| ClusterClient::new(Patient::new(channel)))
+        .map_err(|error| unreachable_at(socket, &error))
 }
 
 /// Whether a server answers at the socket now.

@@ -1,6 +1,6 @@
 //! `wharf`: the command line, and the daemons' entry points.
 //!
-//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `ask` and `answer` what is asked
+//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `patience` what it waits out, `ask` and `answer` what is asked
 //! of it and what comes back, `manifests` and `membership` the way to files, `wait` to the end of a rollout, `output` how things are shown,
 //! `exit` how a command ends. Start reading at [`main`], then at the verb that you are after.
 
@@ -15,6 +15,7 @@ mod lock;
 mod manifests;
 mod membership;
 mod output;
+mod patience;
 mod ports;
 #[cfg(test)]
 mod shown;

@@ -1,6 +1,6 @@
 //! Refusals: a gRPC status for people, with a [`v1::Reason`] in a trailer for programs.
 
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status, codegen::http, metadata::MetadataValue};
 
 use crate::{DecodeError, v1::Reason};
 
@@ -21,7 +21,15 @@ pub fn refuse(reason: Reason, message: impl Into<String>) -> Status {
 
 /// Why a request was refused; none when the peer gave no reason, or one that only a newer version knows.
 pub fn reason(status: &Status) -> Option<Reason> {
-    let name = status.metadata().get(REASON_TRAILER)?.to_str().ok()?;
+    named(status.metadata().get(REASON_TRAILER)?.to_str().ok()?)
+}
+
+/// The same of the head of an answer that has no body, as every refusal of a call with one answer is.
+pub fn reason_of(head: &http::HeaderMap) -> Option<Reason> {
+    named(head.get(REASON_TRAILER)?.to_str().ok()?)
+}
+
+fn named(name: &str) -> Option<Reason> {
     Reason::from_str_name(&format!("{PREFIX}{}", name.to_ascii_uppercase().replace('-', "_")))
 }
 
@@ -41,7 +49,7 @@ fn code(reason: Reason) -> Code {
         | Reason::NotRunning
         | Reason::NodeInUse => Code::FailedPrecondition,
         Reason::Conflict => Code::Aborted,
-        Reason::NoLeader | Reason::NodeSilent => Code::Unavailable,
+        Reason::NoLeader | Reason::NodeSilent | Reason::OutcomeUnknown => Code::Unavailable,
         Reason::Overloaded => Code::ResourceExhausted,
     }
 }

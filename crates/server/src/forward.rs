@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use consensus::MemberId;
@@ -40,6 +40,8 @@ const LOCAL: [&str; 4] = [
 
 /// How long a request waits for a leader to be elected.
 const ELECTION: Duration = Duration::from_secs(5);
+/// Between looks at who leads, while the one that did cannot be reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
 
 /// The way to whoever leads.
@@ -90,19 +92,32 @@ impl Leader {
         Ok(made)
     }
 
+    /// Nobody, where this server has come to lead meanwhile.
+    async fn reach(&self) -> Result<Option<Channel>, Status> {
+        let deadline = Instant::now() + ELECTION;
+        loop {
+            let Some((leader, address)) = self.other().await? else { return Ok(None) };
+            // A leader that cannot be reached is followed by another one soon, or was only slow.
+            match self.channel(leader, address).await {
+                Ok(channel) => return Ok(Some(channel)),
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
     async fn hand_on(
         &self,
-        (leader, address): (MemberId, String),
+        channel: Channel,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<Body>, Status> {
-        let channel = self.channel(leader, address).await?;
         request.headers_mut().insert(HANDED_ON, http::HeaderValue::from_static("1"));
         match channel.oneshot(request).await {
             Ok(response) => Ok(response),
             Err(error) => {
                 *self.channel.lock().await = None;
                 Err(refuse(
-                    Reason::NoLeader,
+                    Reason::OutcomeUnknown,
                     format!(
                         "the leader did not answer, so what was asked may have been done or not: {error}"
                     ),
@@ -158,9 +173,11 @@ where
         let leader = self.leader.clone().filter(|_| is_leaders);
         Box::pin(async move {
             let Some(leader) = leader else { return inner.call(request).await };
-            match leader.other().await {
+            match leader.reach().await {
                 Ok(None) => inner.call(request).await,
-                Ok(Some(other)) => Ok(leader.hand_on(other, request).await.unwrap_or_else(Status::into_http)),
+                Ok(Some(channel)) => {
+                    Ok(leader.hand_on(channel, request).await.unwrap_or_else(Status::into_http))
+                }
                 Err(status) => Ok(status.into_http()),
             }
         })

@@ -191,9 +191,8 @@ fn status(view: &View, member: &Member) -> v1::MemberStatus {
 
 pub(crate) fn refusal(error: MemberError) -> Status {
     let reason = match &error {
-        MemberError::NotLeader { .. } | MemberError::LeadershipLost | MemberError::NotHandedOver { .. } => {
-            Reason::NoLeader
-        }
+        MemberError::NotLeader { .. } => Reason::NoLeader,
+        MemberError::LeadershipLost | MemberError::NotHandedOver { .. } => Reason::OutcomeUnknown,
         MemberError::Unknown { .. } => Reason::NotFound,
         MemberError::Overloaded => Reason::Overloaded,
         MemberError::WasRemoved { .. }

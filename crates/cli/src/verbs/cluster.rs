@@ -4,16 +4,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use model::{MemberId, Timestamp, TokenId};
 use proto::v1::{self, HostRole, MemberPart, cluster_client::ClusterClient};
-use tonic::transport::Channel;
 
 use crate::{
     args::{Cluster, Global, NewToken, Token},
     connect,
     exit::{Code, Failure},
     output::{clock::utc, print, say, table, text::nearest},
+    patience::Patient,
 };
 
-type Client = ClusterClient<Channel>;
+type Client = ClusterClient<Patient>;
 
 pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
     if let Cluster::Init(init) = verb {

@@ -26,6 +26,7 @@ use crate::{
     exit::{Code, Failure},
     membership::{Membership, trust_dir},
     output::say,
+    patience::Patient,
     verbs::agent::{host_address, host_name},
 };
 
@@ -113,7 +114,7 @@ async fn ask(
         let (name, config) = (any_server_name(token.token.cluster), config.clone());
         match dial(Way::Tls { address: address.clone(), name, config }, PATIENCE).await {
             Ok(channel) => {
-                let answer = JoinClient::new(channel).join(request.clone()).await;
+                let answer = JoinClient::new(Patient::new(channel)).join(request.clone()).await;
                 return answer
                     .map(tonic::Response::into_inner)
                     .map_err(|status| Failure::new("this host cannot join").because(status.message()));

@@ -16,12 +16,13 @@ pub(crate) fn not_found(message: impl Into<String>) -> Status {
 }
 
 pub(crate) fn stopped(error: crate::brain::Stopped) -> Status {
-    refuse(Reason::NoLeader, error.to_string())
+    refuse(Reason::OutcomeUnknown, error.to_string())
 }
 
 pub(crate) fn request_error(error: RequestError) -> Status {
     let reason = match &error {
-        RequestError::NotLeader { .. } | RequestError::LeadershipLost => Reason::NoLeader,
+        RequestError::NotLeader { .. } => Reason::NoLeader,
+        RequestError::LeadershipLost => Reason::OutcomeUnknown,
         RequestError::Rejected(rejected) => rejected.first().map_or(Reason::Unspecified, rejection),
         RequestError::Images(_) => Reason::ImageUnresolved,
         RequestError::NoNodes { .. } => Reason::NodeSilent,

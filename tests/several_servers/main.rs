@@ -1,0 +1,97 @@
+//! Several servers and agents, each a process of its own, and what their loss costs.
+
+use tests::Several;
+
+fn manifest(several: &Several, replicas: u32) -> String {
+    let path = several.folder().join("web.yaml");
+    let text = format!(
+        "\
+apiVersion: wharf/v1
+kind: Service
+metadata: {{name: web}}
+spec:
+  replicas: {replicas}
+  image: wharf.local/hello:1
+  ports: [{{name: http, port: 8080}}]
+  resources: {{memory: 64Mi, pids: 64, cpu: 100m}}
+  health:
+    readiness: {{http: {{port: http, path: /healthz}}, interval: 100ms}}
+"
+    );
+    std::fs::write(&path, text).expect("the manifest");
+    path.display().to_string()
+}
+
+#[test]
+fn any_server_may_be_lost_and_all_answer() {
+    let mut several = Several::of(3, 2);
+    several.ok(&["apply", "--wait", "-f", &manifest(&several, 2)]);
+    let first = several.pids("web");
+    for replicas in 3..=5 {
+        let leader = several.leader();
+        several.kill(&leader);
+        // At once, at a server that does not lead: it waits out the election, and hands on what it was asked.
+        several.ok(&["scale", "web", &replicas.to_string(), "--wait"]);
+        several.start(&leader);
+        several.wait_for_voters(&["server1", "server2", "server3"]);
+        for server in ["server1", "server2", "server3"] {
+            let seen = several.ask(server, &["get", "services", "web", "-o", "json"]);
+            assert!(seen.stdout.contains(&format!("\"replicas\": {replicas}")), "{server}: {seen:#?}");
+        }
+    }
+    let last = several.pids("web");
+    assert_eq!(last.len(), 5);
+    assert!(first.iter().all(|(slot, pid)| last.get(slot) == Some(pid)), "{first:?} became {last:?}");
+    several.end();
+}
+
+#[test]
+fn nothing_restarts_while_all_servers_are_gone_nor_when_they_return() {
+    let mut several = Several::of(3, 1);
+    several.ok(&["apply", "--wait", "-f", &manifest(&several, 3)]);
+    let before = several.pids("web");
+    for server in ["server1", "server2", "server3"] {
+        several.kill(server);
+    }
+    several.kill("agent1");
+    several.start("agent1");
+    let alive = |pid: &i64| std::path::Path::new(&format!("/proc/{pid}")).exists();
+    assert!(before.values().all(alive), "{before:?}");
+    for server in ["server1", "server2", "server3"] {
+        several.start(server);
+    }
+    several.wait_for_voters(&["server1", "server2", "server3"]);
+    several.wait_for_nodes(1);
+    assert_eq!(several.pids("web"), before);
+    several.end();
+}
+
+#[test]
+fn a_token_lets_in_as_many_as_it_says_and_a_removed_server_stops() {
+    let mut several = Several::found();
+    let token = several.token("server", &["--uses", "2"]);
+    for server in ["server2", "server3"] {
+        several.join(server, &token);
+        several.start(server);
+    }
+    several.wait_for_voters(&["server1", "server2", "server3"]);
+    let refused = several.try_join("server4", &token);
+    assert!(refused.code == 1 && refused.stderr.contains("was used up"), "{refused:#?}");
+    let refused = several.try_join("server4", &format!("{token}x"));
+    assert!(refused.code == 1 && refused.stderr.contains("mistyped"), "{refused:#?}");
+    several.ok(&["cluster", "token", "rotate", "--role", "server"]);
+    let listed = several.ok(&["cluster", "token", "ls"]);
+    assert_eq!(listed.matches("server").count(), 1, "{listed}");
+
+    several.ok(&["cluster", "remove", "server3"]);
+    assert_eq!(several.ended("server3"), 1);
+    assert!(several.log("server3").contains("was removed from the cluster"), "{}", several.log("server3"));
+    several.wait_for_voters(&["server1", "server2"]);
+    let token = several.token("server", &[]);
+    several.join("server5", &token);
+    several.start("server5");
+    several.wait_for_voters(&["server1", "server2", "server5"]);
+    several.ok(&["cluster", "transfer-leader", "server5"]);
+    assert_eq!(several.leader(), "server5");
+    several.end();
+}

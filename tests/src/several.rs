@@ -1,0 +1,289 @@
+//! Several servers and agents on this machine, founded and joined as a user does it.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::MutexGuard,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    cluster::{Ended, TMPFS, ended, kill_9, program, signal, take_host},
+    leftovers, wait_for,
+};
+
+/// A debug build on a loaded machine is slow.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Daemons are named `server1`, `agent1`, and so on.
+#[derive(Debug)]
+pub struct Several {
+    running: BTreeMap<String, Child>,
+    folder: TempDir,
+    before: leftovers::Host,
+    _host: MutexGuard<'static, ()>,
+}
+
+impl Several {
+    /// A cluster of one server, which runs.
+    pub fn found() -> Several {
+        let host = take_host();
+        let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
+        let before = leftovers::Host::look();
+        let mut several = Several { running: BTreeMap::new(), folder, before, _host: host };
+        let address = several.choose_address("server1");
+        let data = several.data("server1");
+        several.ok_without_server(&[
+            "cluster",
+            "init",
+            "--name",
+            "server1",
+            "--advertise",
+            &address,
+            "--listen",
+            &address,
+            "--data",
+            &data,
+        ]);
+        several.start("server1");
+        several.wait_for_voters(&["server1"]);
+        several
+    }
+
+    /// Also this many servers and agents in all, all of which take part.
+    pub fn of(servers: usize, agents: usize) -> Several {
+        let mut several = Several::found();
+        let names = |what: &str, first: usize, last: usize| {
+            (first..=last).map(|number| format!("{what}{number}")).collect::<Vec<_>>()
+        };
+        let token = several.token("server", &[]);
+        for name in names("server", 2, servers) {
+            several.join(&name, &token);
+            several.start(&name);
+        }
+        let voters = names("server", 1, servers);
+        several.wait_for_voters(&voters.iter().map(String::as_str).collect::<Vec<_>>());
+        let token = several.token("agent", &[]);
+        for name in names("agent", 1, agents) {
+            several.join(&name, &token);
+            several.start(&name);
+        }
+        several.wait_for_nodes(agents);
+        several
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn data(&self, daemon: &str) -> String {
+        self.path(daemon).display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn socket(&self, server: &str) -> PathBuf {
+        self.path(&format!("{server}.sock"))
+    }
+
+    /// Free when it is chosen; between that and its use there is only this test. Remembered, for those who join.
+    fn choose_address(&self, server: &str) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        std::fs::write(self.path(&format!("{server}.address")), &address).expect("a file");
+        address
+    }
+
+    fn address(&self, server: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{server}.address"))).expect("the address of a server")
+    }
+
+    /// A join token.
+    pub fn token(&self, role: &str, more: &[&str]) -> String {
+        let args = [&["cluster", "token", "create", "--role", role], more].concat();
+        self.ok(&args).trim().to_owned()
+    }
+
+    /// Lets `server2` or `agent1` join.
+    pub fn join(&self, name: &str, token: &str) {
+        let ended = self.try_join(name, token);
+        assert_eq!(ended.code, 0, "{name} joins: {ended:#?}");
+    }
+
+    pub fn try_join(&self, name: &str, token: &str) -> Ended {
+        let known =
+            self.address(self.running.keys().find(|name| name.starts_with("server")).expect("a server"));
+        let data = self.data(name);
+        let mut args = vec!["join", "--token", token, &known, "--data", &data];
+        let address;
+        if name.starts_with("server") {
+            address = self.choose_address(name);
+            args.extend(["--name", name, "--advertise", &address, "--listen", &address]);
+        }
+        self.without_server(&args)
+    }
+
+    pub fn start(&mut self, name: &str) {
+        let log = OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log")));
+        let log = log.expect("a log file");
+        let mut command = Command::new(program());
+        if name.starts_with("server") {
+            command.arg("server").arg("--data").arg(self.path(name)).arg("--listen").arg(self.socket(name));
+        } else {
+            let number = name.trim_start_matches("agent");
+            command.arg("agent").arg("--data").arg(self.path(name)).args(["--name", name, "--stop-on-exit"]);
+            command.arg("--run").arg(self.path(&format!("{name}.run")));
+            command
+                .arg("--prefix")
+                .arg(format!("wht{number}"))
+                .arg("--subnet")
+                .arg(format!("10.21{number}.0.0/16"));
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        let child = command.spawn().expect("WHARF_BIN, or the wharf in target, can be started");
+        self.running.insert(name.to_owned(), child);
+    }
+
+    pub fn kill(&mut self, name: &str) {
+        let mut child = self.running.remove(name).expect("it runs");
+        kill_9(child.id() as i32);
+        child.wait().expect("it has ended");
+    }
+
+    /// Waits for the end of a daemon that ends by itself; its exit code.
+    pub fn ended(&mut self, name: &str) -> i32 {
+        let mut child = self.running.remove(name).expect("it ran");
+        wait_for(name, SOON, || match child.try_wait() {
+            Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
+            other => Err(format!("{other:?}")),
+        })
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
+    fn without_server(&self, args: &[&str]) -> Ended {
+        ended(Command::new(program()).args(args))
+    }
+
+    fn ok_without_server(&self, args: &[&str]) {
+        let ended = self.without_server(args);
+        assert_eq!(ended.code, 0, "wharf {args:?}: {ended:#?}");
+    }
+
+    /// Asks the server of this name.
+    pub fn ask(&self, server: &str, args: &[&str]) -> Ended {
+        ended(Command::new(program()).args(args).arg("--socket").arg(self.socket(server)))
+    }
+
+    /// Asks the first server that runs, for what must succeed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let server = self.running.keys().find(|name| name.starts_with("server")).expect("a server");
+        let ended = self.ask(server, args);
+        assert_eq!(ended.code, 0, "wharf {args:?} at {server}: {ended:#?}\n{}", self.logs());
+        ended.stdout
+    }
+
+    /// Who leads, as a server that runs sees it.
+    pub fn leader(&self) -> String {
+        wait_for("a leader", SOON, || {
+            let seen = self.ok(&["cluster", "status"]);
+            let leader =
+                seen.lines().find_map(|line| line.strip_prefix("leader ")).unwrap_or_default().trim();
+            if self.running.contains_key(leader) { Ok(leader.to_owned()) } else { Err(seen.clone()) }
+        })
+    }
+
+    /// Waits until these vote, and no others.
+    pub fn wait_for_voters(&self, expected: &[&str]) {
+        wait_for("the votes", SOON, || {
+            let seen = ended(
+                Command::new(program())
+                    .args(["cluster", "members", "--socket"])
+                    .arg(self.socket(expected[0])),
+            );
+            let mut voters: Vec<&str> = seen
+                .stdout
+                .lines()
+                .filter(|line| line.split_whitespace().nth(3) == Some("voter"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            voters.sort_unstable();
+            if voters == expected { Ok(()) } else { Err(format!("{seen:?}\n{}", self.logs())) }
+        });
+    }
+
+    pub fn wait_for_nodes(&self, expected: usize) {
+        wait_for("the nodes", SOON, || {
+            let nodes: Value =
+                serde_json::from_str(&self.ok(&["get", "nodes", "-o", "json"])).unwrap_or_default();
+            let ready = nodes
+                .as_array()
+                .map_or(0, |nodes| nodes.iter().filter(|node| node["state"] == "ready").count());
+            if ready == expected { Ok(()) } else { Err(format!("{nodes}\n{}", self.logs())) }
+        });
+    }
+
+    /// The processes of a service, by its slots.
+    pub fn pids(&self, service: &str) -> BTreeMap<u64, i64> {
+        let seen: Value = serde_json::from_str(&self.ok(&["get", "services", service, "-o", "json"]))
+            .expect("JSON of a service");
+        let replicas = seen["status"]["replicas"].as_array().cloned().unwrap_or_default();
+        let pid =
+            |replica: &Value| Some((replica["slot"].as_u64()?, replica["containers"][0]["pid"].as_i64()?));
+        replicas.iter().filter_map(pid).collect()
+    }
+
+    fn logs(&self) -> String {
+        let of = |name: &String| {
+            let log = self.log(name);
+            let lines: Vec<&str> = log.lines().collect();
+            format!("== {name}\n{}\n", lines[lines.len().saturating_sub(20)..].join("\n"))
+        };
+        self.running.keys().map(of).collect()
+    }
+
+    /// Stops everything and fails if anything of it is left on the host.
+    pub fn end(mut self) {
+        for agents_first in ["agent", "server"] {
+            let of_kind: Vec<String> =
+                self.running.keys().filter(|name| name.starts_with(agents_first)).cloned().collect();
+            for name in &of_kind {
+                signal(self.running[name].id() as i32, rustix::process::Signal::TERM);
+            }
+            for name in of_kind {
+                let code = self.ended(&name);
+                assert_eq!(code, 0, "{name}: {}", self.log(&name));
+            }
+        }
+        wait_for("the host to be as before", Duration::from_secs(10), || {
+            let left = leftovers::Host::look().since(&self.before, self.folder.path());
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+}
+
+impl Drop for Several {
+    /// A test that failed leaves as little as possible to the next; the agents stop what they run.
+    fn drop(&mut self) {
+        for (name, child) in &mut self.running {
+            let how = if name.starts_with("agent") {
+                rustix::process::Signal::TERM
+            } else {
+                rustix::process::Signal::KILL
+            };
+            signal(child.id() as i32, how);
+        }
+        for child in self.running.values_mut() {
+            let _ = child.wait();
+        }
+    }
+}
