@@ -1,7 +1,6 @@
 //! Who calls, as the connection proves it.
 
-use consensus::MemberId;
-use model::{HostRole, NodeId};
+use model::{HostRole, MemberId, NodeId};
 use tonic::Status;
 use trust::identity::Identity;
 
@@ -23,7 +22,7 @@ impl Caller {
     }
 
     /// The member that a server's certificate names: a server's node id is its id in consensus.
-    pub fn member(self) -> Result<MemberId, Status> {
+    pub fn member(self) -> Result<consensus::MemberId, Status> {
         match self {
             Caller::Node(Identity { role: HostRole::Server, node, .. }) => Ok(node.0),
             Caller::Node(Identity { role: HostRole::Agent, .. }) | Caller::Host | Caller::Stranger => {
@@ -54,11 +53,15 @@ impl Caller {
         }
     }
 
-    /// Whether this may do what users do; a server may, for the user whose call it hands on.
-    pub fn is_user(self, handed_on: bool) -> Result<(), Status> {
+    /// Whether this may do what users do; a server may, for a user, if `speaks_for_users` says so of it.
+    pub fn is_user(self, speaks_for_users: impl FnOnce(MemberId) -> bool) -> Result<(), Status> {
         match self {
             Caller::Host => Ok(()),
-            Caller::Node(Identity { role: HostRole::Server, .. }) if handed_on => Ok(()),
+            Caller::Node(Identity { role: HostRole::Server, node, .. })
+                if speaks_for_users(MemberId(node.0)) =>
+            {
+                Ok(())
+            }
             Caller::Node(_) | Caller::Stranger => Err(Status::unauthenticated(
                 "users of this cluster call over the socket of a server, as root",
             )),

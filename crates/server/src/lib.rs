@@ -38,7 +38,7 @@ use consensus::Recovered;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use manager::Manager;
-use model::{ClusterId, MemberId};
+use model::{ClusterId, MemberId, MemberPart};
 use proto::v1::{
     agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
     join_server::JoinServer, peers_server::PeersServer,
@@ -195,18 +195,25 @@ where
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(InterceptedService::new(to_leader.layer(control), for_users))
-        .add_service(InterceptedService::new(to_leader.layer(cluster), for_users))
+        .add_service(InterceptedService::new(to_leader.layer(control), for_users(brain.clone())))
+        .add_service(InterceptedService::new(to_leader.layer(cluster), for_users(brain.clone())))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
         .add_optional_service(joins)
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)
 }
 
-fn for_users(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    let handed_on = request.metadata().contains_key(HANDED_ON);
-    Caller::of(request.extensions()).is_user(handed_on)?;
-    Ok(request)
+/// A server that hands a call on must be a member still: its certificate outlives its removal.
+fn for_users(brain: Brain) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, Status> + Clone {
+    move |request| {
+        let handed_on = request.metadata().contains_key(HANDED_ON);
+        let is_member = |id| {
+            let member = brain.newest().state.member(id).cloned();
+            member.is_some_and(|member| member.part != MemberPart::Removed)
+        };
+        Caller::of(request.extensions()).is_user(|id| handed_on && is_member(id))?;
+        Ok(request)
+    }
 }
 
 /// tonic takes a stream that its client reset for one that ended, and so half an archive for a whole one. An error that

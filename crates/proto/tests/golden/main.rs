@@ -62,6 +62,8 @@ fn snapshot() {
     check("snapshot", values::state(), codec::encode_snapshot, codec::decode_snapshot);
     let with_members = values::state_with_members();
     check("snapshot-members", with_members, codec::encode_snapshot, codec::decode_snapshot);
+    let with_trust = values::state_with_trust();
+    check("snapshot-trust", with_trust, codec::encode_snapshot, codec::decode_snapshot);
 }
 
 #[test]

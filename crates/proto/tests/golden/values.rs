@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use model::*;
-use store::{Apply, Command, Objects, Placement, State, Step};
+use store::{Apply, Command, Objects, Placement, State, Step, TrustChange};
 
 use crate::templates::{plain_template, spec, template};
 
@@ -138,6 +138,12 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
         ("progress", Command::Progress { service, based_on: Version(41), steps: steps(), at }),
         ("record", Command::Record { events: events() }),
         ("put-member", Command::PutMember { member: member() }),
+        ("found", Command::Trust(TrustChange::Found { trust: trust(), tokens: vec![join_token()] })),
+        (
+            "put-join-token",
+            Command::Trust(TrustChange::PutJoinToken { token: join_token(), replaces: Some(join_token()) }),
+        ),
+        ("remove-join-token", Command::Trust(TrustChange::RemoveJoinToken { id: TokenId(5) })),
     ]
 }
 
@@ -226,6 +232,21 @@ pub(crate) fn state() -> State {
 fn member() -> Member {
     let (id, part) = (MemberId(77), MemberPart::Learner);
     Member { id, name: name("server-2"), address: "192.0.2.2:7410".into(), part, since: AT }
+}
+
+fn trust() -> ClusterTrust {
+    ClusterTrust { bundle: "a bundle".into(), authority: SecretText("an authority".into()) }
+}
+
+fn join_token() -> JoinToken {
+    let (secret, role, uses) = (SecretHash([7; 32]), HostRole::Agent, Uses::Left(3));
+    JoinToken { id: TokenId(5), secret, role, expires_at: Some(AT), uses }
+}
+
+/// What a snapshot held before hosts could join must be read as well: so this has a file of its own.
+pub(crate) fn state_with_trust() -> State {
+    let objects = Objects { trust: Some(trust()), join_tokens: vec![join_token()], ..Objects::default() };
+    State::restore(Version(42), objects)
 }
 
 /// What a snapshot held before there were members must be read as well: so they have a file of their own.

@@ -1,13 +1,22 @@
 //! Three servers over TLS: what one was told, all know, whoever of them is away.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use dial::{Patience, Way, dial};
 use model::{ClusterId, HostRole, Millis, Name, NodeId, Timestamp};
-use proto::v1::{self, MemberPart, cluster_client::ClusterClient};
+use proto::v1::{self, MemberPart, cluster_client::ClusterClient, control_client::ControlClient};
+use rustls::time_provider::DefaultTimeProvider;
 use server::remote::{Beginning, RemoteConfig};
 use tempfile::TempDir;
 use tonic::transport::Channel;
-use trust::{authority::Authority, bundle::Trust, folder::IdentityFolder, identity::Identity, validity};
+use trust::{
+    authority::Authority,
+    bundle::Trust,
+    folder::IdentityFolder,
+    identity::{Identity, any_server_name},
+    tls::{Believe, Present, client_config},
+    validity,
+};
 
 use crate::agent::Agent;
 use crate::fixture::{Home, Server, apply_of, channel, declaration, eventually, everything, in_time};
@@ -49,6 +58,20 @@ impl Cluster {
             beginning: if member == 1 { Beginning::Founds } else { Beginning::Joins },
             contacts: BTreeMap::from([(1, self.addresses[&1].to_string())]),
         })
+    }
+
+    /// Asks a server what users ask, with the certificate of another that says it hands that on.
+    async fn hands_on(&self, from: u64, to: u64) -> Result<(), tonic::Status> {
+        let folder = self.folder.path().join(format!("identity-{from}"));
+        let stored = IdentityFolder::open(&folder).unwrap().load().unwrap().unwrap();
+        let (own, trust) = (Present::Certificate(&stored.credentials), Believe::Trust(&stored.trust));
+        let config = client_config(own, trust, Arc::new(DefaultTimeProvider)).unwrap();
+        let (address, name) = (self.addresses[&to].to_string(), any_server_name(CLUSTER));
+        let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
+        let channel = dial(Way::Tls { address, name, config: Arc::new(config) }, patience).await.unwrap();
+        let mut request = tonic::Request::new(everything());
+        request.metadata_mut().insert("wharf-handed-on", "1".parse().unwrap());
+        ControlClient::new(channel).status(request).await.map(|_| ())
     }
 
     async fn start(&self, member: u64) -> Server {
@@ -181,6 +204,11 @@ async fn leadership_is_handed_over_and_a_removed_server_stops_and_says_why() {
     assert!(matches!(&ended, server::Error::Removed { .. }), "{ended:?}");
     wait_for_voters(&servers, &servers.keys().copied().collect::<Vec<_>>()).await;
     write_and_read(&servers, "without").await;
+    // Its certificate still holds, and says nothing any more.
+    let other = servers.keys().copied().find(|member| *member != next).unwrap();
+    cluster.hands_on(other, next).await.unwrap();
+    let refused = cluster.hands_on(old, next).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ async fn watches_end_with_the_server_and_say_why() {
     server.stop().await;
     for mut watch in watches {
         let status = in_time("the watch ends", watch.message()).await.unwrap_err();
-        assert_eq!(proto::reason::reason(&status), Some(Reason::NoLeader), "{status:?}");
+        assert_eq!(proto::reason::reason(&status), Some(Reason::OutcomeUnknown), "{status:?}");
         assert_eq!(status.message(), "the server is shutting down");
     }
 }
