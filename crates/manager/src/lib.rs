@@ -11,7 +11,8 @@
 //! - A server that does not lead has no sessions, no observations and no plans.
 //!
 //! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `proposals` (on the way
-//! through the log), `leader` (the reconcile loop), `sessions` (what agents hear) and `members` (who takes part).
+//! through the log), `leader` (the reconcile loop), `sessions` (what agents hear) `members` (who takes part) and [`alone`]
+//! (one server goes on without the rest).
 
 pub mod codec;
 pub mod event;
@@ -30,6 +31,8 @@ mod nodes;
 mod sessions;
 
 mod members;
+
+pub mod alone;
 
 use consensus::{Consensus, PeerMessage, Recovered, Status, StepError};
 use model::{IdSource, Name, Timestamp};

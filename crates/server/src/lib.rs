@@ -6,12 +6,14 @@
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
+//! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
 //!
 //! Start reading at [`run`], then `brain`.
 
 pub mod agents;
 mod announce;
+mod backups;
 pub mod brain;
 pub mod caller;
 mod chain;
@@ -30,6 +32,7 @@ mod members;
 pub mod peers;
 pub mod relay;
 pub mod remote;
+pub mod rescue;
 pub mod socket;
 
 use std::{future::Future, path::PathBuf, time::Duration};

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use trust::{bundle::Trust, token::join};
 
 use crate::{
+    backups::{self, Parts},
     brain::Brain,
     chain::chain,
     clock,
@@ -52,6 +53,12 @@ impl Members {
 
 #[tonic::async_trait]
 impl v1::cluster_server::Cluster for Members {
+    type BackupStream = Parts;
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Parts>, Status> {
+        backups::backup(&self.brain, self.cluster).await.map(Response::new)
+    }
+
     async fn get_cluster(
         &self,
         _: Request<v1::GetClusterRequest>,

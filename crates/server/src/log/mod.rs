@@ -50,7 +50,7 @@ mod tests;
 pub use append::{Log, SegmentSizes};
 pub use disk::{Disk, DiskFile, HostDisk};
 pub use error::{LogError, OpenError};
-pub use open::{Opened, Report, is_encrypted};
+pub use open::{Opened, Report, is_encrypted, is_there};
 pub use snapshots::{SavedSnapshot, SnapshotWriter};
 pub use vault::Vault;
 pub use writer::{LogEvent, LogWriter};

@@ -24,14 +24,14 @@ use crate::fixture::{Home, Server, apply_of, channel, declaration, eventually, e
 const CLUSTER: ClusterId = ClusterId(77);
 
 /// Hosts that could be servers: each has a certificate, a folder and a port.
-struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     authority: Authority,
-    addresses: BTreeMap<u64, SocketAddr>,
+    pub(crate) addresses: BTreeMap<u64, SocketAddr>,
 }
 
 impl Cluster {
-    fn of(members: impl IntoIterator<Item = u64>) -> Cluster {
+    pub(crate) fn of(members: impl IntoIterator<Item = u64>) -> Cluster {
         let now = Timestamp(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
         let authority = Authority::make(CLUSTER, now, validity::AUTHORITY_LIFETIME).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -49,7 +49,7 @@ impl Cluster {
         Cluster { folder, authority, addresses }
     }
 
-    fn home(&self, member: u64) -> Home {
+    pub(crate) fn home(&self, member: u64) -> Home {
         Home::at(&self.folder.path().join(format!("server-{member}"))).remote(RemoteConfig {
             name: name(member),
             listen: self.addresses[&member],
@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     /// The first three, all of which vote.
-    async fn start_three(&self) -> BTreeMap<u64, Server> {
+    pub(crate) async fn start_three(&self) -> BTreeMap<u64, Server> {
         let mut servers = BTreeMap::from([(1, self.start(1).await)]);
         for member in [2, 3] {
             let request = v1::AddMemberRequest {
@@ -111,7 +111,7 @@ pub(crate) async fn members_of(server: &Server) -> ClusterClient<Channel> {
     ClusterClient::new(channel(&server.home.socket).await.unwrap())
 }
 
-async fn wait_for_voters(servers: &BTreeMap<u64, Server>, expected: &[u64]) {
+pub(crate) async fn wait_for_voters(servers: &BTreeMap<u64, Server>, expected: &[u64]) {
     for server in servers.values() {
         eventually("the members are as they shall be", || async {
             let seen =
@@ -126,7 +126,7 @@ async fn wait_for_voters(servers: &BTreeMap<u64, Server>, expected: &[u64]) {
 }
 
 /// Who leads, as all of them see it.
-async fn leader(servers: &BTreeMap<u64, Server>) -> u64 {
+pub(crate) async fn leader(servers: &BTreeMap<u64, Server>) -> u64 {
     eventually("all agree on a leader", || async {
         let mut leaders = Vec::new();
         for server in servers.values() {
@@ -147,7 +147,7 @@ async fn leader(servers: &BTreeMap<u64, Server>) -> u64 {
 }
 
 /// Declares a service at a server that does not lead, which hands it on, and finds it at each of them.
-async fn write_and_read(servers: &BTreeMap<u64, Server>, service: &str) {
+pub(crate) async fn write_and_read(servers: &BTreeMap<u64, Server>, service: &str) {
     let request = apply_of([declaration(service, "image: hello\nreplicas: 1")]);
     let leader = leader(servers).await;
     // It has the image.

@@ -21,5 +21,6 @@ mod sessions;
 
 mod disk;
 mod encryption;
+mod rescue;
 mod restarts;
 mod socket;
