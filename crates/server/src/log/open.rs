@@ -84,7 +84,8 @@ impl Names {
 /// Whether there is a log that was ever used.
 pub fn is_there<D: Disk>(disk: &D) -> Result<bool, OpenError> {
     let Names { segments, snapshots, creating, .. } = Names::list(disk)?;
-    Ok(!creating && !(segments.is_empty() && snapshots.is_empty()))
+    let has_files = !segments.is_empty() || !snapshots.is_empty();
+    Ok(has_files && !creating)
 }
 
 /// Whether anything in a log's directory can be read only with keys. What is damaged is none of its business.

@@ -1,6 +1,7 @@
 //! The log on a disk that can crash, fail and fill up; and on a real one. Most of it is encrypted here, as it is on hosts;
 //! the simulator runs the same stories without.
 
+mod compaction;
 mod crash;
 mod damage;
 mod encryption;

@@ -130,6 +130,25 @@ fn a_backup_file_is_read_with_its_key_and_refused_when_anything_of_it_is_changed
     assert!(matches!(backup::read(&mixed[..], Open::KeyFile(&key)), Err(ReadError::Damaged { .. })));
 }
 
+/// Written by an earlier build: backups are read for ever. `UPDATE_GOLDENS=1` writes it only where there is none.
+#[test]
+fn a_backup_of_an_earlier_build_is_still_read() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/backup-1.txt");
+    if !path.exists() && std::env::var_os("UPDATE_GOLDENS").is_some() {
+        let key = KeyFile::make().unwrap();
+        let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+        let bytes: String = file(&small(), &key).chunks(32).map(line).collect();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("{}{bytes}", key.encode().as_str())).unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    let (key, bytes) = text.split_once('\n').unwrap();
+    let digits: Vec<u32> = bytes.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+    let key = KeyFile::decode(key).unwrap();
+    assert_eq!(backup::read(&bytes[..], Open::KeyFile(&key)).unwrap(), small());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_cluster_is_the_same_to_agents_and_gives_no_version_out_twice() {
     let server = Server::start().await;
