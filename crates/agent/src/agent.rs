@@ -5,21 +5,18 @@
 
 mod orders;
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use model::{Assignment, Dispatch, Observed, ReplicaId};
 use tokio::{
     io::Interest,
     sync::{mpsc, oneshot, watch},
     task::{JoinError, spawn_blocking},
-    time::{sleep, sleep_until},
+    time::sleep,
 };
 
 use crate::{
+    alarm::Alarm,
     balancer::{self, Order},
     begin::{Begun, begin, random},
     clock::Clock,
@@ -67,6 +64,10 @@ pub enum Error {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Ways(#[from] WaysError),
+    #[error("cannot use {}, which tells containers until when they may run", path.display())]
+    Lease { path: PathBuf, source: std::io::Error },
+    #[error("the agent cannot be woken at a time")]
+    Alarm(#[source] std::io::Error),
     #[error("the agent cannot draw random numbers")]
     Random(#[source] std::io::Error),
     #[error("the launcher ended; containers go on, and the next agent takes them over")]
@@ -88,7 +89,7 @@ pub async fn run(
     let stop_on_exit = config.stop_on_exit;
     let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
-    let Begun { host, ledger, identity, ways, node, known } =
+    let Begun { host, ledger, identity, ways, node, lease, leased_until, known } =
         spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
@@ -99,13 +100,17 @@ pub async fn run(
         ledger: Arc::new(ledger),
         lanes: Lanes::new(host.clone(), sender.clone()),
         balancer: balancer::spawn(host.clone(), sender.clone()),
-        to_server: Session::spawn(host.clone(), node, identity, ways, sender.clone(), seed),
+        to_server: Session::spawn(host.clone(), node, identity, ways, lease, sender.clone(), seed),
+        alarm: Alarm::new().map_err(Error::Alarm)?,
         host,
         launcher,
         sender,
         happened,
         in_doubt: known.is_none(),
     };
+    if let Some(until) = leased_until {
+        agent.tell(Event::Leased { until });
+    }
     match known {
         Some((records, found)) => agent.adopt(records, found),
         None => tracing::error!(
@@ -119,6 +124,7 @@ pub async fn run(
 struct Agent {
     core: Core,
     clock: Clock,
+    alarm: Alarm,
     journal: Journal,
     ledger: Arc<Ledger>,
     lanes: Lanes,
@@ -205,11 +211,14 @@ impl Agent {
 
     /// Waits for something to happen, and does all that follows from it and from what else happened meanwhile.
     async fn turn(&mut self) -> Result<(), Error> {
-        let wake = self.core.next_wake().map(|at| self.clock.instant(at));
+        let wake = self.core.next_wake().map(|at| self.clock.boot_time(at));
         tokio::select! {
             // The loop holds a sender itself: this never ends.
             Some(happened) = self.happened.recv() => self.take(happened).await?,
-            () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => self.tell(Event::Wake),
+            woken = self.alarm.at(wake.unwrap_or_default()), if wake.is_some() => {
+                woken.map_err(Error::Alarm)?;
+                self.tell(Event::Wake);
+            }
             () = sleep(LAZY), if self.journal.has_lazy() => self.commit(Urgency::Everything),
         }
         // One commit for all that came at once.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{NodeId, NodeInfo};
+use model::{NodeId, NodeInfo, Timestamp};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     core::{Found, FoundState, Record},
     host::{self, Host},
     identity::Identity,
+    lease::LeaseFile,
     ledger::Ledger,
     session::Ways,
 };
@@ -23,6 +24,9 @@ pub(crate) struct Begun {
     pub(crate) identity: Identity,
     pub(crate) ways: Ways,
     pub(crate) node: NodeInfo,
+    pub(crate) lease: LeaseFile,
+    /// Of the last lease that an earlier agent was given in this run of the host.
+    pub(crate) leased_until: Option<Timestamp>,
     /// None if containers run here and nothing is remembered of them. They are let alone until a server says what belongs
     /// here: so a lost ledger stops nothing that should run.
     pub(crate) known: Option<(Vec<Record>, Found)>,
@@ -37,6 +41,9 @@ pub(crate) fn begin(
     raise_descriptor_limit();
     let config = Arc::new(config);
     let host = Host::open(Arc::clone(&config), runtime, clock)?;
+    let path = config.lease_path();
+    let (lease, leased_until) =
+        LeaseFile::open(&path, clock).map_err(|source| Error::Lease { path, source })?;
     let (ledger, records) = Ledger::recall(&config.ledger_path(), clock.now())?;
     let ways = Ways::open(&config)?;
     let identity =
@@ -49,7 +56,7 @@ pub(crate) fn begin(
         None if found.containers.iter().any(|(_, state)| runs(state)) => None,
         records => Some((records.unwrap_or_default(), found)),
     };
-    Ok(Begun { host, ledger, identity, ways, node, known })
+    Ok(Begun { host, ledger, identity, ways, node, lease, leased_until, known })
 }
 
 /// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was

@@ -88,6 +88,10 @@ impl Config {
         self.run_dir.join("netns")
     }
 
+    pub(crate) fn lease_path(&self) -> PathBuf {
+        self.run_dir.join("lease")
+    }
+
     pub(crate) fn replicas_dir(&self) -> PathBuf {
         self.run_dir.join("replicas")
     }

@@ -12,6 +12,7 @@
 pub mod core;
 
 mod agent;
+mod alarm;
 mod balancer;
 mod begin;
 mod clock;
@@ -22,6 +23,7 @@ mod host;
 mod identity;
 mod journal;
 mod lanes;
+mod lease;
 mod ledger;
 mod prober;
 mod readiness;

@@ -3,14 +3,18 @@
 //! It begins with all that is known, then tells what changes, gathered for a moment so that a rollout of many replicas is
 //! few messages. A server that is not there is no trouble: what is desired is in the ledger, what changes is told with the
 //! next hello; only exits are kept, since a later report would not show them.
+//!
+//! When a leader goes, all agents look for the next one at once. So each waits for a moment of its own, the longer the more
+//! nodes there are, as the last server that was heard said.
 
+mod heartbeats;
 mod pending;
 mod ways;
 
 use std::{sync::Arc, time::Duration};
 
 use dial::{DialError, Patience, dial};
-use model::{Dispatch, IdSource, NodeInfo, Observed};
+use model::{Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
 use proto::{
     CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
@@ -18,7 +22,7 @@ use proto::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
@@ -28,8 +32,10 @@ use crate::{
     core::Event,
     host::{Host, chain},
     identity::{Identity, IdentityError},
+    lease::LeaseFile,
     relay,
 };
+use heartbeats::Heartbeats;
 use pending::Pending;
 pub(crate) use ways::Ways;
 pub use ways::{WaysError, write_servers};
@@ -37,11 +43,13 @@ pub use ways::{WaysError, write_servers};
 /// How far apart reports are at least: a change after a quiet moment is told at once, what follows is gathered. Short
 /// against what a person or a rollout notices, long against a burst of events.
 const GATHER: Duration = Duration::from_millis(5);
-const HEARTBEAT: Duration = Duration::from_secs(3);
 
-/// Pauses between attempts to open a session, doubled each time and then scattered over their upper half.
+/// Pauses between attempts to open a session, doubled each time and then scattered over their upper half. The first is an
+/// eighth of the time over which all agents are to scatter themselves, if that is more: with many, an election costs each
+/// only a few attempts.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+const SCATTER_SHARE: u32 = 8;
 
 /// A server that is silent for so long, though asked, is gone.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
@@ -96,6 +104,9 @@ pub(crate) struct Session {
     happened: Sender,
     inbox: mpsc::UnboundedReceiver<ToServer>,
     pending: Pending,
+    lease: LeaseFile,
+    /// Over how long all agents are to scatter themselves, by the last server that was heard.
+    scatter: Duration,
     random: IdSource,
 }
 
@@ -106,12 +117,15 @@ impl Session {
         node: NodeInfo,
         identity: Identity,
         ways: Ways,
+        lease: LeaseFile,
         happened: Sender,
         seed: u64,
     ) -> mpsc::UnboundedSender<ToServer> {
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let (pending, random) = (Pending::default(), IdSource::new(seed));
-        tokio::spawn(Session { host, node, identity, ways, happened, inbox, pending, random }.run());
+        let (pending, random, scatter) = (Pending::default(), IdSource::new(seed), RETRY_FIRST);
+        let session =
+            Session { host, node, identity, ways, happened, inbox, pending, lease, scatter, random };
+        tokio::spawn(session.run());
         outbox
     }
 
@@ -119,24 +133,31 @@ impl Session {
         let mut pause = RETRY_FIRST;
         let mut said = String::new();
         loop {
-            let opened = Instant::now();
+            let begun = Instant::now();
             let ended = match self.serve().await {
                 Ended::AgentEnds => return,
                 ended => ended,
             };
-            if opened.elapsed() > RETRY_MAX {
-                pause = RETRY_FIRST;
+            let first = RETRY_FIRST.max(self.scatter / SCATTER_SHARE);
+            if begun.elapsed() > RETRY_MAX {
+                pause = first;
             }
             // Once, and again for every new reason; repeating the same every few seconds helps nobody.
             let reason = chain(&ended);
-            if pause <= RETRY_FIRST || reason != said {
+            if pause <= first || reason != said {
                 tracing::warn!(error = reason, "no session with the server; what runs goes on running");
                 said = reason;
             }
-            let half = pause.as_millis() as u64 / 2;
-            sleep(Duration::from_millis(half + self.random.next_u64() % (half + 1))).await;
+            sleep(self.scattered(pause, first)).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
+    }
+
+    /// After a session that stood, anywhere in the time for all agents; else in the upper half of the pause.
+    fn scattered(&mut self, pause: Duration, first: Duration) -> Duration {
+        let (from, over) =
+            if pause <= first { (Duration::ZERO, self.scatter) } else { (pause / 2, pause / 2) };
+        from + Duration::from_millis(self.random.next_u64() % (over.as_millis() as u64 + 1))
     }
 
     /// One session, from dialling to its end.
@@ -198,8 +219,7 @@ impl Session {
         outbound: mpsc::Sender<v1::AgentMessage>,
         mut inbound: Streaming<v1::ServerMessage>,
     ) -> Ended {
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeats = Heartbeats::new();
         let channel = Arc::new(channel);
         let mut flush_at = None;
         let mut not_before = Instant::now();
@@ -210,7 +230,7 @@ impl Session {
             let says = tokio::select! {
                 message = inbound.message() => {
                     match message {
-                        Ok(Some(message)) => match self.hear(message, &channel) {
+                        Ok(Some(message)) => match self.hear(message, &channel, &mut heartbeats) {
                             Ok(()) => continue,
                             Err(ended) => return ended,
                         },
@@ -231,7 +251,7 @@ impl Session {
                     not_before = Instant::now() + GATHER;
                     AgentSays::Report(self.pending.take())
                 }
-                _ = heartbeat.tick() => AgentSays::Heartbeat,
+                () = sleep_until(heartbeats.due()) => heartbeats.next(self.host.clock.now()),
             };
             if outbound.send((&says).into()).await.is_err() {
                 return Ended::Closed;
@@ -255,7 +275,12 @@ impl Session {
         Ok(None)
     }
 
-    fn hear(&mut self, message: v1::ServerMessage, channel: &Arc<Channel>) -> Result<(), Ended> {
+    fn hear(
+        &mut self,
+        message: v1::ServerMessage,
+        channel: &Arc<Channel>,
+        heartbeats: &mut Heartbeats,
+    ) -> Result<(), Ended> {
         match message.message {
             Some(Message::Dispatch(dispatch)) => {
                 let dispatch = Dispatch::try_from(dispatch)?;
@@ -266,8 +291,26 @@ impl Session {
                 Ok(())
             }
             Some(Message::Servers(servers)) => Ok(self.ways.servers_are(servers.addresses)?),
+            Some(Message::Heard(heard)) => {
+                let heard = Heard::from(heard);
+                self.scatter = Duration::from_millis(heard.scatter.0);
+                heartbeats.heard(heard).map_or(Ok(()), |until| self.hold_lease(until))
+            }
             // A kind of message that this version does not know asks for nothing that it could do.
-            Some(Message::Heartbeat(_)) | None => Ok(()),
+            None => Ok(()),
+        }
+    }
+
+    /// The keepers know of it before anything is started under it. Where they cannot, it is not held.
+    fn hold_lease(&self, until: Timestamp) -> Result<(), Ended> {
+        match self.lease.renew(until) {
+            Ok(()) => {
+                self.happened.send(Happened::Core(Event::Leased { until })).map_err(|_| Ended::AgentEnds)
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the lease cannot be written down, so it is not used");
+                Ok(())
+            }
         }
     }
 }

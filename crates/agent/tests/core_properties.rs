@@ -1,5 +1,6 @@
 //! Whatever happens, in whatever order, and whenever the agent dies: in the end runs exactly what is desired, and on the
-//! way never two attempts of one container at once, nor a replica that is told to end while it is in the balancer.
+//! way never two attempts of one container at once, nor a replica that is told to end while it is in the balancer, nor one
+//! that is started without the lease that it needs.
 
 #![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the modules of an integration test.
 
@@ -19,6 +20,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0u16..3_000).prop_map(Op::Pass),
         2 => Just(Op::Crash),
         1 => Just(Op::CrashBeforeSave),
+        3 => (0u16..8_000).prop_map(Op::Lease),
         1 => Just(Op::HostRestart),
     ]
 }
@@ -34,5 +36,6 @@ proptest! {
         }
         world.settle();
         world.assert_converged();
+        world.assert_lease_ends();
     }
 }

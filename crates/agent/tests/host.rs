@@ -14,7 +14,7 @@ use std::{
 };
 
 use host_support::{Stage, http_get, matches_now, running_pid};
-use model::{Desired, Observed, Phase, ReplicaId};
+use model::{Desired, Millis, Observed, Phase, ReplicaId, Settings};
 use proto::v1::{self, open::Request, relay_frame::Frame};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -56,6 +56,7 @@ fn everything(stage: &Stage) {
     a_killed_container_is_started_again(stage);
     a_new_agent_adopts_what_runs(stage);
     a_lost_ledger_stops_nothing(stage);
+    what_stops_with_the_lease_does_so_without_any_agent(stage);
     stopping_leaves_the_balancer_first(stage);
     sick_and_greedy_containers_are_explained(stage);
     what_the_node_lacks_is_not_held_against_replicas(stage);
@@ -206,6 +207,52 @@ fn a_lost_ledger_stops_nothing(stage: &Stage) {
         assert_eq!(hello.observed.iter().map(running_pid).collect::<Vec<_>>(), [running_pid(&before)]);
     }
     assert_eq!(stage.damaged_ledgers(), 1, "the damaged one is kept");
+}
+
+/// By the agent while it lives, and by the keeper where it does not.
+fn what_stops_with_the_lease_does_so_without_any_agent(stage: &Stage) {
+    let (leased, steady) = (ReplicaId(40), ReplicaId(41));
+    let all = || vec![stage.leased(leased), stage.sleeper(steady, Desired::Running)];
+    let lease = Millis(1_500);
+    let ends_within = Duration::from_millis((lease + Settings::LEASE_MARGIN).0);
+    stage.server.dispatch_full(all());
+    stage.server.wait_for("what needs no lease runs", steady, is_ready);
+    let held = stage.server.wait_for("it is held back", leased, |seen| seen.message.is_some());
+    assert!(held.message.is_some_and(|message| message.contains("held back")), "no lease was given yet");
+
+    stage.server.give_lease(Some(lease));
+    let first = running_pid(&stage.server.wait_for("it runs", leased, is_ready));
+    stage.server.give_lease(None);
+    let began = Instant::now();
+    stage.server.wait_for("it has stopped", leased, |seen| seen.phase == Phase::Assigned);
+    println!("a lease of {lease}: stopped {:?} after the last answer", began.elapsed());
+    assert!(began.elapsed() < ends_within && !is_there(first), "{:?}", began.elapsed());
+    assert!(is_ready(&stage.server.seen(steady)), "the other one goes on");
+
+    stage.server.give_lease(Some(lease));
+    let second = running_pid(&stage.server.wait_for("it runs again", leased, is_ready));
+    stage.crash_agent();
+    let began = Instant::now();
+    matches_now("its keeper ends it", || (!is_there(second)).then_some(()));
+    println!("a lease of {lease}: killed {:?} after the agent's death", began.elapsed());
+    assert!(began.elapsed() < ends_within, "{:?}", began.elapsed());
+    stage.start_agent(false);
+    stage.server.hello();
+    stage.server.dispatch_full(all());
+    stage.server.wait_for("it is held back", leased, |seen| seen.phase == Phase::Assigned);
+    assert!(is_ready(&stage.server.seen(steady)), "the other one went on");
+    stage.server.give_lease(Some(lease));
+    stage.server.wait_for("it runs once more", leased, is_ready);
+    stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running)]);
+    for replica in [leased, steady] {
+        stage.server.wait_for("it is removed", replica, |seen| seen.phase == Phase::Removed);
+    }
+    stage.server.wait_for("the web is ready again", WEB, is_ready);
+    stage.server.give_lease(None);
+}
+
+fn is_there(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn stopping_leaves_the_balancer_first(stage: &Stage) {

@@ -8,8 +8,8 @@ use std::{
 use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach, RevisionNumber,
-    Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
+    Digest, Dispatch, Generation, Heard, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach,
+    RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State, TrustChange};
 
@@ -50,6 +50,11 @@ pub enum Event {
     SessionReport {
         session: SessionId,
         report: Report,
+    },
+    /// The agent is there. Answered with [`Effect::Heard`] if this server leads.
+    SessionHeartbeat {
+        session: SessionId,
+        number: u64,
     },
     SessionClosed {
         session: SessionId,
@@ -94,6 +99,11 @@ pub enum Effect {
     Dispatch {
         session: SessionId,
         dispatch: Dispatch,
+    },
+    /// Tell an agent that the leader heard it.
+    Heard {
+        session: SessionId,
+        heard: Heard,
     },
     CloseSession {
         session: SessionId,

@@ -105,7 +105,9 @@ impl<C: Codec> Manager<C> {
                     self.effects.push(Effect::MembersReply { id, result: Err(error) });
                 }
                 Event::SessionOpened { session, .. } => self.turn_away(session, NOT_LEADER.to_owned()),
-                Event::SessionReport { .. } | Event::SessionClosed { .. } => {}
+                Event::SessionReport { .. }
+                | Event::SessionHeartbeat { .. }
+                | Event::SessionClosed { .. } => {}
                 Event::Tick
                 | Event::Read { .. }
                 | Event::Peer(_)

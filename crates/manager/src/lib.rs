@@ -178,6 +178,7 @@ impl<C: Codec> Manager<C> {
             | Event::Members { .. }
             | Event::SessionOpened { .. }
             | Event::SessionReport { .. }
+            | Event::SessionHeartbeat { .. }
             | Event::SessionClosed { .. }
                 if self.is_elected() =>
             {
@@ -193,7 +194,8 @@ impl<C: Codec> Manager<C> {
             Event::Members { id, request } => self.members_request(now, id, request),
             Event::Read { id } => self.reads.add(id),
             Event::SessionOpened { session, hello } => self.open_session(now, session, hello),
-            Event::SessionReport { session, report } => self.report(session, report),
+            Event::SessionReport { session, report } => self.report(now, session, report),
+            Event::SessionHeartbeat { session, number } => self.heartbeat(now, session, number),
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer(message) => self.hear_peer(message),
             Event::Unreachable { peer } => self.consensus.report_unreachable(peer),

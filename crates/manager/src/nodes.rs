@@ -62,6 +62,7 @@ impl<C: Codec> Manager<C> {
             .nodes()
             .filter_map(|(node, report)| Some((*node, report.since, report.silence?)))
             .collect();
+        self.excuse_sessions(pause);
         tracing::warn!(
             pause_ms = pause.0,
             "this server did not run for a while; nodes are not blamed for it"

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Assignment, Desired, Dispatch, Event, EventKind, NodeId, Observed, Phase, ReplicaId, ServiceKey, Silence,
-    Timestamp,
+    Assignment, Desired, Dispatch, Event, EventKind, Millis, NodeId, Observed, Phase, ReplicaId, ServiceKey,
+    Silence, Timestamp,
 };
 use store::{Command, NodeStatus};
 
@@ -29,6 +29,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Session {
     node: NodeId,
+    /// When it last said anything.
+    heard_at: Timestamp,
     sequence: u64,
     /// What the agent was told, to tell it only what changed; none before the full set was sent.
     told: Option<BTreeMap<ReplicaId, Desired>>,
@@ -57,7 +59,9 @@ impl<C: Codec> Manager<C> {
         }
         let left = hello.observed.iter().filter(|one| one.phase != Phase::Removed).map(|one| one.replica);
         let farewell = removed.then(|| left.collect());
-        self.sessions.open.insert(session, Session { node, sequence: 0, told: None, farewell });
+        self.sessions
+            .open
+            .insert(session, Session { node, heard_at: now, sequence: 0, told: None, farewell });
         self.sessions.dirty.insert(node);
         if removed {
             return self.end_farewell(session);
@@ -82,8 +86,32 @@ impl<C: Codec> Manager<C> {
         self.turn_away(session, REMOVED.to_owned());
     }
 
-    pub(crate) fn report(&mut self, session: SessionId, report: Report) {
+    pub(crate) fn heartbeat(&mut self, now: Timestamp, session: SessionId, number: u64) {
         let Some(open) = self.sessions.open.get_mut(&session) else { return };
+        open.heard_at = now;
+        self.reads.add_heartbeat(session, number);
+    }
+
+    /// That this server led after these came is confirmed. A session that ended meanwhile gets no lease: it was reckoned
+    /// without.
+    pub(crate) fn answer_heartbeats(&mut self, heartbeats: Vec<(SessionId, u64)>) {
+        let nodes = self.state.nodes().count();
+        for (session, number) in heartbeats {
+            if self.sessions.open.contains_key(&session) {
+                let heard = self.state.settings().hear(number, nodes);
+                self.effects.push(Effect::Heard { session, heard });
+            }
+        }
+    }
+
+    /// Nobody could be heard for so long, whoever spoke.
+    pub(crate) fn excuse_sessions(&mut self, pause: Millis) {
+        self.sessions.open.values_mut().for_each(|open| open.heard_at = open.heard_at + pause);
+    }
+
+    pub(crate) fn report(&mut self, now: Timestamp, session: SessionId, report: Report) {
+        let Some(open) = self.sessions.open.get_mut(&session) else { return };
+        open.heard_at = now;
         let node = open.node;
         if let Some(left) = &mut open.farewell {
             for one in report.observed.iter().filter(|one| one.phase == Phase::Removed) {
@@ -101,9 +129,11 @@ impl<C: Codec> Manager<C> {
 
     pub(crate) fn close_session(&mut self, now: Timestamp, session: SessionId) {
         // One that was replaced is not there any more: its node has another.
-        let Some(Session { node, .. }) = self.sessions.open.remove(&session) else { return };
+        let Some(Session { node, heard_at, .. }) = self.sessions.open.remove(&session) else { return };
         self.sessions.by_node.remove(&node);
-        self.miss_node(node, now, Silence::SessionEnded);
+        let said_nothing = now.since(heard_at) >= self.state.settings().silence();
+        let silence = if said_nothing { Silence::SaidNothing } else { Silence::SessionEnded };
+        self.miss_node(node, heard_at, silence);
     }
 
     /// A user removed the node while it had a session.

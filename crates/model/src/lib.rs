@@ -43,7 +43,7 @@ pub use replica::{Desired, Replica, StopReason};
 pub use revision::{Revision, RevisionHash, RevisionStatus};
 pub use rollout::{Rollout, RolloutPhase};
 pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
-pub use settings::Settings;
+pub use settings::{Heard, Settings};
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
 pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
 pub use trust::{ClusterTrust, SecretText};

@@ -14,6 +14,7 @@ use store::{Observations, State, Step};
 use crate::{limits::Limits, member::Member, stay::Stay};
 
 pub(crate) struct Draft<'a> {
+    state: &'a State,
     pub(crate) service: &'a Service,
     pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
@@ -23,6 +24,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) rollout: Rollout,
     /// Something could have been stopped but for the promise of availability.
     pub(crate) is_held_by_promise: bool,
+    /// One that serves at the target was stopped for its node's sake.
+    pub(crate) gave_way: bool,
     /// Never with an empty list.
     slots: BTreeMap<Slot, Vec<Member<'a>>>,
     steps: Vec<Step>,
@@ -30,7 +33,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(
-        state: &State,
+        state: &'a State,
         observations: &'a Observations,
         service: &'a Service,
         now: Timestamp,
@@ -48,12 +51,14 @@ impl<'a> Draft<'a> {
             members.sort_by_key(|member| (member.revision, member.created_at, member.id));
         }
         Draft {
+            state,
             service,
             now,
-            limits: Limits::of(service),
+            limits: Limits::of(state, service),
             target: service.revision,
             rollout: service.rollout.clone(),
             is_held_by_promise: false,
+            gave_way: false,
             slots,
             steps: Vec::new(),
         }
@@ -150,6 +155,13 @@ impl<'a> Draft<'a> {
             members.retain(|member| !member.is_gone());
             !members.is_empty()
         });
+        self.find_limits();
+    }
+
+    fn find_limits(&mut self) {
+        let placed = self.slots.values().flatten().filter(|member| member.node.is_some());
+        let there = placed.map(|member| member.revision);
+        self.limits = Limits::among(self.state, self.service, there.chain([self.target]));
     }
 
     pub(crate) fn create(
@@ -172,6 +184,8 @@ impl<'a> Draft<'a> {
 
     /// A replica that no node has yet is forgotten at once: nobody else could say that it is gone.
     pub(crate) fn stop(&mut self, member: &Member<'_>, reason: StopReason) {
+        let for_node = matches!(reason, StopReason::NodeDrained { .. } | StopReason::Misplaced { .. });
+        self.gave_way |= for_node && self.is_kept_at_target(member) && self.is_available(member);
         self.steps.push(Step::Stop { id: member.id, reason });
         self.set_desired(member, Desired::Stopped);
         if member.node.is_some() {
@@ -203,6 +217,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn roll_back(&mut self, back_to: RevisionNumber, reason: String) {
         self.steps.push(Step::RollBack { back_to, reason: reason.clone() });
         self.target = back_to;
+        self.find_limits();
         self.rollout.available = 0;
         self.rollout.progressed_at = self.now;
         self.rollout.phase = RolloutPhase::RollingBack { back_to, reason };

@@ -12,10 +12,12 @@ use model::{Desired, IdSource, Millis, RolloutPhase, Slot, StopReason, Timestamp
 
 use crate::{draft::Draft, failure, member::Member};
 
-/// Each further replica that becomes available at the target starts the progress deadline anew.
+/// Each further replica that becomes available at the target starts the progress deadline anew. So does one that serves
+/// there and leaves its node: that is no fault of the rollout, and takes its time.
 pub(crate) fn note_progress(draft: &mut Draft<'_>) {
     let available = draft.available_at_target();
-    if !draft.rollout.phase.is_over() && available > draft.rollout.available {
+    let gave_way = std::mem::take(&mut draft.gave_way);
+    if !draft.rollout.phase.is_over() && (available > draft.rollout.available || gave_way) {
         draft.progressed(available);
     }
 }
@@ -36,6 +38,9 @@ pub(crate) fn retire(draft: &mut Draft<'_>) {
             Leave::HeldByPromise => draft.is_held_by_promise = true,
             Leave::NotYet => {}
         }
+    }
+    if draft.gave_way {
+        note_progress(draft);
     }
     retire_silent(draft, available);
 }

@@ -53,7 +53,9 @@ pub(crate) fn retire_failed(draft: &mut Draft<'_>) {
 pub(crate) fn replaced_from(draft: &Draft<'_>, slot: Slot) -> Option<Timestamp> {
     let failed = draft.successor(slot).filter(Member::has_failed)?;
     match draft.rollout.phase {
-        RolloutPhase::Paused { .. } if !failed.was_ever_ready() => None,
+        RolloutPhase::Paused { .. } if !failed.was_ever_ready() && !draft.is_all_available_at_target() => {
+            None
+        }
         RolloutPhase::Paused { .. }
         | RolloutPhase::Progressing
         | RolloutPhase::RollingBack { .. }

@@ -14,8 +14,8 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    CountOrPercent, Desired, IdSource, Millis, NodeId, Observed, OnFailure, Replica, ReplicaId, RolloutPhase,
-    ServiceKey, ServiceSpec, UpdateOrder,
+    CountOrPercent, Desired, IdSource, Millis, NodeId, Observed, OnFailure, OnPartition, Replica, ReplicaId,
+    RolloutPhase, ServiceKey, ServiceSpec, Timestamp, UpdateOrder,
 };
 use orchestrator::Plan;
 use store::{Command, NodeChange, NodeStatus, Observations, Placement};
@@ -68,6 +68,8 @@ struct World {
     told: BTreeMap<ReplicaId, Replica>,
     /// Told to stop while its node was lost: nobody waits for it any more.
     given_up: BTreeSet<ReplicaId>,
+    /// Since when nodes have not been heard by any leader: by then each was given a lease.
+    unheard_since: BTreeMap<NodeId, Timestamp>,
     tally: Tally,
 }
 
@@ -86,6 +88,7 @@ impl World {
             truth: BTreeMap::new(),
             told: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            unheard_since: BTreeMap::new(),
             tally: Tally::default(),
         }
     }
@@ -102,7 +105,10 @@ impl World {
                 11 => self.decide_of_a_node(),
                 10..=35 => self.reconcile(),
                 36..=45 => self.place(),
-                46..=50 => self.cluster.now = self.cluster.now + Millis(self.below(20_000)),
+                46..=50 => {
+                    let span = Millis(self.below(20_000));
+                    self.time_passes(span);
+                }
                 _ => self.agents_act(),
             }
         }
@@ -128,6 +134,9 @@ impl World {
         spec.update.order = self.order;
         if self.below(4) == 0 {
             spec.placement.nodes.insert("disk".to_owned(), "ssd".to_owned());
+        }
+        if self.below(3) == 0 {
+            spec.template.on_partition = OnPartition::Stop;
         }
         spec.node_loss.replace_after = Millis(self.below(2) * 20_000);
         spec.update.max_surge = self.any_share();
@@ -172,6 +181,7 @@ impl World {
 
     fn fall_silent(&mut self) {
         let node = self.any_node();
+        self.unheard_since.entry(node).or_insert(self.cluster.now);
         self.cluster.observed.set_node(node, NodeStatus::Unknown, self.cluster.now);
     }
 
@@ -193,6 +203,7 @@ impl World {
     fn change_leader(&mut self) {
         self.cluster.observed = Observations::default();
         for node in (1..=NODES).map(NodeId) {
+            self.unheard_since.entry(node).or_insert(self.cluster.now);
             self.cluster.observed.set_node(node, NodeStatus::Unknown, self.cluster.now);
         }
     }
@@ -205,6 +216,7 @@ impl World {
     /// The agent says all that it has and hears all that it should have.
     fn open_session(&mut self, node: NodeId) {
         self.cluster.observed.set_node(node, NodeStatus::Ready, self.cluster.now);
+        self.unheard_since.remove(&node);
         self.cluster.decide(node, NodeChange::Up);
         let replicas: Vec<_> = self.cluster.state.replicas_on(node).cloned().collect();
         for replica in replicas {
@@ -276,7 +288,7 @@ impl World {
             for replica in self.told.values().cloned().collect::<Vec<_>>() {
                 self.act(&replica, 50);
             }
-            self.cluster.now = self.cluster.now + Millis::from_secs(5);
+            self.time_passes(Millis::from_secs(5));
         }
         panic!("does not converge: {:#?}", self.cluster.plan(&self.service.clone()));
     }

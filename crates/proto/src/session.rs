@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use model::{Assignment, Digest, Dispatch, ReplicaId, ReplicaTemplate, RevisionNumber};
+use model::{Assignment, Digest, Dispatch, Heard, Millis, ReplicaId, ReplicaTemplate, RevisionNumber};
 
 use crate::{
     error::{DecodeError, Problem, Within},
@@ -111,6 +111,20 @@ impl TryFrom<v1::Dispatch> for Dispatch {
                 removed: increment.removed.into_iter().map(ReplicaId).collect(),
             },
         })
+    }
+}
+
+impl From<Heard> for v1::Heard {
+    fn from(heard: Heard) -> Self {
+        let Heard { number, lease, next, scatter } = heard;
+        v1::Heard { number, lease_ms: lease.0, next_ms: next.0, scatter_ms: scatter.0 }
+    }
+}
+
+impl From<v1::Heard> for Heard {
+    fn from(wire: v1::Heard) -> Heard {
+        let v1::Heard { number, lease_ms, next_ms, scatter_ms } = wire;
+        Heard { number, lease: Millis(lease_ms), next: Millis(next_ms), scatter: Millis(scatter_ms) }
     }
 }
 

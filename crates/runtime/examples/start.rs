@@ -102,6 +102,7 @@ impl Bench {
             spec: serde_json::from_value::<Spec>(spec(args, false)?)?,
             rootfs: Rootfs::Overlay { lowers: vec![self.dir.join("rootfs")], upper, work },
             log: LogTarget { path: self.dir.join("logs").join(name), max_bytes: 1 << 20, max_files: 2 },
+            deadline: None,
             init,
             id,
         })

@@ -4,6 +4,7 @@
 //! that the record is complete: whoever waits holds a pidfd of this process. The container has a PID namespace of its
 //! own, so the end of its first process is the end of all of them; the kernel sees to that.
 
+use crate::deadline::Deadline;
 use crate::exit::{Ending, MemoryFiles, Record};
 use crate::log::{Log, Stream};
 use crate::sys::{self, Args, PollFd};
@@ -13,7 +14,8 @@ const DRAIN_BYTES: usize = 4 << 20;
 
 /// Arguments, by position; `crates/runtime/src/start/handover.rs` puts them there:
 /// 1 container id (for `ps`), 2 first process, 3 its pidfd, 4 stdout, 5 stderr, 6 init's report or `-`, 7 run directory,
-/// 8 log directory, 9 log name, 10 log bytes, 11 log files, 12 start in unix ms, 13 memory cgroup or `-`, 14 `v1` or `v2`.
+/// 8 log directory, 9 log name, 10 log bytes, 11 log files, 12 start in unix ms, 13 memory cgroup or `-`, 14 `v1` or `v2`,
+/// 15 deadline file or `-`.
 pub fn run(args: &Args) -> ! {
     sys::block_signals(true);
     sys::set_name(b"wharf-keeper\0");
@@ -24,7 +26,8 @@ pub fn run(args: &Args) -> ! {
     let name = args.get(9).unwrap_or(b"log");
     let mut log = Log::open(args.number(8) as i32, name, args.number(10), args.number(11));
 
-    copy_until_exit(pidfd, &mut streams, &mut log);
+    let mut deadline = Deadline::of(args.descriptor(15));
+    copy_until_exit(pid, pidfd, &mut streams, &mut log, &mut deadline);
     let (_, status) = sys::wait(pid, 0);
     for stream in &mut streams {
         drain(stream, &mut log);
@@ -42,18 +45,24 @@ pub fn run(args: &Args) -> ! {
     sys::exit(0)
 }
 
-/// Copies output to the log until the first process has ended.
-fn copy_until_exit(pidfd: i32, streams: &mut [Stream; 2], log: &mut Log) {
+/// Copies output to the log until the first process has ended, or is killed for the deadline.
+fn copy_until_exit(pid: i32, pidfd: i32, streams: &mut [Stream; 2], log: &mut Log, deadline: &mut Deadline) {
+    let mut is_due = true;
     loop {
+        // It was not waited for yet, so the number is still its own.
+        if is_due && deadline.has_passed() {
+            sys::kill(pid, sys::SIGKILL);
+        }
         let wait = |fd: i32| PollFd { fd, events: sys::POLLIN, revents: 0 };
         // A negative descriptor is skipped by the kernel, which is what a closed stream has.
-        let mut fds = [wait(pidfd), wait(streams[0].fd), wait(streams[1].fd)];
+        let mut fds = [wait(pidfd), wait(deadline.timer), wait(streams[0].fd), wait(streams[1].fd)];
         sys::poll(&mut fds);
-        for (stream, polled) in streams.iter_mut().zip(&fds[1..]) {
+        for (stream, polled) in streams.iter_mut().zip(&fds[2..]) {
             if polled.revents != 0 {
                 stream.take(log);
             }
         }
+        is_due = fds[1].revents != 0;
         if fds[0].revents != 0 {
             return;
         }

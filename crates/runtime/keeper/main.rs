@@ -12,6 +12,7 @@
 #![no_std]
 #![no_main]
 
+mod deadline;
 mod exit;
 mod init;
 mod keep;

@@ -103,6 +103,7 @@ numbers! {
     CLOSE 3 57
     LSEEK 8 62
     RT_SIGPROCMASK 14 135
+    PREAD64 17 67
     CLONE 56 220
     EXECVE 59 221
     WAIT4 61 260
@@ -117,6 +118,8 @@ numbers! {
     OPENAT 257 56
     UNLINKAT 263 35
     PPOLL 271 73
+    TIMERFD_CREATE 283 85
+    TIMERFD_SETTIME 286 86
     RENAMEAT2 316 276
 }
 
@@ -160,6 +163,7 @@ pub const O_WRONLY: u32 = 1;
 pub const O_CREAT: u32 = 0o100;
 pub const O_APPEND: u32 = 0o2000;
 pub const O_CLOEXEC: u32 = 0o2000000;
+pub const SIGKILL: i32 = 9;
 pub const SIGCHLD: i32 = 17;
 pub const WNOHANG: u32 = 1;
 pub const POLLIN: i16 = 1;
@@ -235,6 +239,32 @@ pub fn now() -> Time {
     let mut time = Time { seconds: 0, nanos: 0 };
     syscall!(CLOCK_GETTIME, 0, &mut time as *mut Time);
     time
+}
+
+const CLOCK_BOOTTIME: usize = 7;
+const TFD_CLOEXEC: u32 = 0o2000000;
+const TFD_TIMER_ABSTIME: u32 = 1;
+
+/// Milliseconds since the host started, also those that it slept.
+pub fn boottime_ms() -> u64 {
+    let mut time = Time { seconds: 0, nanos: 0 };
+    syscall!(CLOCK_GETTIME, CLOCK_BOOTTIME, &mut time as *mut Time);
+    time.seconds as u64 * 1000 + time.nanos as u64 / 1_000_000
+}
+
+/// A descriptor that becomes readable at the time it is set to.
+pub fn boottime_timer() -> isize {
+    syscall!(TIMERFD_CREATE, CLOCK_BOOTTIME, TFD_CLOEXEC)
+}
+
+pub fn set_timer(timer: i32, at_ms: u64) {
+    let at = Time { seconds: (at_ms / 1000) as i64, nanos: (at_ms % 1000) as i64 * 1_000_000 };
+    let once = [Time { seconds: 0, nanos: 0 }, at];
+    syscall!(TIMERFD_SETTIME, timer, TFD_TIMER_ABSTIME, once.as_ptr(), 0);
+}
+
+pub fn read_at(fd: i32, into: &mut [u8], offset: u64) -> isize {
+    syscall!(PREAD64, fd, into.as_mut_ptr(), into.len(), offset)
 }
 
 /// Blocks every signal that can be blocked, or none.

@@ -16,6 +16,10 @@ pub struct StartRequest {
     pub spec: Spec,
     pub rootfs: Rootfs,
     pub log: LogTarget,
+    /// A file that says when the container is killed at the latest, whatever becomes of the caller: in its first eight
+    /// bytes, little-endian, milliseconds of CLOCK_BOOTTIME. Writing another time there puts the end off; the file must
+    /// stay the same one, and one that cannot be read says that the time has come.
+    pub deadline: Option<PathBuf>,
     /// Whether the runtime's own init is PID 1 and the process its child.
     pub init: bool,
 }

@@ -30,8 +30,6 @@ use crate::{
 /// How many messages may wait for a slow agent before the server waits for it.
 const SESSION_QUEUE: usize = 256;
 const RELAY_QUEUE: usize = 64;
-/// An agent says something every three seconds. One that does not for so long hangs, even if its connection stands.
-const SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Agents {
@@ -150,11 +148,11 @@ async fn forward(
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
 ) -> Option<Status> {
     while let Some(message) = from_brain.recv().await {
-        let dispatch = match message {
-            ToAgent::Dispatch(dispatch) => v1::Dispatch::from(&dispatch),
+        let message = match message {
+            ToAgent::Dispatch(dispatch) => server_message::Message::Dispatch((&dispatch).into()),
+            ToAgent::Heard(heard) => server_message::Message::Heard(heard.into()),
             ToAgent::Close(reason) => return Some(Status::unavailable(reason)),
         };
-        let message = server_message::Message::Dispatch(dispatch);
         to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
     }
     Some(stopped(Stopped))
@@ -187,14 +185,15 @@ fn addresses(state: &State) -> Vec<String> {
 /// The same.
 async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) -> Option<Status> {
     loop {
-        let said = match timeout(SILENCE, inbound.message()).await {
+        // An agent that says nothing for so long hangs, even if its connection stands.
+        let silence = ends.brain.newest().state.settings().silence();
+        let said = match timeout(Duration::from_millis(silence.0), inbound.message()).await {
             Ok(Ok(Some(said))) => said,
             Ok(Ok(None)) => return None,
             Ok(Err(status)) => return Some(status),
             Err(_) => {
                 ends.lives.send_replace(Life::Hangs);
-                let seconds = SILENCE.as_secs();
-                return Some(Status::deadline_exceeded(format!("the agent said nothing for {seconds} s")));
+                return Some(Status::deadline_exceeded(format!("the agent said nothing for {silence}")));
             }
         };
         if let Err(status) = hear(said, ends) {
@@ -214,8 +213,11 @@ fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
         AgentSays::Hello(_) => {
             return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
         }
-        // That it came is all that a heartbeat says; nothing waits for acknowledgements.
-        AgentSays::Heartbeat | AgentSays::Acknowledged { .. } => return Ok(()),
+        AgentSays::Heartbeat { number } => {
+            return ends.brain.heartbeat(ends.session, number).map_err(stopped);
+        }
+        // Nothing waits for acknowledgements.
+        AgentSays::Acknowledged { .. } => return Ok(()),
     };
     ends.brain.report(ends.session, report).map_err(stopped)
 }

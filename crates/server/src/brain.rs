@@ -16,7 +16,7 @@ use consensus::Snapshot;
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
-use model::Dispatch;
+use model::{Dispatch, Heard};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -42,6 +42,7 @@ pub struct Stopped;
 #[derive(Debug)]
 pub enum ToAgent {
     Dispatch(Dispatch),
+    Heard(Heard),
     /// The session is over, for this reason.
     Close(String),
 }
@@ -53,6 +54,7 @@ enum Input {
     Read { reply: oneshot::Sender<View> },
     SessionOpened { session: SessionId, hello: Box<Hello>, to_agent: mpsc::UnboundedSender<ToAgent> },
     SessionReport { session: SessionId, report: Report },
+    SessionHeartbeat { session: SessionId, number: u64 },
     SessionClosed { session: SessionId },
     Log(LogEvent),
     SnapshotWritten(Snapshot, SavedSnapshot),
@@ -147,6 +149,10 @@ impl Brain {
 
     pub fn report(&self, session: SessionId, report: Report) -> Result<(), Stopped> {
         self.send(Input::SessionReport { session, report })
+    }
+
+    pub fn heartbeat(&self, session: SessionId, number: u64) -> Result<(), Stopped> {
+        self.send(Input::SessionHeartbeat { session, number })
     }
 
     pub fn close_session(&self, session: SessionId) -> Result<(), Stopped> {

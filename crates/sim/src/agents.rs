@@ -14,6 +14,7 @@ use model::{EventKind, Millis, Name, NodeId, NodeInfo, ReplicaId, Timestamp};
 use crate::{
     bug::Bug,
     host::Host,
+    leases::Heartbeats,
     ledger::Ledger,
     plan::{NodePlan, name},
     world::{Happening, World},
@@ -36,6 +37,7 @@ pub(crate) struct Node {
 pub(crate) struct Agent {
     pub(crate) core: Core,
     pub(crate) session: Option<SessionId>,
+    pub(crate) heartbeats: Heartbeats,
     /// From then on it is told of exits.
     pub(crate) has_adopted: bool,
     /// It was asked to end.
@@ -108,6 +110,7 @@ impl World {
         self.nodes[node].agent = Some(Agent {
             core: Core::new(),
             session: None,
+            heartbeats: Heartbeats::of(SessionId(0)),
             has_adopted: false,
             is_closing: false,
             wakes_at: None,
@@ -118,6 +121,10 @@ impl World {
             balancing: None,
             balances_next: None,
         });
+        let leased_until = self.nodes[node].host.leased_until;
+        if leased_until > Timestamp(0) {
+            self.agent_hears(node, life, Event::Leased { until: leased_until });
+        }
         let records: Vec<Record> = self.nodes[node].ledger.records().cloned().collect();
         self.agent_hears(node, life, Event::Restored(records));
         self.cx.soon(0, 200, Happening::AgentAdopts { node, life });
@@ -259,7 +266,8 @@ impl World {
         if let Some(session) = agent.session {
             self.cut(session);
         }
-        self.cx.soon(20, 5_000, Happening::AgentStarts { node });
+        let longest = if self.cx.random.one_in(6) { 45_000 } else { 5_000 };
+        self.cx.soon(20, longest, Happening::AgentStarts { node });
     }
 
     pub(crate) fn reboot(&mut self, node: usize) {

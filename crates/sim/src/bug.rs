@@ -47,10 +47,14 @@ pub enum Bug {
     KeepId,
     /// What runs on a node that cannot be reached is taken for gone.
     ForgetNode,
+    /// A lease lasts ten times as long as the leader says.
+    EndlessLease,
+    /// Keepers let run what has no lease any more, though the agent is dead.
+    IdleKeepers,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 24] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -73,5 +77,7 @@ impl Bug {
         Bug::ForgetMember,
         Bug::KeepId,
         Bug::ForgetNode,
+        Bug::EndlessLease,
+        Bug::IdleKeepers,
     ];
 }

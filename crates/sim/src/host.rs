@@ -7,7 +7,9 @@ use std::{
 };
 
 use agent::core::{ContainerId, Found, FoundState, Published};
-use model::{Bytes, Exit, ExitCause, MilliCpu, ReplicaId, ReplicaTemplate, Timestamp};
+use model::{
+    Assignment, Bytes, Exit, ExitCause, MilliCpu, ReplicaId, ReplicaTemplate, ServiceKey, Slot, Timestamp,
+};
 
 use crate::behaviour::{Behaviour, Fate};
 
@@ -17,6 +19,10 @@ pub(crate) struct Host {
     pub(crate) sandboxes: BTreeMap<ReplicaId, Ipv4Addr>,
     /// What the balancer does now.
     pub(crate) in_force: Vec<Published>,
+    /// The last that any agent was given since the host started.
+    pub(crate) leased_until: Timestamp,
+    /// When the last time without a lease ended.
+    pub(crate) lapsed_until: Timestamp,
     /// Backends that have not served for a while, and since when.
     pub(crate) not_serving: BTreeMap<SocketAddrV4, Timestamp>,
     ever_started: BTreeSet<ContainerId>,
@@ -32,6 +38,8 @@ pub(crate) struct Process {
     pub(crate) state: FoundState,
     pub(crate) fate: Fate,
     pub(crate) template: Arc<ReplicaTemplate>,
+    /// That its replica fills.
+    pub(crate) slot: (ServiceKey, Slot),
     /// A signal was sent that it will heed.
     pub(crate) is_ending: bool,
 }
@@ -52,6 +60,8 @@ impl Host {
             processes: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             in_force: Vec::new(),
+            leased_until: Timestamp(0),
+            lapsed_until: Timestamp(0),
             not_serving: BTreeMap::new(),
             ever_started: BTreeSet::new(),
             number: index as u8 + 1,
@@ -123,13 +133,15 @@ impl Host {
         &mut self,
         now: Timestamp,
         id: &ContainerId,
-        template: Arc<ReplicaTemplate>,
+        assignment: &Assignment,
         fate: Fate,
     ) -> u32 {
         self.next_pid += 1;
         self.ever_started.insert(id.clone());
         let state = FoundState::Running { pid: self.next_pid, since: now };
-        self.processes.insert(id.clone(), Process { state, fate, template, is_ending: false });
+        let (template, slot) =
+            (Arc::clone(&assignment.template), (assignment.service.clone(), assignment.slot));
+        self.processes.insert(id.clone(), Process { state, fate, template, slot, is_ending: false });
         self.next_pid
     }
 
@@ -147,6 +159,7 @@ impl Host {
         self.processes.retain(|_, process| !process.runs());
         self.sandboxes.clear();
         self.in_force.clear();
+        self.leased_until = Timestamp(0);
     }
 
     pub(crate) fn found(&self) -> Found {

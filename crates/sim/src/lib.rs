@@ -18,6 +18,7 @@ mod check;
 mod codec;
 mod disk;
 mod host;
+mod leases;
 mod ledger;
 mod members;
 mod outcome;

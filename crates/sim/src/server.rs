@@ -17,7 +17,7 @@ use crate::{
     codec::SimCodec,
     disk::SimDisk,
     random::Random,
-    world::{Happening, World},
+    world::{Happening, ServerSays, World},
 };
 
 /// How many times as long a late timer takes.
@@ -204,8 +204,9 @@ impl World {
             Effect::ReadReady { id, view } => self.user_reads(id, &view),
             Effect::Dispatch { session, dispatch } => {
                 self.cx.say(format_args!("server {server}: to session {}: {}", session.0, Said(&dispatch)));
-                self.send_to_agent(session, dispatch);
+                self.send_to_agent(session, ServerSays::Dispatch(dispatch));
             }
+            Effect::Heard { session, heard } => self.send_to_agent(session, ServerSays::Heard(heard)),
             Effect::CloseSession { session, reason } => {
                 self.cx.say(format_args!("server {server}: closes session {}: {reason}", session.0));
                 self.cut(session);

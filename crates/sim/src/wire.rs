@@ -10,7 +10,7 @@ use model::{Dispatch, Millis, Observed, Phase, Timestamp};
 use crate::{
     bug::Bug,
     plan::images,
-    world::{AgentSays, Happening, World},
+    world::{AgentSays, Happening, ServerSays, World},
 };
 
 /// How long after its opening the deliberate bug drops what is reported.
@@ -76,6 +76,7 @@ impl World {
             agent.session = Some(session);
         }
         self.send_to_server(session, AgentSays::Hello(hello));
+        self.agent_beats(node, life, session);
     }
 
     /// Any server that is up: most often the one that another says is the leader.
@@ -104,18 +105,18 @@ impl World {
         self.send_to_server(session, AgentSays::Report(report));
     }
 
-    fn send_to_server(&mut self, session: SessionId, says: AgentSays) {
+    pub(crate) fn send_to_server(&mut self, session: SessionId, says: AgentSays) {
         let delay = self.cx.random.millis(0, 40);
         let Some(link) = self.wire.links.get_mut(&session).filter(|link| !link.is_cut) else { return };
         link.at_server = link.at_server.max(self.cx.now + delay);
         self.cx.at(link.at_server, Happening::ToServer { session, says: Box::new(says) });
     }
 
-    pub(crate) fn send_to_agent(&mut self, session: SessionId, dispatch: Dispatch) {
+    pub(crate) fn send_to_agent(&mut self, session: SessionId, says: ServerSays) {
         let delay = self.cx.random.millis(0, 40);
         let Some(link) = self.wire.links.get_mut(&session).filter(|link| !link.is_cut) else { return };
         link.at_agent = link.at_agent.max(self.cx.now + delay);
-        self.cx.at(link.at_agent, Happening::ToAgent { session, dispatch });
+        self.cx.at(link.at_agent, Happening::ToAgent { session, says: Box::new(says) });
     }
 
     pub(crate) fn arrive_at_server(&mut self, session: SessionId, says: AgentSays) {
@@ -133,14 +134,26 @@ impl World {
                 self.servers[server].note_heard(&report.observed);
                 Event::SessionReport { session, report }
             }
+            AgentSays::Heartbeat { number } => Event::SessionHeartbeat { session, number },
         };
         self.server_hears(server, event);
     }
 
-    pub(crate) fn arrive_at_agent(&mut self, session: SessionId, dispatch: Dispatch) {
-        let loses = self.cx.has(Bug::LoseIncrement) && self.cx.random.one_in(5);
-        let Some(link) = self.wire.links.get_mut(&session).filter(|link| !link.is_cut) else { return };
+    pub(crate) fn arrive_at_agent(&mut self, session: SessionId, says: ServerSays) {
+        let Some(link) = self.wire.links.get(&session).filter(|link| !link.is_cut) else { return };
         let (node, life) = (link.node, link.agent_life);
+        if self.nodes[node].agent_of(life).is_none_or(|agent| agent.session != Some(session)) {
+            return;
+        }
+        match says {
+            ServerSays::Dispatch(dispatch) => self.assign(node, life, session, dispatch),
+            ServerSays::Heard(heard) => self.agent_is_heard(node, life, heard),
+        }
+    }
+
+    fn assign(&mut self, node: usize, life: u32, session: SessionId, dispatch: Dispatch) {
+        let loses = self.cx.has(Bug::LoseIncrement) && self.cx.random.one_in(5);
+        let Some(link) = self.wire.links.get_mut(&session) else { return };
         let dispatch = match dispatch {
             Dispatch::Increment { follows, .. } if loses => {
                 link.lost_after.get_or_insert(follows);
@@ -152,10 +165,7 @@ impl World {
             }
             full @ Dispatch::Full { .. } => full,
         };
-        let is_its = self.nodes[node].agent_of(life).is_some_and(|agent| agent.session == Some(session));
-        if is_its {
-            self.agent_hears(node, life, AgentEvent::Assigned(dispatch));
-        }
+        self.agent_hears(node, life, AgentEvent::Assigned(dispatch));
     }
 
     /// The network's doing.

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use agent::core::{ContainerId, Event as AgentEvent, ProbeKind};
 use consensus::{MemberId, Membership, PeerMessage, Recovered};
 use manager::{Hello, Report, SessionId};
-use model::{Dispatch, ExitCause, Millis, ReplicaId, Timestamp};
+use model::{Dispatch, ExitCause, Heard, Millis, ReplicaId, Timestamp};
 
 use crate::{
     agents::Node,
@@ -40,9 +40,11 @@ pub(crate) enum Happening {
     SnapshotWritten { server: usize, life: u32 },
     ToPeer { from: usize, life: u32, to: usize, message: PeerMessage },
     ToServer { session: SessionId, says: Box<AgentSays> },
-    ToAgent { session: SessionId, dispatch: Dispatch },
+    ToAgent { session: SessionId, says: Box<ServerSays> },
     ServerNotices { session: SessionId },
     AgentNotices { session: SessionId },
+    AgentBeats { node: usize, life: u32, session: SessionId },
+    LeaseIsOver { node: usize },
     AgentConnects { node: usize, life: u32 },
     AgentStarts { node: usize },
     AgentAdopts { node: usize, life: u32 },
@@ -63,6 +65,13 @@ pub(crate) enum Happening {
 pub(crate) enum AgentSays {
     Hello(Hello),
     Report(Report),
+    Heartbeat { number: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) enum ServerSays {
+    Dispatch(Dispatch),
+    Heard(Heard),
 }
 
 /// What every part of the world needs: the time, the plan of what comes, chance, and where to tell what happens.
@@ -201,7 +210,9 @@ impl World {
             Happening::SnapshotWritten { server, life } => self.snapshot_written(server, life),
             Happening::ToPeer { from, life, to, message } => self.arrive_at_peer(from, life, to, message),
             Happening::ToServer { session, says } => self.arrive_at_server(session, *says),
-            Happening::ToAgent { session, dispatch } => self.arrive_at_agent(session, dispatch),
+            Happening::ToAgent { session, says } => self.arrive_at_agent(session, *says),
+            Happening::AgentBeats { node, life, session } => self.agent_beats(node, life, session),
+            Happening::LeaseIsOver { node } => self.lease_is_over(node),
             Happening::ServerNotices { session } => self.server_notices(session),
             Happening::AgentNotices { session } => self.agent_notices(session),
             Happening::AgentConnects { node, life } => self.agent_connects(node, life),

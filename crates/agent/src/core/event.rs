@@ -14,6 +14,8 @@ pub enum Event {
     Adopted(Found),
     /// The control plane says what it wants.
     Assigned(Dispatch),
+    /// A leader has heard this node: until then it may run what has to stop without one.
+    Leased { until: Timestamp },
     /// A `Prepare` ended.
     Prepared { replica: ReplicaId, result: Result<Ipv4Addr, Setback> },
     /// A `StartContainer` ended: the process' id on the host, or why there is none.
@@ -39,6 +41,7 @@ impl Event {
             Event::Restored(_) => "restored",
             Event::Adopted(_) => "adopted",
             Event::Assigned(_) => "assigned",
+            Event::Leased { .. } => "leased",
             Event::Prepared { .. } => "prepared",
             Event::Started { .. } => "started",
             Event::Exited { .. } => "exited",

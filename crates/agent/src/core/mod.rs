@@ -10,6 +10,7 @@
 //! - A container is started only after the exit of its attempt before was processed: two never run at once.
 //! - A replica with published ports is reported ready once the balancer with it is in force: connections reach it then.
 //! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.
+//! - What is to stop when the node has lost the control plane runs only under a lease ([`lease`]).
 //! - The desired state of a replica only moves forward, whatever order messages come in.
 //!
 //! Start reading at [`replica`]: `next_step` is the table that everything hangs on. Then [`container`] (starts and exits),
@@ -22,6 +23,7 @@ mod container;
 mod dispatch;
 mod health;
 mod intruders;
+mod lease;
 mod observe;
 mod probes;
 mod replica;
@@ -43,6 +45,7 @@ pub use record::{ContainerRecord, Record, Stage};
 
 use balance::Balancer;
 use intruders::Intruders;
+use lease::Lease;
 use replica::{Effects, Joining, Replica};
 
 #[derive(Debug, Default)]
@@ -52,6 +55,7 @@ pub struct Core {
     intruders: Intruders,
     balancer: Balancer,
     sequence: Option<u64>,
+    lease: Lease,
 }
 
 /// How far the core is in its own life.
@@ -145,6 +149,11 @@ impl Core {
                 self.adopt(now, found, out)
             }
             Event::Assigned(dispatch) => self.assigned(now, dispatch, out),
+            Event::Leased { until } => {
+                self.lease.renew(until);
+                let needing = self.replicas.values().filter(|replica| replica.needs_lease());
+                needing.map(Replica::id).collect()
+            }
             Event::Prepared { replica, result } => self.tell(replica, |r| r.prepared(now, result)),
             Event::Started { id, result } => {
                 self.tell_container(&id, out, |r, index, out| r.started(now, index, result, out))
@@ -202,7 +211,7 @@ impl Core {
         }
         let closing = self.life == Life::Closing;
         let Some(replica) = self.replicas.get_mut(&id) else { return false };
-        replica.step(now, closing, out);
+        replica.step(now, closing, self.lease, out);
         replica.weighed != Some(replica.standing())
     }
 

@@ -1,6 +1,6 @@
 //! What the control plane is told of a replica.
 
-use model::{ContainerObserved, ContainerState, Observed, Phase};
+use model::{ContainerObserved, ContainerState, Desired, Observed, Phase};
 
 use super::{
     Fault, Setback, Stage,
@@ -58,6 +58,9 @@ impl Replica {
     fn message(&self) -> Option<String> {
         if let Some(reason) = self.cleaning.complaint() {
             return Some(format!("cannot be cleaned up yet: {reason}"));
+        }
+        if self.footing.kill_at().is_some() && self.record.assignment.desired != Desired::Stopped {
+            return Some("held back until a leader hears this node (onPartition: stop)".to_owned());
         }
         match self.record.phase {
             Phase::Failed => self.record.failure.clone(),

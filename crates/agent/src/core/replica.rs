@@ -14,6 +14,7 @@ use super::{
     attempts::Attempts,
     balance::Standing,
     container::{Live, Role},
+    lease::{Footing, Lease},
 };
 
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(super) struct Replica {
     pub(super) joining: Joining,
     pub(super) leaving: Leaving,
     pub(super) cleaning: Attempts,
+    /// What the last step went by.
+    pub(super) footing: Footing,
+    /// When that may be another though nothing happens.
+    pub(super) footing_changes: Option<Timestamp>,
     /// As the balancer last took it into account.
     pub(super) weighed: Option<Standing>,
     /// What the ledger holds; none before the first save.
@@ -115,8 +120,9 @@ fn next_step(phase: Phase, desired: Desired) -> Step {
     }
 }
 
-/// The same while the agent shuts down: everything ends, and what is clean is left as it is for the next start.
-fn next_step_of_closing(phase: Phase) -> Step {
+/// The same while the agent shuts down or the lease is over: everything ends, and what is clean is left as it is for the
+/// next start.
+fn next_step_of_ending(phase: Phase) -> Step {
     match phase {
         Phase::Preparing | Phase::Prepared | Phase::Running => Step::Retire,
         Phase::Stopping | Phase::Completed | Phase::Failed => Step::Remove,
@@ -134,6 +140,8 @@ impl Replica {
             joining: Joining::Out,
             leaving: Leaving::Stays,
             cleaning: Attempts::Idle,
+            footing: Footing::Firm,
+            footing_changes: None,
             weighed: None,
             saved: None,
             reported: None,
@@ -185,11 +193,13 @@ impl Replica {
     }
 
     /// Does all that follows from the state. `closing`: the agent shuts down, so every replica stops.
-    pub(super) fn step(&mut self, now: Timestamp, closing: bool, out: &mut Effects) {
+    pub(super) fn step(&mut self, now: Timestamp, closing: bool, lease: Lease, out: &mut Effects) {
+        self.footing = self.footing(now, closing, lease);
+        self.footing_changes = self.lease_wake(now, lease);
         loop {
             let phase = self.record.phase;
-            let step = match closing {
-                true => next_step_of_closing(phase),
+            let step = match self.footing.ends() {
+                true => next_step_of_ending(phase),
                 false => next_step(phase, self.record.assignment.desired),
             };
             match step {
@@ -203,7 +213,7 @@ impl Replica {
                     self.end_containers(now, out);
                 }
                 Step::Retire => self.retire(),
-                Step::Remove => self.remove(now, closing, out),
+                Step::Remove => self.remove(now, out),
                 Step::Rest => {}
             }
             if self.record.phase == phase {
@@ -289,6 +299,7 @@ impl Replica {
             Leaving::Stays | Leaving::Asked | Leaving::Out => None,
         };
         let containers = (0..self.live.len()).filter_map(|index| self.container_wake(index));
-        containers.chain(sandbox).chain(leaving).chain(self.cleaning.wake()).min()
+        let others = [self.cleaning.wake(), self.footing_changes].into_iter().flatten();
+        containers.chain(sandbox).chain(leaving).chain(others).min()
     }
 }

@@ -50,6 +50,8 @@ impl Replica {
 
     fn has_left_balancer(&mut self, now: Timestamp) -> bool {
         match self.leaving {
+            // What is connected to it is lost in any case.
+            _ if self.footing.kill_at().is_some_and(|at| at <= now) => {}
             Leaving::Asked => return false,
             Leaving::Ordered { patience: until, .. } | Leaving::Draining { until } if now < until => {
                 return false;
@@ -60,7 +62,7 @@ impl Replica {
         true
     }
 
-    pub(super) fn remove(&mut self, now: Timestamp, closing: bool, out: &mut Effects) {
+    pub(super) fn remove(&mut self, now: Timestamp, out: &mut Effects) {
         if !self.has_left_balancer(now) || !self.end_containers(now, out) {
             return;
         }
@@ -70,7 +72,7 @@ impl Replica {
             return; // What is being made now has to be there before it can be cleaned.
         }
         let ended_by_itself = matches!(self.record.phase, Phase::Completed | Phase::Failed);
-        if closing && ended_by_itself && self.is_clean() {
+        if self.footing.ends() && ended_by_itself && self.is_clean() {
             return; // How it ended stays known.
         }
         if self.cleaning.begin(now) {
@@ -90,7 +92,8 @@ impl Replica {
         let is_left = |index: &usize| self.record.containers[*index].stage != Stage::Ended;
         let Some(last) = (0..self.record.containers.len()).rev().find(is_left) else { return true };
         let since = *self.record.ending_since.get_or_insert(now);
-        let deadline = since + self.record.assignment.template.stop_grace;
+        let grace_ends = since + self.record.assignment.template.stop_grace;
+        let deadline = self.footing.kill_at().map_or(grace_ends, |at| at.min(grace_ends));
         let runs = |index: usize| matches!(self.record.containers[index].stage, Stage::Running { .. });
         // One that is still starting is asked once it can be.
         if runs(last) && self.live[last].ending.is_none() {

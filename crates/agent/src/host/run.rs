@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use model::{Assignment, Name, ReplicaId};
+use model::{Assignment, Name, OnPartition, ReplicaId};
 use runtime::{LogTarget, Rootfs, StartError, StartRequest, Status};
 
 use super::{
@@ -18,6 +18,14 @@ use crate::{
 /// Per container. Enough for a look back, little enough that a chatty one does not fill the disk.
 const LOG_BYTES: u64 = 10 << 20;
 const LOG_FILES: u32 = 3;
+
+/// Whether its keepers end it with the lease, whatever becomes of this agent.
+fn needs_lease(assignment: &Assignment) -> bool {
+    match assignment.template.on_partition {
+        OnPartition::Continue => false,
+        OnPartition::Stop => true,
+    }
+}
 
 impl Host {
     /// The process' id on the host, or why there is none.
@@ -50,6 +58,7 @@ impl Host {
                 max_bytes: LOG_BYTES,
                 max_files: LOG_FILES,
             },
+            deadline: needs_lease(assignment).then(|| self.config.lease_path()),
             init: startable.init,
         };
         match self.runtime.start(&request) {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     Assignment, Backoff, Bytes, Capabilities, ContainerSpec, Desired, Health, ImageRef, MilliCpu, Millis,
-    Name, Port, Probe, ProbeAction, Protocol, ReplicaId, ReplicaTemplate, Resources, RestartPolicy,
-    RestartWhen, RevisionNumber, ServiceKey, Slot, probe::ProbePort,
+    Name, OnPartition, Port, Probe, ProbeAction, Protocol, ReplicaId, ReplicaTemplate, Resources,
+    RestartPolicy, RestartWhen, RevisionNumber, ServiceKey, Slot, probe::ProbePort,
 };
 
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Templates {
     }
 }
 
-/// `publish=8080 restart=never grace=3000 base=10000 max=300000 reset=600000`
+/// `partition=stop publish=8080 restart=never grace=3000 base=10000 max=300000 reset=600000`
 fn template(options: &[&str]) -> ReplicaTemplate {
     let mut template = ReplicaTemplate {
         main: container("main", &[]),
@@ -70,6 +70,7 @@ fn template(options: &[&str]) -> ReplicaTemplate {
             "grace" => template.stop_grace = ms(),
             "base" => *base = ms(),
             "max" => *max = ms(),
+            "partition" if value == "stop" => template.on_partition = OnPartition::Stop,
             "reset" => *reset_after = ms(),
             other => panic!("{other}"),
         }

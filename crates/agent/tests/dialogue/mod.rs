@@ -19,6 +19,7 @@ pub(crate) struct Dialogue {
     templates: Templates,
     ledger: BTreeMap<ReplicaId, Record>,
     last_balance: u64,
+    leased_until: Option<Timestamp>,
 }
 
 impl Dialogue {
@@ -30,6 +31,7 @@ impl Dialogue {
             templates: Templates::default(),
             ledger: BTreeMap::new(),
             last_balance: 0,
+            leased_until: None,
         };
         dialogue.send(Event::Restored(vec![]));
         dialogue.send(Event::Adopted(Found::default()));
@@ -89,12 +91,23 @@ impl Dialogue {
                 let replica = ReplicaId(number(rest[0]));
                 self.send(Event::Cleaned { replica, result: ok_or_words(&rest[1..]) })
             }
+            // leased MILLISECONDS
+            "leased" => {
+                let until = self.now + Millis(number(rest[0]));
+                self.leased_until = Some(until);
+                self.send(Event::Leased { until })
+            }
             "shutdown" => self.send(Event::Shutdown),
             "closed?" => vec![self.core.is_closed().to_string()],
             // pass MILLISECONDS: wakes the core whenever it wants to be woken in that time.
             "pass" => self.pass(number(rest[0])),
             // crash [running:ID | CAUSE:ID | sandbox:NUMBER]...: another core, from the ledger and what is there.
             "crash" => self.crash(rest),
+            // The same with nothing there, and no lease.
+            "reboot" => {
+                self.leased_until = None;
+                self.crash(&[])
+            }
             other => panic!("unknown command {other:?}"),
         }
     }
@@ -154,6 +167,9 @@ impl Dialogue {
                 }
                 cause => there.containers.push((container(what), FoundState::Exited(self.exit(cause)))),
             }
+        }
+        if let Some(until) = self.leased_until {
+            self.send(Event::Leased { until });
         }
         let mut answer = self.send(Event::Restored(self.ledger.values().cloned().collect()));
         answer.extend(self.send(Event::Adopted(there)));

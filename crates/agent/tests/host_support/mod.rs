@@ -191,6 +191,16 @@ impl Stage {
         self.assignment("web", replica, desired, container, ports)
     }
 
+    /// It heeds no signal, and stops with the lease.
+    pub(crate) fn leased(&self, replica: ReplicaId) -> Assignment {
+        let mut container = self.container();
+        let script = "trap '' TERM; while :; do sleep 1; done";
+        container.command = Some(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        let mut assignment = self.assignment("leased", replica, Desired::Running, container, vec![]);
+        Arc::make_mut(&mut assignment.template).on_partition = model::OnPartition::Stop;
+        assignment
+    }
+
     pub(crate) fn sleeper(&self, replica: ReplicaId, desired: Desired) -> Assignment {
         self.assignment("sleeper", replica, desired, self.container(), vec![])
     }

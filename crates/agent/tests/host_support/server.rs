@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Assignment, ClusterId, Dispatch, Observed, ReplicaId};
+use model::{Assignment, ClusterId, Dispatch, Millis, Observed, ReplicaId};
 use proto::{
     session::{AgentSays, ContainerExit, Hello},
     v1::{
@@ -42,6 +42,8 @@ struct Memory {
     hellos: Vec<Hello>,
     seen: BTreeMap<ReplicaId, Observed>,
     exits: Vec<ContainerExit>,
+    /// What is given for each heartbeat; they are not answered without.
+    lease: Option<Millis>,
     session: Option<mpsc::Sender<Result<v1::ServerMessage, Status>>>,
     sequence: u64,
     relays: HashMap<u64, (Vec<Frame>, mpsc::UnboundedSender<Vec<Frame>>)>,
@@ -82,6 +84,11 @@ impl Server {
         memory.sequence += 1;
         let dispatch = Dispatch::Full { sequence: memory.sequence, assignments };
         memory.say(Message::Dispatch((&dispatch).into()));
+    }
+
+    /// From now on heartbeats are answered with this, or not at all.
+    pub(crate) fn give_lease(&self, lease: Option<Millis>) {
+        self.heard.memory.lock().unwrap().lease = lease;
     }
 
     pub(crate) fn seen(&self, replica: ReplicaId) -> Observed {
@@ -196,7 +203,13 @@ impl Memory {
                 self.seen.extend(report.observed.into_iter().map(|one| (one.replica, one)));
                 self.exits.extend(report.exits);
             }
-            AgentSays::Images(_) | AgentSays::Heartbeat | AgentSays::Acknowledged { .. } => {}
+            AgentSays::Heartbeat { number } => {
+                if let Some(lease) = self.lease {
+                    let heard = model::Heard { number, lease, next: Millis(200), scatter: Millis(50) };
+                    self.say(Message::Heard(heard.into()));
+                }
+            }
+            AgentSays::Images(_) | AgentSays::Acknowledged { .. } => {}
         }
     }
 }

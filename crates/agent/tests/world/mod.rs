@@ -10,8 +10,9 @@ use std::{
 use agent::core::{Action, Change, ContainerId, Core, Event, Found, FoundState, Published, Record, Setback};
 use model::{
     Assignment, Backoff, Bytes, Capabilities, ContainerSpec, Desired, Dispatch, Exit, ExitCause, Health,
-    ImageRef, Millis, Name, Phase, Port, Probe, ProbeAction, Protocol, ReplicaId, ReplicaTemplate, Resources,
-    RestartPolicy, RestartWhen, RevisionNumber, ServiceKey, Slot, Timestamp, probe::ProbePort,
+    ImageRef, Millis, Name, OnPartition, Phase, Port, Probe, ProbeAction, Protocol, ReplicaId,
+    ReplicaTemplate, Resources, RestartPolicy, RestartWhen, RevisionNumber, ServiceKey, Settings, Slot,
+    Timestamp, probe::ProbePort,
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(crate) enum Op {
     Crash,
     /// The process dies with its orders, and what it was about to save.
     CrashBeforeSave,
+    /// A leader is heard: for so many milliseconds.
+    Lease(u16),
     /// Everything that runs is gone, as is everything that was made.
     HostRestart,
 }
@@ -39,10 +42,14 @@ pub(crate) enum Op {
 pub(crate) struct World {
     core: Core,
     now: Timestamp,
+    /// Known to keepers, and to every agent until the host restarts.
+    leased_until: Timestamp,
     wanted: BTreeMap<ReplicaId, Assignment>,
     /// Ids are never used again.
     next_id: u64,
     names: [ReplicaId; 4],
+    /// Of all replicas that ever were.
+    templates: BTreeMap<ReplicaId, Arc<ReplicaTemplate>>,
     sequence: u64,
     ledger: BTreeMap<ReplicaId, Record>,
     /// Saves that nothing waited for, and that are not durable yet.
@@ -61,9 +68,11 @@ impl World {
         let mut world = World {
             core: Core::new(),
             now: Timestamp(1_000_000),
+            leased_until: Timestamp(0),
             wanted: BTreeMap::new(),
             next_id: 5,
             names: [1, 2, 3, 4].map(ReplicaId),
+            templates: BTreeMap::new(),
             sequence: 1,
             ledger: BTreeMap::new(),
             lazy: vec![],
@@ -112,7 +121,9 @@ impl World {
                 self.orders.clear();
                 self.start_agent();
             }
+            Op::Lease(ms) => self.lease(Millis(u64::from(ms))),
             Op::HostRestart => {
+                self.leased_until = Timestamp(0);
                 self.orders.clear();
                 self.containers.clear();
                 self.sandboxes.clear();
@@ -125,9 +136,32 @@ impl World {
     fn start_agent(&mut self) {
         self.core = Core::new();
         self.lazy.clear();
+        self.send(Event::Leased { until: self.leased_until });
         self.send(Event::Restored(self.ledger.values().cloned().collect()));
         let containers = self.containers.iter().map(|(id, state)| (id.clone(), state.clone())).collect();
         self.send(Event::Adopted(Found { containers, sandboxes: self.sandboxes.clone() }));
+    }
+
+    fn lease(&mut self, span: Millis) {
+        self.leased_until = self.leased_until.max(self.now + span);
+        self.send(Event::Leased { until: self.leased_until });
+    }
+
+    fn kills_at(&self) -> Timestamp {
+        self.leased_until + Settings::LEASE_GRACE
+    }
+
+    fn needs_lease(&self, id: ReplicaId) -> bool {
+        self.templates.get(&id).is_some_and(|template| template.on_partition == OnPartition::Stop)
+    }
+
+    /// What keepers do by themselves.
+    fn keep(&mut self) {
+        if self.kills_at() <= self.now {
+            let mut over = self.running();
+            over.retain(|id| self.needs_lease(id.replica));
+            over.iter().for_each(|id| self.exits(id, ExitCause::Signal(9)));
+        }
     }
 
     fn desire(&mut self, index: usize, desired: u8) {
@@ -145,6 +179,7 @@ impl World {
         };
         let id = self.names[index];
         let assignment = self.wanted.entry(id).or_insert_with(|| assignment(id, index, desired));
+        self.templates.insert(id, Arc::clone(&assignment.template));
         if assignment.desired.may_become(desired) {
             assignment.desired = desired;
         }
@@ -169,6 +204,10 @@ impl World {
         let waited_for =
             actions.iter().any(|action| !matches!(action, Action::Save(_)) && action.waits_for_save());
         for action in actions {
+            if let Action::StartContainer { id, .. } = &action {
+                let is_leased = self.now < self.leased_until || !self.needs_lease(id.replica);
+                assert!(is_leased, "{id} is started without a lease");
+            }
             match &action {
                 Action::Save(changes) => {
                     self.lazy.extend(changes.iter().cloned());
@@ -267,6 +306,7 @@ impl World {
         if well {
             self.containers.insert(id.clone(), FoundState::Running { pid: 1, since: self.now });
         }
+        let outlives_lease = well && self.needs_lease(id.replica) && self.kills_at() <= self.now;
         let bad = if id.attempt.is_multiple_of(2) {
             Setback::of_replica("no luck")
         } else {
@@ -274,7 +314,9 @@ impl World {
         };
         let result = if well { Ok(1) } else { Err(bad) };
         self.send(Event::Started { id: id.clone(), result });
-        if self.has_good_end && id.container.as_str() == "fetch" {
+        if outlives_lease {
+            self.keep();
+        } else if self.has_good_end && id.container.as_str() == "fetch" {
             self.exits(&id, ExitCause::Code(0));
         }
     }
@@ -294,6 +336,9 @@ impl World {
 
     /// A container that is told to end because its replica stops must not get connections any more.
     fn assert_out_of_balancer(&self, id: &ContainerId) {
+        if self.needs_lease(id.replica) && self.kills_at() <= self.now {
+            return; // It goes whatever the balancer says.
+        }
         let stops = self.ledger.get(&id.replica).is_none_or(|record| record.phase >= Phase::Stopping);
         let address = address_of(id.replica);
         let serves = self.in_force.iter().flat_map(|port| &port.backends).any(|b| *b.ip() == address);
@@ -324,10 +369,12 @@ impl World {
         let end = self.now + span;
         while let Some(at) = self.core.next_wake().filter(|at| *at <= end) {
             self.now = self.now.max(at);
+            self.keep();
             self.send(Event::Wake);
             assert!(self.core.next_wake().is_none_or(|next| next > self.now), "woken for nothing");
         }
         self.now = end;
+        self.keep();
     }
 
     /// From now on everything goes well.
@@ -337,13 +384,33 @@ impl World {
             self.exits(&id, ExitCause::Code(0));
         }
         self.dispatch_full();
+        self.lease(Millis(60_000));
         for _ in 0..300 {
-            while self.orders.values().any(|queue| !queue.is_empty()) {
-                self.execute(0, true);
-            }
+            self.obey();
             self.pass(Millis(100));
         }
         self.commit();
+    }
+
+    fn obey(&mut self) {
+        while self.orders.values().any(|queue| !queue.is_empty()) {
+            self.execute(0, true);
+        }
+    }
+
+    /// No server is heard any more: what has to stop then does, and everything else goes on.
+    pub(crate) fn assert_lease_ends(&mut self) {
+        let others = |world: &World| {
+            let running = world.running().into_iter();
+            running.filter(|id| !world.needs_lease(id.replica)).collect::<Vec<_>>()
+        };
+        let before = others(self);
+        while self.now < self.kills_at() {
+            self.pass(Millis(100));
+            self.obey();
+        }
+        assert_eq!(self.running(), before, "{:#?}", self.core);
+        assert_eq!(others(self), before);
     }
 
     pub(crate) fn assert_converged(&self) {
@@ -377,7 +444,7 @@ fn address_of(replica: ReplicaId) -> Ipv4Addr {
     Ipv4Addr::from(0x0a00_0000 + replica.0 as u32)
 }
 
-/// Four kinds: plain and published, with probes, with init and sidecar, and plain.
+/// Four kinds: plain and published, with probes, with init and sidecar, and plain. The two in the middle need a lease.
 fn assignment(replica: ReplicaId, kind: usize, desired: Desired) -> Assignment {
     let mut main = container("main");
     let http = |failures| {
@@ -398,7 +465,7 @@ fn assignment(replica: ReplicaId, kind: usize, desired: Desired) -> Assignment {
         ports: publish.map(port).into_iter().collect(),
         restart: RestartPolicy { when: RestartWhen::Always, backoff },
         stop_grace: Millis(1_000),
-        on_partition: model::OnPartition::Continue,
+        on_partition: if kind == 1 || kind == 2 { OnPartition::Stop } else { OnPartition::Continue },
         restart_nonce: 0,
     };
     Assignment {

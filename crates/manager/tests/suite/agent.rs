@@ -13,6 +13,8 @@ pub(crate) struct Agent {
     pub(crate) node: NodeId,
     /// The server, and the session with it.
     pub(crate) session: Option<(u64, SessionId)>,
+    /// It says nothing by itself.
+    pub(crate) hangs: bool,
     pub(crate) memory: Bytes,
     pub(crate) images: Vec<(String, Digest)>,
     pub(crate) assigned: BTreeMap<ReplicaId, Assignment>,
@@ -35,6 +37,7 @@ impl Agent {
         Agent {
             node,
             session: None,
+            hangs: false,
             memory: Bytes(8 << 30),
             images: vec![("hello:latest".to_owned(), digest(1))],
             assigned: BTreeMap::new(),

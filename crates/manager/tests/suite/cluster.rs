@@ -126,7 +126,7 @@ impl Cluster {
                 self.members.get_mut(&id).unwrap().snapshot = Some((meta, state));
             }
             Effect::Publish(view) => self.checks.published(id, view, &self.members),
-            Effect::MembersReply { .. } => {}
+            Effect::MembersReply { .. } | Effect::Heard { .. } => {}
             Effect::Removed { .. } => self.members.get_mut(&id).unwrap().manager = None,
             Effect::Fatal { reason } => panic!("server {id} gives up: {reason}"),
         }
@@ -179,12 +179,21 @@ impl Cluster {
         while left > Millis::ZERO {
             let step = left.min(Millis::from_secs(1));
             self.advance_at_once(step);
+            self.agents_say_that_they_are_there();
             for id in self.members.keys().copied().collect::<Vec<_>>() {
                 self.hears(id, Vec::new());
             }
             left = left - step;
         }
         self.settle();
+    }
+
+    fn agents_say_that_they_are_there(&mut self) {
+        let beats: Vec<(u64, SessionId)> =
+            self.agents.values().filter(|agent| !agent.hangs).filter_map(|agent| agent.session).collect();
+        for (at, session) in beats {
+            self.hears(at, vec![Event::SessionHeartbeat { session, number: 0 }]);
+        }
     }
 
     /// Time passes in which no server runs; then whoever wanted to be woken is.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use consensus::{Payload, Persist};
 use manager::{Applied, Codec, Effect, Reply, RequestError, SessionId, View};
-use model::{Assignment, Desired, Dispatch, NodeId, ReplicaId, ServiceKey};
+use model::{Assignment, Desired, Dispatch, Heard, NodeId, ReplicaId, ServiceKey};
 use store::{Command, NodeChange, Outcome, Step};
 
 use crate::{agent::Agent, codec::Table};
@@ -79,6 +79,13 @@ impl Printer {
                 let node = self.node(*session);
                 let said = self.dispatch(dispatch);
                 self.say(format!("{id} tells {node}{gone}: {said}"));
+            }
+            // Every agent says every second that it is there; what a script says is numbered.
+            Effect::Heard { heard: Heard { number: 0, .. }, .. } => {}
+            Effect::Heard { session, heard } => {
+                let node = self.node(*session);
+                let Heard { number, lease, next, .. } = heard;
+                self.say(format!("{id} hears heartbeat {number} of {node}: lease {lease}, next in {next}"));
             }
             Effect::CloseSession { session, reason } => {
                 let node = self.node(*session);

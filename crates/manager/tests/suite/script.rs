@@ -4,6 +4,8 @@
 //! servers 3 [snapshots 5]   a new cluster, with a snapshot after each so many entries; one server without it
 //! hello n1 [memory=512Mi] [images=hello:1,web:2]    an agent opens a session with the leader
 //! bye n1                    its connection breaks
+//! n1 beats 7                a heartbeat with that number, answered after the next tick
+//! n1 hangs                  its session stands, and nothing comes
 //! n1 sees web.1@1 ready     or prepared, failed, completed, removed
 //! session 1 sees web.1@1 failed | session 1 ends      what comes late of a session
 //! n1 has hello:2            its images are these now
@@ -96,6 +98,10 @@ impl Script {
                 let report = Report { observed, ..Report::default() };
                 Event::SessionReport { session: SessionId(number.parse().unwrap()), report }
             }
+            [node, "beats", number] => {
+                let (_, session) = self.agent(node).session.unwrap();
+                Event::SessionHeartbeat { session, number: number.parse().unwrap() }
+            }
             [node, "sees", label, what] => {
                 let now = self.cluster.now;
                 let id = self.cluster.printer.find(label).unwrap();
@@ -149,6 +155,7 @@ impl Script {
             ["members"] => cluster.show_members(),
             ["obey"] => cluster.obey(),
             ["disk", id, speed] => cluster.members.get_mut(&id.parse().ok()?)?.is_slow = *speed == "slow",
+            [node, "hangs"] => cluster.agents.get_mut(&node_id(node))?.hangs = true,
             [node, "forgets"] => cluster.agents.get_mut(&node_id(node))?.seen.clear(),
             ["snapshot", id, speed] => {
                 cluster.members.get_mut(&id.parse().ok()?)?.snapshots_slowly = *speed == "slow";

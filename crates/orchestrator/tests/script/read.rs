@@ -16,7 +16,10 @@ pub(crate) fn field(spec: &mut ServiceSpec, field: &str) -> Option<()> {
         "healthy-deadline" => update.healthy_deadline = millis(value),
         "progress-deadline" => update.progress_deadline = millis(value),
         "loss" => spec.node_loss.replace_after = millis(value),
-        "on-partition" if value == "stop" => spec.template.on_partition = OnPartition::Stop,
+        "on-partition" => {
+            let stops = value == "stop";
+            spec.template.on_partition = if stops { OnPartition::Stop } else { OnPartition::Continue };
+        }
         "needs" => {
             let (label, value) = value.split_once(':')?;
             spec.placement.nodes.insert(label.to_owned(), value.to_owned());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Desired, Phase, Scheduling, StopReason, UpdateOrder};
+use model::{Desired, OnPartition, Phase, Replica, Scheduling, StopReason, UpdateOrder};
 use orchestrator::{Limits, Plan};
 use store::Step;
 
@@ -31,7 +31,7 @@ impl World {
             }
         }
         let after = Count::of(self);
-        let limits = Limits::of(self.cluster.service(&service));
+        let limits = Limits::of(&self.cluster.state, self.cluster.service(&service));
         if stops_ready {
             assert!(after.available >= limits.must_be_available(), "{limits:?} {after:?} after {plan:#?}");
         }
@@ -63,6 +63,25 @@ impl World {
         })
     }
 
+    /// Of two that run in a slot the older one never is one that its node stops without the control plane; the younger
+    /// one is only where the older one was given up with its node, and does not stop there.
+    fn check_at_most_one(&self) {
+        let mut running: BTreeMap<_, &Replica> = BTreeMap::new();
+        let mut replicas: Vec<&Replica> = self.cluster.state.replicas().map(|replica| &**replica).collect();
+        replicas.sort_by_key(|replica| (replica.created_at, replica.revision));
+        for replica in replicas {
+            let seen = self.truth.get(&replica.id);
+            if !seen.is_some_and(|seen| matches!(seen.phase, Phase::Running | Phase::Stopping)) {
+                continue;
+            }
+            let Some(older) = running.insert(replica.slot, replica) else { continue };
+            let (first, second) = (self.on_partition(older), self.on_partition(replica));
+            assert_eq!(first, OnPartition::Continue, "{} and {} run at once", older.id, replica.id);
+            let is_given_up = second == OnPartition::Continue || self.given_up.contains(&older.id);
+            assert!(is_given_up, "{} and {} run at once", older.id, replica.id);
+        }
+    }
+
     fn note_given_up(&mut self) {
         for replica in self.cluster.state.replicas().filter(|replica| replica.desired == Desired::Stopped) {
             let node = replica.node.and_then(|node| self.cluster.state.node(node));
@@ -76,6 +95,7 @@ impl World {
     /// With stop-first no two replicas of a slot ever have processes at the same time, but for one that was given up
     /// with its node.
     pub(crate) fn check_exclusive(&self) {
+        self.check_at_most_one();
         if self.order == UpdateOrder::StartFirst {
             return;
         }

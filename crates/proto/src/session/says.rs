@@ -16,7 +16,10 @@ pub enum AgentSays {
     Report(Report),
     /// All images on the node: reference and manifest digest.
     Images(Vec<(String, Digest)>),
-    Heartbeat,
+    /// The number grows with each of a session.
+    Heartbeat {
+        number: u64,
+    },
     /// The agent holds all assignments up to this sequence number durably.
     Acknowledged {
         sequence: u64,
@@ -87,7 +90,7 @@ impl From<&AgentSays> for v1::AgentMessage {
                 exits: report.exits.iter().map(Into::into).collect(),
             }),
             AgentSays::Images(all) => Message::Images(v1::Images { images: images(all) }),
-            AgentSays::Heartbeat => Message::Heartbeat(v1::Heartbeat {}),
+            AgentSays::Heartbeat { number } => Message::Heartbeat(v1::Heartbeat { number: *number }),
             AgentSays::Acknowledged { sequence } => {
                 Message::Acknowledged(v1::Acknowledged { sequence: *sequence })
             }
@@ -106,7 +109,7 @@ impl TryFrom<v1::AgentMessage> for AgentSays {
                 exits: field::list(report.exits, "report.exits")?,
             }),
             Message::Images(all) => AgentSays::Images(field::list(all.images, "images.images")?),
-            Message::Heartbeat(_) => AgentSays::Heartbeat,
+            Message::Heartbeat(heartbeat) => AgentSays::Heartbeat { number: heartbeat.number },
             Message::Acknowledged(acknowledged) => {
                 AgentSays::Acknowledged { sequence: acknowledged.sequence }
             }

@@ -133,7 +133,7 @@ pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
         hello.prop_map(AgentSays::Hello),
         report.prop_map(AgentSays::Report),
         images().prop_map(AgentSays::Images),
-        Just(AgentSays::Heartbeat),
+        any::<u64>().prop_map(|number| AgentSays::Heartbeat { number }),
         any::<u64>().prop_map(|sequence| AgentSays::Acknowledged { sequence }),
     ]
 }

@@ -58,6 +58,7 @@ pub(crate) struct Plan {
     pub(crate) process: ProcessPlan,
     pub(crate) limits: Limits,
     pub(crate) log: LogTarget,
+    pub(crate) deadline: Option<PathBuf>,
     pub(crate) init: bool,
 }
 
@@ -139,6 +140,7 @@ impl Plan {
             process: ProcessPlan::of(process, linux.seccomp().is_some())?,
             limits: Limits::of(linux)?,
             log: checked_log(&request.log)?,
+            deadline: request.deadline.clone(),
             namespaces,
             init: request.init,
         })

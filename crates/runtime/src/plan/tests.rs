@@ -34,6 +34,7 @@ fn plan(patch: &Value) -> Result<Plan, PlanError> {
         spec: serde_json::from_value(changed).unwrap_or_else(|error| panic!("{patch}: {error}")),
         rootfs: Rootfs::Dir("/".into()),
         log: LogTarget { path: "/log".into(), max_bytes: 1 << 20, max_files: 1 },
+        deadline: None,
         init: true,
     })
 }

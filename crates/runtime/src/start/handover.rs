@@ -43,6 +43,11 @@ impl Handover {
             memory.map(|(path, _)| open_dir(path).at(Step::Keeper, path.display())).transpose()?;
         let run_dir = open_dir(&start.run_dir).at(Step::Keeper, start.run_dir.display())?;
         let name = plan.log.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let deadline = plan.deadline.as_ref().map(|path| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .at(Step::Keeper, path.display())
+        });
+        let deadline = deadline.transpose()?;
         let version = if matches!(memory, Some((_, Version::V2))) { "v2" } else { "v1" };
         let texts = [
             "wharf-keeper".to_owned(),
@@ -60,6 +65,7 @@ impl Handover {
             started_ms.to_string(),
             memory_dir.map_or("-".to_owned(), &mut give),
             version.to_owned(),
+            deadline.map_or("-".to_owned(), &mut give),
         ];
         let argv: Result<Vec<CString>, _> = texts.into_iter().map(CString::new).collect();
         let argv = argv.map_err(|_| Failure::new(Step::Keeper, "arguments", "contain a null byte"))?;

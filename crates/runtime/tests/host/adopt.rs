@@ -47,6 +47,7 @@ pub(crate) fn run_owner(order: &str) -> ExitCode {
             spec: serde_json::from_value(spec_with_volume(&scratch, script)).unwrap(),
             rootfs: Rootfs::Overlay { lowers: vec![dir.join("rootfs")], upper, work },
             log: LogTarget { path: dir.join("logs").join(id), max_bytes: 1 << 20, max_files: 2 },
+            deadline: None,
             init: true,
         };
         println!("pid {}", runtime.start(&request).unwrap().pid);

@@ -14,6 +14,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("exits::signals_are_passed_on", signals_are_passed_on),
     ("exits::zombies_are_reaped", zombies_are_reaped),
     ("exits::kill_ends_everything", kill_ends_everything),
+    ("exits::a_deadline_ends_it_unless_it_is_put_off", a_deadline_ends_it_unless_it_is_put_off),
+    ("exits::a_deadline_that_has_passed", a_deadline_that_has_passed),
     ("exits::nothing_is_left", nothing_is_left),
     ("exits::many_at_once", many_at_once),
 ];
@@ -48,6 +50,41 @@ fn sleeping(host: &Host, init: bool) -> StartRequest {
     let request = StartRequest { init, ..host.request_for(spec(&["/bin/sleep", "1000"])) };
     host.start(&request);
     request
+}
+
+fn boottime_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// A program that heeds no signal, and the file with its deadline.
+fn with_deadline(host: &Host, at_ms: u64) -> (StartRequest, std::fs::File) {
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut request = host.request(script);
+    let path = host.rootfs().join(format!("../deadline-{}", request.id.as_str()));
+    std::fs::write(&path, at_ms.to_le_bytes()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    request.deadline = Some(path);
+    host.start(&request);
+    (request, file)
+}
+
+fn a_deadline_ends_it_unless_it_is_put_off(host: &Host) {
+    use std::os::unix::fs::FileExt;
+    let first = boottime_ms() + 600;
+    let (request, file) = with_deadline(host, first);
+    let watch = host.runtime.watch(&request.id).unwrap();
+    let last = first + 1_200;
+    file.write_all_at(&last.to_le_bytes(), 0).unwrap();
+    assert!(!watch.wait((last - 300 - boottime_ms()) as u32 as _).unwrap(), "it was put off");
+    assert_eq!(host.finish(&request).0.ending, Ending::Signal(9));
+    let now = boottime_ms();
+    assert!((last..last + 2_000).contains(&now), "it was to end at {last}, and ended at {now}");
+}
+
+fn a_deadline_that_has_passed(host: &Host) {
+    let (request, _file) = with_deadline(host, boottime_ms() - 1);
+    assert_eq!(host.finish(&request).0.ending, Ending::Signal(9));
 }
 
 fn sigterm_ends_a_program_under_init(host: &Host) {

@@ -65,6 +65,7 @@ impl Host {
                 max_bytes: 64 << 20,
                 max_files: 3,
             },
+            deadline: None,
             init: true,
             id,
         }

@@ -41,6 +41,7 @@ pub(crate) fn run(order: &str) -> ExitCode {
         spec: serde_json::from_value(changed).unwrap(),
         rootfs: Rootfs::Overlay { lowers: vec![dir.join("rootfs")], upper, work },
         log: LogTarget { path: dir.join("logs/unified"), max_bytes: 1 << 20, max_files: 2 },
+        deadline: None,
         init: true,
     };
     runtime.start(&request).unwrap();

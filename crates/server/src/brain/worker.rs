@@ -153,6 +153,7 @@ impl Worker {
                 Event::SessionOpened { session, hello: *hello }
             }
             Input::SessionReport { session, report } => Event::SessionReport { session, report },
+            Input::SessionHeartbeat { session, number } => Event::SessionHeartbeat { session, number },
             Input::SessionClosed { session } => {
                 self.sessions.remove(&session);
                 Event::SessionClosed { session }
@@ -234,6 +235,7 @@ impl Worker {
                 }
             }
             Effect::Dispatch { session, dispatch } => self.tell(session, ToAgent::Dispatch(dispatch)),
+            Effect::Heard { session, heard } => self.tell(session, ToAgent::Heard(heard)),
             Effect::CloseSession { session, reason } => {
                 self.tell(session, ToAgent::Close(reason));
                 self.sessions.remove(&session);

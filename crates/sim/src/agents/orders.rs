@@ -129,7 +129,8 @@ impl World {
         if let Some((at, cause)) = fate.ends.clone() {
             self.cx.at(at, Happening::ProcessEnds { node, id: id.clone(), cause, by_itself });
         }
-        let pid = self.nodes[node].host.start(now, &id, assignment.template.clone(), fate);
+        let pid = self.nodes[node].host.start(now, &id, assignment, fate);
+        self.note_start(node, &id, assignment);
         Event::Started { id, result: Ok(pid) }
     }
 
@@ -230,13 +231,14 @@ impl World {
         }
     }
 
-    /// A program is told to end only where nobody sends it connections any more.
+    /// A program is told to end only where nobody sends it connections any more, or where it is killed for the lease.
     fn check_told_to_end(&mut self, node: usize, id: &ContainerId) {
         self.check_may_end(node, id);
+        let is_killed = self.is_killed_for_lease(node, id);
         let node_state = &self.nodes[node];
         let stops = node_state.ledger.get(id.replica).is_some_and(|record| record.phase == Phase::Stopping);
         let runs = node_state.host.processes.get(id).is_some_and(|process| process.runs());
-        if stops && runs && node_state.host.balances(id.replica) {
+        if stops && runs && !is_killed && node_state.host.balances(id.replica) {
             let detail =
                 format!("{id} on node {node} is told to end while the balancer sends it connections");
             self.cx.violate("what stops has left the balancer", detail);
@@ -253,7 +255,7 @@ impl World {
     /// Where replicas have no faults, none is ended that should run.
     fn check_may_end(&mut self, node: usize, id: &ContainerId) {
         let runs = self.nodes[node].host.processes.get(id).is_some_and(|process| process.runs());
-        if self.plan.gentle && runs && self.is_wanted(id.replica) {
+        if self.plan.gentle && runs && self.is_wanted(id.replica) && !self.was_without_lease(node, id) {
             let detail = format!("{id} on node {node} is told to end, and nobody asked for it");
             self.cx.violate("what is wanted goes on running", detail);
         }

@@ -37,7 +37,7 @@ impl World {
         let Some(service) = before.service(key).filter(|service| service.deleting_since.is_none()) else {
             return;
         };
-        let limits = Limits::of(service);
+        let limits = Limits::of(before, service);
         let is_counted = |replica: &Replica| replica.slot.get() <= limits.wanted && self.serves(replica);
         let stopped: BTreeSet<ReplicaId> = steps
             .iter()

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{
     Backoff, Bytes, Capabilities, ContainerSpec, CountOrPercent, Digest, Health, ImageRef, MilliCpu, Millis,
-    Name, OnFailure, Port, Probe, ProbeAction, Protocol, ReplicaTemplate, Resources, RestartPolicy,
-    RestartWhen, ServiceKey, ServiceSpec, UpdateOrder, UpdatePolicy, probe::ProbePort,
+    Name, OnFailure, OnPartition, Port, Probe, ProbeAction, Protocol, ReplicaTemplate, Resources,
+    RestartPolicy, RestartWhen, ServiceKey, ServiceSpec, UpdateOrder, UpdatePolicy, probe::ProbePort,
 };
 
 use crate::{behaviour::Behaviour, random::Random};
@@ -43,12 +43,18 @@ impl Wish {
         // Mostly healthy ones: otherwise rollouts hardly ever get anywhere.
         let behaviour = if random.one_in(2) { Behaviour::Healthy } else { random.pick(behaviours) };
         let gentle = behaviours.len() == Behaviour::SOUND.len();
+        let (mut update, mut template) =
+            (draw_policy(random), draw_template(service, behaviour, gentle, random));
+        if random.one_in(3) {
+            template.on_partition = OnPartition::Stop;
+            update.order = UpdateOrder::StopFirst;
+        }
         let spec = ServiceSpec {
             replicas: random.between(0, 4) as u32,
-            update: draw_policy(random),
+            update,
             placement: model::PlacementRules::default(),
             node_loss: model::NodeLoss::default(),
-            template: draw_template(service, behaviour, gentle, random),
+            template,
         };
         Wish { behaviour, spec }
     }
@@ -100,7 +106,7 @@ fn draw_template(service: u64, behaviour: Behaviour, gentle: bool, random: &mut 
         ports: vec![port],
         restart: RestartPolicy { when, backoff },
         stop_grace: random.millis(200, 5_000),
-        on_partition: model::OnPartition::Continue,
+        on_partition: OnPartition::Continue,
         restart_nonce: 0,
     }
 }
