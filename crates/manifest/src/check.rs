@@ -9,7 +9,7 @@ use model::{ContainerSpec, Mount, Probe, ProbeAction, Protocol, ServiceSpec, Upd
 
 use crate::describe::template::MAIN;
 use crate::path::Path;
-use crate::update::{is_zero, writes_to_host};
+use crate::update::{is_zero, runs_once, writes_to_host};
 
 pub(crate) struct Finding {
     /// Where the caret goes; the nearest that is written when this is not.
@@ -214,7 +214,7 @@ fn update(spec: &ServiceSpec, findings: &mut Vec<Finding>) {
     let policy = &spec.update;
     let missing = policy.max_unavailable.of_rounded_down(spec.replicas);
     if let Some((field, message, help)) = contradiction(spec) {
-        found(field, message, help, &["spec.mounts"]);
+        found(field, message, help, &["spec.onPartition", "spec.mounts"]);
     } else if policy.order == UpdateOrder::StopFirst && missing == 0 && spec.replicas > 0 {
         let (share, replicas) = (policy.max_unavailable, spec.replicas);
         let message =
@@ -245,11 +245,22 @@ fn contradiction(spec: &ServiceSpec) -> Option<(&'static str, String, &'static s
             "a new replica runs beside the old one for a while; or write `order: stop-first`",
         )),
         (UpdateOrder::StopFirst, false, _) => {
-            let why =
-                if writes_to_host(&spec.template) { " (the default with a writable hostPath)" } else { "" };
+            let otherwise = "remove it and use `maxUnavailable`; or write `order: start-first`";
+            let (why, help) = match (writes_to_host(&spec.template), runs_once(&spec.template)) {
+                (_, true) => (" (which `onPartition: stop` needs)", "remove it and use `maxUnavailable`"),
+                (true, false) => (" (the default with a writable hostPath)", otherwise),
+                (false, false) => ("", otherwise),
+            };
             let message = format!("`maxSurge` has no meaning with `order: stop-first`{why}");
-            Some(("maxSurge", message, "remove it and use `maxUnavailable`; or write `order: start-first`"))
+            Some(("maxSurge", message, help))
         }
+        (UpdateOrder::StartFirst, false, _) if runs_once(&spec.template) => Some((
+            "order",
+            "`order: start-first` runs two replicas in one slot for a while, and `onPartition: stop` promises that at \
+             most one runs"
+                .to_owned(),
+            "write `order: stop-first`, or remove the line",
+        )),
         (UpdateOrder::StartFirst, false, _) | (UpdateOrder::StopFirst, true, false) => None,
     }
 }

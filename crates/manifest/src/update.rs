@@ -1,12 +1,13 @@
 //! The update policy: what a manifest asks for, and what follows from it and from the rest of the service.
 //!
 //! The order is start-first unless that is unsafe or impossible: two replicas at once must not write to the same path
-//! of a host, and without a surge no replica can be started before another has stopped. The limits follow from the
+//! of a host, at most one may run where a partition stops it, and without a surge no replica can be started before another has stopped. The limits follow from the
 //! order: start-first adds up to a quarter and never lacks any; stop-first replaces one at a time. What is asked
 //! for is never changed; where it contradicts itself, [`crate::check`] says so.
 
 use model::{
-    CountOrPercent, Millis, Mount, OnFailure, ReplicaTemplate, ServiceSpec, UpdateOrder, UpdatePolicy,
+    CountOrPercent, Millis, Mount, OnFailure, OnPartition, ReplicaTemplate, ServiceSpec, UpdateOrder,
+    UpdatePolicy,
 };
 
 use crate::describe::template::{DAY, HOUR};
@@ -38,7 +39,8 @@ pub(crate) fn shape() -> Record<Asked> {
         .optional(
             "order",
             "`start-first`: a new replica is ready before the old one stops. `stop-first`: the old one has ended before \
-             the new one starts. By default start-first, but stop-first with a writable hostPath or a maxSurge of 0.",
+             the new one starts. By default start-first, but stop-first with a writable hostPath, with \
+             `onPartition: stop` or a maxSurge of 0.",
             ORDER,
             lens!(order),
         )
@@ -93,7 +95,7 @@ impl Asked {
     /// What is asked for, with the rest filled in.
     pub(crate) fn resolve(&self, template: &ReplicaTemplate) -> UpdatePolicy {
         let no_surge = self.max_surge.is_some_and(is_zero);
-        let default_order = match no_surge || writes_to_host(template) {
+        let default_order = match no_surge || writes_to_host(template) || runs_once(template) {
             true => UpdateOrder::StopFirst,
             false => UpdateOrder::StartFirst,
         };
@@ -143,6 +145,14 @@ pub(crate) fn is_zero(amount: CountOrPercent) -> bool {
     match amount {
         CountOrPercent::Count(count) => count == 0,
         CountOrPercent::Percent(percent) => percent == 0,
+    }
+}
+
+/// Whether never two replicas of a slot may run.
+pub(crate) fn runs_once(template: &ReplicaTemplate) -> bool {
+    match template.on_partition {
+        OnPartition::Stop => true,
+        OnPartition::Continue => false,
     }
 }
 

@@ -102,7 +102,18 @@ pub(crate) fn lifecycle() -> Fields<ReplicaTemplate> {
             lens!(stop_grace),
         )
         .field("restart", "When a container that ended is started again.", restart(), lens!(restart))
+        .field(
+            "onPartition",
+            "`continue`: a replica goes on running while its node cannot reach the servers; when it is replaced \
+             elsewhere, two may run for a while. `stop`: its node stops it when no server has heard the node for as long \
+             as it takes to count as lost (15s by default), and only then is it replaced, so that at most one runs.",
+            ON_PARTITION,
+            lens!(on_partition),
+        )
 }
+
+const ON_PARTITION: OneOf<OnPartition> =
+    OneOf(&[("continue", OnPartition::Continue), ("stop", OnPartition::Stop)]);
 
 fn restart() -> Record<RestartPolicy> {
     const WHEN: OneOf<RestartWhen> = OneOf(&[

@@ -72,10 +72,11 @@ fn a_spec_that_no_manifest_could_say_is_refused() {
         ["no manifest could say what the spec of `web` says"]
     );
 
-    // Agents do not keep that yet, so nobody may be promised it.
+    // At most one runs only where a rollout keeps to that too.
     let mut bad = good.clone();
     bad.spec.template.on_partition = model::OnPartition::Stop;
-    assert!(manifest::check(&bad).is_err());
+    let errors = manifest::check(&bad).unwrap_err();
+    assert!(messages(&errors)[0].contains("at most one runs"), "{:?}", messages(&errors));
 
     // What only the server says of a spec is no fault of it.
     let mut applied = good;

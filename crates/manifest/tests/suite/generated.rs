@@ -110,7 +110,8 @@ fn spec() -> BoxedStrategy<ServiceSpec> {
     (0u32..=10_000, template(), placement(), millis(0, 86_400_000))
         .prop_flat_map(|(replicas, template, placement, replace_after)| {
             let node_loss = NodeLoss { replace_after };
-            update(replicas).prop_map(move |update| ServiceSpec {
+            let only_stop_first = template.on_partition == OnPartition::Stop;
+            update(replicas, only_stop_first).prop_map(move |update| ServiceSpec {
                 replicas,
                 update,
                 placement: placement.clone(),
@@ -135,7 +136,7 @@ const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
 /// Policies that do not contradict themselves.
-fn update(replicas: u32) -> BoxedStrategy<UpdatePolicy> {
+fn update(replicas: u32, only_stop_first: bool) -> BoxedStrategy<UpdatePolicy> {
     let amount = || {
         prop_oneof![
             (0u32..=10_000).prop_map(CountOrPercent::Count),
@@ -151,6 +152,9 @@ fn update(replicas: u32) -> BoxedStrategy<UpdatePolicy> {
         (some(), amount()).prop_map(|(surge, unavailable)| (UpdateOrder::StartFirst, surge, unavailable)),
         (zero(), some()).prop_map(|(surge, unavailable)| (UpdateOrder::StopFirst, surge, unavailable)),
     ];
+    let limits = limits.prop_filter("at most one runs", move |(order, ..)| {
+        !only_stop_first || *order == UpdateOrder::StopFirst
+    });
     let on_failure = select(vec![OnFailure::Rollback, OnFailure::Pause, OnFailure::Continue]);
     let rest = (millis(0, HOUR), millis(1_000, DAY), millis(1_000, DAY), on_failure);
     let consistent = move |policy: &UpdatePolicy| {
@@ -180,9 +184,10 @@ fn update(replicas: u32) -> BoxedStrategy<UpdatePolicy> {
 }
 
 fn template() -> BoxedStrategy<ReplicaTemplate> {
-    let parts = (ports(), btree_set("[b-l][a-z0-9]{0,4}", 0..4), restart(), millis(0, HOUR));
+    let on_partition = select(vec![OnPartition::Continue, OnPartition::Stop]);
+    let parts = (ports(), btree_set("[b-l][a-z0-9]{0,4}", 0..4), restart(), millis(0, HOUR), on_partition);
     parts
-        .prop_flat_map(|(ports, names, restart, stop_grace)| {
+        .prop_flat_map(|(ports, names, restart, stop_grace, on_partition)| {
             let names: Vec<Name> = names.iter().map(|name| Name::new(name).unwrap()).collect();
             let (first, second) = names.split_at(names.len() / 2);
             let main = container(Name::new("main").unwrap(), ports.clone(), true);
@@ -198,7 +203,7 @@ fn template() -> BoxedStrategy<ReplicaTemplate> {
                 ports: ports.clone(),
                 restart,
                 stop_grace,
-                on_partition: model::OnPartition::Continue,
+                on_partition,
                 restart_nonce: 0,
             })
         })
