@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::Name;
+use model::{Millis, Name};
 use serde::{Deserialize, Serialize};
 use server::remote::{Beginning, RemoteConfig};
 
@@ -66,7 +66,7 @@ impl Membership {
             .map_err(|error| Failure::new(format!("{} is damaged", path.display())).caused_by(error))
     }
 
-    pub fn remote(self, data: &Path) -> Result<RemoteConfig, Failure> {
+    pub fn remote(self, data: &Path, certificate_lifetime: Millis) -> Result<RemoteConfig, Failure> {
         let damaged =
             |error: String| Failure::new(format!("{} is damaged", data.join(FILE).display())).because(error);
         let contacts = self.contacts.into_iter().map(|(id, address)| {
@@ -78,6 +78,7 @@ impl Membership {
             listen: self.listen,
             advertise: self.advertise,
             identity: trust_dir(data),
+            certificate_lifetime,
             beginning: if self.founded { Beginning::Founds } else { Beginning::Joins },
             contacts: contacts.collect::<Result<_, String>>().map_err(damaged)?,
         })
@@ -101,7 +102,7 @@ mod tests {
         };
         written.write(dir.path()).expect("it is written");
         let read = Membership::read(dir.path()).expect("it is read").expect("it is there");
-        let remote = read.remote(dir.path()).expect("it is sound");
+        let remote = read.remote(dir.path(), Millis(1)).expect("it is sound");
         assert_eq!(remote.contacts, BTreeMap::from([(5, "10.0.0.1:7400".to_owned())]));
         assert_eq!(remote.beginning, Beginning::Joins);
         fs::write(dir.path().join(FILE), "{\"name\": 5}").expect("it is written");

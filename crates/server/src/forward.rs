@@ -31,11 +31,12 @@ use crate::{brain::Brain, peers::FindWay};
 pub(crate) const HANDED_ON: &str = "wharf-handed-on";
 
 /// What is about the very server that is asked.
-const LOCAL: [&str; 4] = [
+const LOCAL: [&str; 5] = [
     "/wharf.v1.Cluster/GetCluster",
     "/wharf.v1.Cluster/RotateDataKey",
     "/wharf.v1.Control/GetVersion",
     "/wharf.v1.Join/Announce",
+    "/wharf.v1.Join/Renew",
 ];
 
 /// How long a request waits for a leader to be elected.

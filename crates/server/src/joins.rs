@@ -1,7 +1,7 @@
 //! The gRPC service for hosts that have a token and nothing else yet.
 
 use manager::{MemberRequest, Request as Asked, RequestError};
-use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, NodeId, Timestamp};
+use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, Millis, NodeId, Timestamp};
 use proto::{
     LEADER_HEADER,
     reason::refuse,
@@ -10,12 +10,11 @@ use proto::{
 use store::{Rejected, State, TrustChange};
 use tonic::{Request, Response, Status};
 use trust::{
-    authority::Authority,
+    authority::{Authority, AuthorityError},
     certificate::NodeCertificate,
     identity::Identity,
     key::CertificateRequest,
     token::join::{JoinTokenText, redeem},
-    validity,
 };
 
 use crate::{
@@ -36,11 +35,13 @@ pub(crate) struct Joins {
     cluster: ClusterId,
     /// This server, where it is one of several.
     own: Option<MemberId>,
+    /// Of the certificates that it signs.
+    lifetime: Millis,
 }
 
 impl Joins {
-    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>) -> Joins {
-        Joins { brain, cluster, own }
+    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>, lifetime: Millis) -> Joins {
+        Joins { brain, cluster, own, lifetime }
     }
 
     /// Counts one use of the token. Returns the state that it was redeemed in.
@@ -85,7 +86,7 @@ impl v1::join_server::Join for Joins {
         let node = NodeId(random().map_err(|error| Status::internal(error.to_string()))? | 1);
         let identity = Identity { cluster: self.cluster, role, node };
         let trust = state.trust().ok_or_else(nobody_joins)?;
-        let certificate = sign(trust, &asked, identity, now)?;
+        let certificate = sign(trust, &asked, identity, now, self.lifetime).map_err(cannot_sign)?;
         tracing::info!(%identity, token = %presented.id(), "a host joins");
         let members = state.members().filter(|member| member.part != MemberPart::Removed);
         Ok(Response::new(v1::JoinResponse {
@@ -95,6 +96,28 @@ impl v1::join_server::Join for Joins {
             servers: members
                 .map(|member| v1::join_response::Server { id: member.id.0, address: member.address.clone() })
                 .collect(),
+        }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let Caller::Node(identity) = Caller::of(request.extensions()) else {
+            return Err(Status::unauthenticated("only hosts of this cluster have a certificate to renew"));
+        };
+        let asked =
+            CertificateRequest::from_der(&request.into_inner().certificate_request).map_err(invalid)?;
+        let state = self.brain.newest().state;
+        check_belongs(&state, identity)?;
+        let trust = state.trust().ok_or_else(|| {
+            refuse(
+                Reason::NoLeader,
+                "the state has not arrived at this server yet; try again, or ask another",
+            )
+        })?;
+        let certificate = sign(trust, &asked, identity, clock::now(), self.lifetime).map_err(cannot_sign)?;
+        tracing::info!(%identity, "a certificate is renewed");
+        Ok(Response::new(v1::RenewResponse {
+            certificate: certificate.to_pem(),
+            trust: trust.bundle.clone(),
         }))
     }
 
@@ -131,14 +154,31 @@ pub(crate) fn nobody_joins() -> Status {
     )
 }
 
-fn sign(
+pub(crate) fn sign(
     trust: &ClusterTrust,
     request: &CertificateRequest,
     identity: Identity,
     now: Timestamp,
-) -> Result<NodeCertificate, Status> {
-    let authority = Authority::decode(&trust.authority.0);
-    let signed =
-        authority.and_then(|authority| authority.sign(request, identity, now, validity::NODE_LIFETIME));
-    signed.map_err(|error| Status::internal(format!("the cluster's authority cannot sign: {error}")))
+    lifetime: Millis,
+) -> Result<NodeCertificate, AuthorityError> {
+    Authority::decode(&trust.authority.0)?.sign(request, identity, now, lifetime)
+}
+
+fn cannot_sign(error: AuthorityError) -> Status {
+    Status::internal(format!("the cluster's authority cannot sign: {error}"))
+}
+
+/// A certificate outlives the removal of its host; what it may still do is asked of the state.
+fn check_belongs(state: &State, identity: Identity) -> Result<(), Status> {
+    let was_removed = match identity.role {
+        HostRole::Agent => state.node_removed_at(identity.node).is_some(),
+        HostRole::Server => {
+            let member = state.member(MemberId(identity.node.0));
+            member.is_some_and(|member| member.part == MemberPart::Removed)
+        }
+    };
+    match was_removed {
+        false => Ok(()),
+        true => Err(Status::permission_denied(format!("{identity} was removed from the cluster"))),
+    }
 }

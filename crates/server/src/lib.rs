@@ -4,7 +4,8 @@
 //! - `log`: the Raft log and the snapshots on disk; `keys`: what they are encrypted with.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
-//! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member.
+//! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member;
+//!   `renewal`: how its certificate never ends.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
 //! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
@@ -32,6 +33,7 @@ mod members;
 pub mod peers;
 pub mod relay;
 pub mod remote;
+mod renewal;
 pub mod rescue;
 pub mod socket;
 
@@ -133,6 +135,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let Started { brain, thread, removed } = brain::start(manager, log, connect).map_err(Error::Thread)?;
     let _stops = StopsBrain(brain.clone());
     if let Some(remote) = &remote {
+        tokio::spawn(renewal::keep_valid(remote.renewing(), brain.clone()));
         match remote.config.beginning {
             Beginning::Founds => drop(tokio::spawn(founding::bring(data_dir, brain.clone()))),
             Beginning::Joins => {
@@ -192,7 +195,10 @@ where
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
-    let joins = remote.map(|_| to_leader.layer(JoinServer::new(Joins::new(brain.clone(), cluster, own))));
+    let joins = remote.map(|remote| {
+        let lifetime = remote.config.certificate_lifetime;
+        to_leader.layer(JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime)))
+    });
     let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys));
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()

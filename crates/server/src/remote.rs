@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use consensus::MemberId;
 use dial::Way;
-use model::{HostRole, Name, NodeId};
+use model::{HostRole, Millis, Name, NodeId};
 use rustls::{ClientConfig, ServerConfig, time_provider::DefaultTimeProvider};
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_stream::Stream;
@@ -18,6 +18,7 @@ use crate::{
     announce::FindAny,
     entrance::{self, Connection},
     peers::{FindWay, Peers, Tell},
+    renewal::Renewing,
 };
 
 /// How a server takes part in a cluster of several hosts.
@@ -32,6 +33,8 @@ pub struct RemoteConfig {
     pub identity: PathBuf,
     /// What an empty data directory means.
     pub beginning: Beginning,
+    /// What the certificates live that this server signs, its own among them.
+    pub certificate_lifetime: Millis,
     /// Where other servers were when this one joined. The state tells better, once it is here.
     pub contacts: BTreeMap<MemberId, String>,
 }
@@ -78,6 +81,16 @@ impl Remote {
             serves: Arc::new(Reloading::new(serves)),
             dials: Arc::new(Reloading::new(dials)),
         })
+    }
+
+    pub(crate) fn renewing(&self) -> Renewing {
+        Renewing {
+            folder: self.config.identity.clone(),
+            identity: self.identity,
+            lifetime: self.config.certificate_lifetime,
+            serves: self.serves.clone(),
+            dials: self.dials.clone(),
+        }
     }
 
     /// A server's node id is its id in consensus: so its certificate proves whom its messages are from.

@@ -1,8 +1,10 @@
 //! What the verbs that run until they are stopped are told.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args as ClapArgs;
+
+use super::value::read_duration;
 
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = "Example:
@@ -35,6 +37,9 @@ pub struct Server {
     /// A file whose first line is the passphrase that opens the data keys; /dev/fd/3 is descriptor 3
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// What the certificates live that this server signs; hosts renew theirs after two thirds of that
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = read_duration)]
+    pub certificate_lifetime: Duration,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     pub supervised: bool,

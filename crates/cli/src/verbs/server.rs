@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
+use model::Millis;
 use server::keys::Unlock;
 use tokio::signal::unix::{SignalKind, signal};
 use trust::seal::Passphrase;
@@ -13,6 +14,9 @@ use crate::{
     membership::Membership,
 };
 
+/// Renewing takes a moment, and clocks differ.
+const SHORTEST_LIFE: Millis = Millis(6_000);
+
 pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     crate::output::logging::start();
     if args.supervised {
@@ -21,7 +25,11 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
     let unlock = unlock(args.key_file, args.passphrase_file)?;
-    let remote = Membership::read(&args.data)?.map(|known| known.remote(&args.data)).transpose()?;
+    let lifetime = Millis(args.certificate_lifetime.as_millis() as u64);
+    if lifetime < SHORTEST_LIFE {
+        return Err(Failure::new(format!("--certificate-lifetime {lifetime} is less than {SHORTEST_LIFE}")));
+    }
+    let remote = Membership::read(&args.data)?.map(|known| known.remote(&args.data, lifetime)).transpose()?;
     let config = server::Config { data_dir: args.data, socket: args.listen, unlock, remote };
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();

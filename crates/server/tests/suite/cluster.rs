@@ -55,6 +55,7 @@ impl Cluster {
             listen: self.addresses[&member],
             advertise: self.addresses[&member].to_string(),
             identity: self.folder.path().join(format!("identity-{member}")),
+            certificate_lifetime: validity::NODE_LIFETIME,
             beginning: if member == 1 { Beginning::Founds } else { Beginning::Joins },
             contacts: BTreeMap::from([(1, self.addresses[&1].to_string())]),
         })
