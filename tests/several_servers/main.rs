@@ -1,6 +1,8 @@
 //! Several servers and agents, each a process of its own, and what their loss costs.
 
-use tests::Several;
+use std::time::{Duration, Instant};
+
+use tests::{Several, wait_for};
 
 fn manifest(several: &Several, replicas: u32) -> String {
     let path = several.folder().join("web.yaml");
@@ -30,7 +32,10 @@ fn any_server_may_be_lost_and_all_answer() {
     for replicas in 3..=5 {
         let leader = several.leader();
         several.kill(&leader);
+        let lost = Instant::now();
         // At once, at a server that does not lead: it waits out the election, and hands on what it was asked.
+        several.ok(&["node", "label", "agent1", &format!("round={replicas}")]);
+        println!("{leader} led and was killed; a write is acknowledged again after {:?}", lost.elapsed());
         several.ok(&["scale", "web", &replicas.to_string(), "--wait"]);
         several.start(&leader);
         several.wait_for_voters(&["server1", "server2", "server3"]);
@@ -93,5 +98,35 @@ fn a_token_lets_in_as_many_as_it_says_and_a_removed_server_stops() {
     several.wait_for_voters(&["server1", "server2", "server5"]);
     several.ok(&["cluster", "transfer-leader", "server5"]);
     assert_eq!(several.leader(), "server5");
+    several.end();
+}
+
+#[test]
+fn certificates_are_renewed_while_hosts_run() {
+    let mut several = Several::found_with(&["--certificate-lifetime", "9s"]);
+    let hosts = [("server2", "server"), ("agent1", "agent")];
+    for (host, role) in hosts {
+        let token = several.token(role, &[]);
+        several.join(host, &token);
+        several.start(host);
+    }
+    several.wait_for_voters(&["server1", "server2"]);
+    several.wait_for_nodes(1);
+    // Twice: by then the first one has ended.
+    for _ in 0..2 {
+        for (host, _) in hosts {
+            let before = several.file(host, "trust/node.crt");
+            wait_for("another certificate", Duration::from_secs(60), || {
+                let now = several.file(host, "trust/node.crt");
+                if !now.is_empty() && now != before { Ok(()) } else { Err(several.log(host)) }
+            });
+        }
+    }
+    for (host, _) in hosts {
+        several.kill(host);
+        several.start(host);
+    }
+    several.wait_for_voters(&["server1", "server2"]);
+    several.wait_for_nodes(1);
     several.end();
 }

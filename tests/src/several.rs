@@ -24,6 +24,8 @@ const SOON: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Several {
     running: BTreeMap<String, Child>,
+    /// What every server is told beside the usual.
+    server_args: Vec<String>,
     folder: TempDir,
     before: leftovers::Host,
     _host: MutexGuard<'static, ()>,
@@ -32,10 +34,15 @@ pub struct Several {
 impl Several {
     /// A cluster of one server, which runs.
     pub fn found() -> Several {
+        Several::found_with(&[])
+    }
+
+    pub fn found_with(server_args: &[&str]) -> Several {
         let host = take_host();
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
         let before = leftovers::Host::look();
-        let mut several = Several { running: BTreeMap::new(), folder, before, _host: host };
+        let server_args = server_args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut several = Several { running: BTreeMap::new(), server_args, folder, before, _host: host };
         let address = several.choose_address("server1");
         let data = several.data("server1");
         several.ok_without_server(&[
@@ -136,6 +143,7 @@ impl Several {
         let mut command = Command::new(program());
         if name.starts_with("server") {
             command.arg("server").arg("--data").arg(self.path(name)).arg("--listen").arg(self.socket(name));
+            command.args(&self.server_args);
         } else {
             let number = name.trim_start_matches("agent");
             command.arg("agent").arg("--data").arg(self.path(name)).args(["--name", name, "--stop-on-exit"]);
@@ -164,6 +172,11 @@ impl Several {
             Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
             other => Err(format!("{other:?}")),
         })
+    }
+
+    /// A file in a daemon's data folder.
+    pub fn file(&self, name: &str, path: &str) -> String {
+        std::fs::read_to_string(self.path(name).join(path)).unwrap_or_default()
     }
 
     pub fn log(&self, name: &str) -> String {

@@ -9,6 +9,7 @@
 
 mod heartbeats;
 mod pending;
+mod renewal;
 mod ways;
 
 use std::{sync::Arc, time::Duration};
@@ -122,6 +123,7 @@ impl Session {
         seed: u64,
     ) -> mpsc::UnboundedSender<ToServer> {
         let (outbox, inbox) = mpsc::unbounded_channel();
+        ways.renew_in_time(host.clock);
         let (pending, random, scatter) = (Pending::default(), IdSource::new(seed), RETRY_FIRST);
         let session =
             Session { host, node, identity, ways, happened, inbox, pending, lease, scatter, random };

@@ -15,7 +15,7 @@ pub(crate) fn identify(dir: &Path, drawn: ClusterId) -> io::Result<ClusterId> {
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            durable_file::replace(&path, &format!("{drawn}\n"))?;
+            durable_file::replace(&path, format!("{drawn}\n"))?;
             Ok(drawn)
         }
         Err(error) => Err(error),

@@ -206,7 +206,7 @@ fn store(dir: &Path, ring: &KeyRing, opener: &Opener) -> Result<(), KeysError> {
         Opener::KeyFile(file) => ring.lock(Lock::KeyFile(&read_or_make_key_file(file)?))?,
     };
     let path = dir.join(KEYS);
-    let written = durable_file::replace(&path, &locked.encode());
+    let written = durable_file::replace(&path, locked.encode());
     written.map_err(|source| KeysError::Io { path, action: "written", source })
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn read_or_make_key_file(path: &Path) -> Result<KeyFile, KeysError> {
         return Ok(key);
     }
     let key = KeyFile::make()?;
-    let written = durable_file::replace(path, &key.encode());
+    let written = durable_file::replace(path, key.encode());
     written.map_err(|source| KeysError::Io { path: path.to_owned(), action: "written", source })?;
     Ok(key)
 }

@@ -16,10 +16,14 @@ use rustls::{ClientConfig, pki_types::ServerName, time_provider::DefaultTimeProv
 use trust::{
     folder::{FolderError, IdentityFolder},
     identity::{Identity, any_server_name},
-    tls::{Believe, ConfigError, Present, client_config},
+    tls::{Believe, ConfigError, Present, Reloading, client_config},
 };
 
-use crate::config::{Config, ServerAddress};
+use super::renewal::keep_valid;
+use crate::{
+    clock::Clock,
+    config::{Config, ServerAddress},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WaysError {
@@ -46,7 +50,8 @@ pub(crate) enum Ways {
 #[derive(Debug)]
 pub(crate) struct Joined {
     identity: Identity,
-    config: Arc<ClientConfig>,
+    data_dir: PathBuf,
+    config: Arc<Reloading<ClientConfig>>,
     name: ServerName<'static>,
     servers: Servers,
     /// Counts attempts, so that all are tried in turn.
@@ -68,6 +73,13 @@ impl Ways {
         match self {
             Ways::Socket(_) => None,
             Ways::Joined(joined) => Some(joined.identity.node),
+        }
+    }
+
+    /// Keeps the certificate valid, if there is one.
+    pub(super) fn renew_in_time(&self, clock: Clock) {
+        if let Ways::Joined(joined) = self {
+            tokio::spawn(keep_valid(joined.data_dir.clone(), joined.config.clone(), clock));
         }
     }
 
@@ -107,7 +119,8 @@ impl Joined {
         let (own, trust) = (Present::Certificate(&stored.credentials), Believe::Trust(&stored.trust));
         Ok(Joined {
             identity,
-            config: Arc::new(client_config(own, trust, Arc::new(DefaultTimeProvider))?),
+            data_dir: data_dir.to_owned(),
+            config: Arc::new(Reloading::new(client_config(own, trust, Arc::new(DefaultTimeProvider))?)),
             name: any_server_name(identity.cluster),
             servers: Servers::read(Config::servers_path(data_dir))?,
             turn: 0,
@@ -116,23 +129,22 @@ impl Joined {
     }
 
     fn next(&mut self) -> Way {
-        let known = &self.servers.addresses;
-        let in_turn = known.get(self.turn % known.len().max(1)).cloned();
+        let in_turn = self.servers.in_turn(self.turn);
         self.turn += 1;
-        let address = self.leader.take().or(in_turn).unwrap_or_default();
-        Way::Tls { address, name: self.name.clone(), config: self.config.clone() }
+        let address = self.leader.take().unwrap_or(in_turn);
+        Way::Tls { address, name: self.name.clone(), config: self.config.current() }
     }
 }
 
 /// The file that tells where the servers are. Never empty.
 #[derive(Debug)]
-struct Servers {
+pub(super) struct Servers {
     path: PathBuf,
     addresses: Vec<String>,
 }
 
 impl Servers {
-    fn read(path: PathBuf) -> Result<Servers, WaysError> {
+    pub(super) fn read(path: PathBuf) -> Result<Servers, WaysError> {
         let text =
             fs::read_to_string(&path).map_err(|source| WaysError::Servers { path: path.clone(), source })?;
         let addresses: Vec<String> =
@@ -141,6 +153,11 @@ impl Servers {
             true => Err(WaysError::NoServers(path)),
             false => Ok(Servers { path, addresses }),
         }
+    }
+
+    /// All of them, one after the other.
+    pub(super) fn in_turn(&self, turn: usize) -> String {
+        self.addresses.get(turn % self.addresses.len().max(1)).cloned().unwrap_or_default()
     }
 
     fn replace(&mut self, addresses: Vec<String>) -> Result<(), WaysError> {
