@@ -1,5 +1,7 @@
 //! Several servers and agents, each a process of its own, and what their loss costs.
 
+mod runbooks;
+
 use std::time::{Duration, Instant};
 
 use tests::{Several, wait_for};

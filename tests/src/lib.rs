@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, program};
 pub use several::Several;
 
 /// Waits until `look` gives something; fails with what was seen last.

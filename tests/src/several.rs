@@ -88,7 +88,7 @@ impl Several {
         self.folder.path()
     }
 
-    fn data(&self, daemon: &str) -> String {
+    pub fn data(&self, daemon: &str) -> String {
         self.path(daemon).display().to_string()
     }
 
@@ -96,7 +96,7 @@ impl Several {
         self.folder.path().join(name)
     }
 
-    fn socket(&self, server: &str) -> PathBuf {
+    pub fn socket(&self, server: &str) -> PathBuf {
         self.path(&format!("{server}.sock"))
     }
 
@@ -108,7 +108,7 @@ impl Several {
         address
     }
 
-    fn address(&self, server: &str) -> String {
+    pub fn address(&self, server: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{server}.address"))).expect("the address of a server")
     }
 

@@ -11,6 +11,7 @@ mod connect;
 mod demo_image;
 mod exit;
 mod hello;
+mod key_files;
 mod lock;
 mod manifests;
 mod membership;

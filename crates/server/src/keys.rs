@@ -211,7 +211,7 @@ fn store(dir: &Path, ring: &KeyRing, opener: &Opener) -> Result<(), KeysError> {
 }
 
 /// `None` if there is none. One that others can read is refused.
-pub(crate) fn read_key_file(path: &Path) -> Result<Option<KeyFile>, KeysError> {
+pub fn read_key_file(path: &Path) -> Result<Option<KeyFile>, KeysError> {
     let failed = |source| KeysError::Io { path: path.to_owned(), action: "read", source };
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -227,12 +227,13 @@ pub(crate) fn read_key_file(path: &Path) -> Result<Option<KeyFile>, KeysError> {
     key.map(Some).map_err(|source| KeysError::KeyFile { path: path.to_owned(), source })
 }
 
-pub(crate) fn read_or_make_key_file(path: &Path) -> Result<KeyFile, KeysError> {
+/// The key file there, made where there is none, for this user alone. Durable when it returns.
+pub fn read_or_make_key_file(path: &Path) -> Result<KeyFile, KeysError> {
     if let Some(key) = read_key_file(path)? {
         return Ok(key);
     }
     let key = KeyFile::make()?;
-    let written = durable_file::replace(path, key.encode());
+    let written = durable_file::replace(path, key.encode().as_bytes());
     written.map_err(|source| KeysError::Io { path: path.to_owned(), action: "written", source })?;
     Ok(key)
 }

@@ -17,9 +17,13 @@ mod restore;
 use std::path::PathBuf;
 
 use model::{ClusterId, Member};
+use trust::{
+    authority::AuthorityError, bundle::TrustTextError, folder::FolderError, identity::Identity,
+    key::RequestError,
+};
 
 pub use recover::{Recovered, recover};
-pub use restore::{Restored, restore};
+pub use restore::{Itself, Restored, restore};
 
 use crate::{
     keys::{Keys, KeysError, Unlock},
@@ -44,8 +48,29 @@ pub enum RescueError {
     Keys { dir: PathBuf, source: KeysError },
     #[error("{} cannot be read or written", path.display())]
     Cluster { path: PathBuf, source: std::io::Error },
+    #[error("the new server cannot be given a certificate")]
+    Identity(#[from] IdentityError),
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] std::io::Error),
     #[error("the state cannot be read; was it written by a newer version of wharf?")]
     State(#[from] manager::CodecError),
+}
+
+/// Why the new server cannot prove who it is.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{} is of {known} already", dir.display())]
+    Other { dir: PathBuf, known: Identity },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("the authority in the backup cannot be used")]
+    Authority(#[from] AuthorityError),
+    #[error("the bundle in the backup cannot be used")]
+    Bundle(#[from] TrustTextError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] std::io::Error),
 }
 
 /// A data directory that no server uses meanwhile: it is locked.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use model::{HostRole, TokenId};
 
-use super::value::read_duration;
+use super::{Backup, Recover, Restore, value::read_duration};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Cluster {
@@ -35,6 +35,14 @@ pub enum Cluster {
         /// The server, by name or id; the one that is furthest, if none is named
         server: Option<String>,
     },
+    /// Write everything that the cluster agrees on to a file, while it runs
+    Backup(Backup),
+    /// Begin again from a backup, with this host as the only server
+    Restore(Restore),
+    /// Let the one server that is left go on without the rest
+    Recover(Recover),
+    /// Encrypt what the server on this host writes with a new key from now on
+    RotateDataKey,
     /// Make, list and withdraw what hosts join with
     #[command(subcommand)]
     Token(Token),

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args as ClapArgs;
 
-use super::value::read_duration;
+use super::{DataKeys, value::read_duration};
 
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = "Example:
@@ -31,12 +31,8 @@ pub struct Server {
     /// Where users and agents of this host connect
     #[arg(long, value_name = "PATH", default_value = "/run/wharf/wharf.sock")]
     pub listen: PathBuf,
-    /// The key file that opens the data keys, made at the first start; in the data folder
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
-    pub key_file: Option<PathBuf>,
-    /// A file whose first line is the passphrase that opens the data keys; /dev/fd/3 is descriptor 3
-    #[arg(long, value_name = "FILE")]
-    pub passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub data_keys: DataKeys,
     /// What the certificates live that this server signs; hosts renew theirs after two thirds of that
     #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = read_duration)]
     pub certificate_lifetime: Duration,

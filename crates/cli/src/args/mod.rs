@@ -5,6 +5,7 @@ mod cluster;
 mod daemon;
 mod look;
 mod node;
+mod rescue;
 mod value;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::{
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
     node::{Drain, Node},
+    rescue::{Backup, BackupKey, DataKeys, Recover, Restore},
 };
 use crate::{exit::Code, target::read_name};
 

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use model::{MemberId, Timestamp, TokenId};
 use proto::v1::{self, HostRole, MemberPart, cluster_client::ClusterClient};
 
+use super::rescue;
 use crate::{
     args::{Cluster, Global, NewToken, Token},
     connect,
@@ -16,12 +17,23 @@ use crate::{
 type Client = ClusterClient<Patient>;
 
 pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
-    if let Cluster::Init(init) = verb {
-        return super::join::init(init);
-    }
+    let verb = match verb {
+        Cluster::Init(init) => return super::join::init(init),
+        Cluster::Restore(restore) => return rescue::restore(restore),
+        Cluster::Recover(recover) => return rescue::recover(recover),
+        verb => verb,
+    };
     let mut client = connect::cluster(&global.socket).await?;
     match verb {
-        Cluster::Init(_) => unreachable!("it needs no server, and was handled before"),
+        Cluster::Init(_) | Cluster::Restore(_) | Cluster::Recover(_) => {
+            unreachable!("they need no server, and were handled before")
+        }
+        Cluster::Backup(backup) => rescue::backup(&mut client, backup).await,
+        Cluster::RotateDataKey => {
+            let key = client.rotate_data_key(v1::RotateDataKeyRequest {}).await?.into_inner().key;
+            say(format_args!("this server encrypts with data key {key} from now on"));
+            Ok(Code::Done)
+        }
         Cluster::Status => status(&mut client).await,
         Cluster::Members => {
             let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();

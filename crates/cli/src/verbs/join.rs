@@ -126,7 +126,7 @@ async fn ask(
         .help("name the address and port that a server's --advertise says, and look at firewalls between"))
 }
 
-fn membership(
+pub(super) fn membership(
     reached: args::Reached,
     founded: bool,
     contacts: BTreeMap<String, String>,

@@ -17,6 +17,7 @@ mod image;
 mod join;
 mod logs;
 mod node;
+pub mod rescue;
 mod rollout;
 mod scale;
 pub mod server;

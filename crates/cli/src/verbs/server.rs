@@ -1,12 +1,9 @@
 //! `wharf server`: one server of the control plane, until it is told to stop.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use model::Millis;
-use server::keys::Unlock;
 use tokio::signal::unix::{SignalKind, signal};
-use trust::seal::Passphrase;
-use zeroize::Zeroizing;
 
 use crate::{
     args,
@@ -24,7 +21,7 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
-    let unlock = unlock(args.key_file, args.passphrase_file)?;
+    let unlock = args.data_keys.unlock()?;
     let lifetime = Millis(args.certificate_lifetime.as_millis() as u64);
     if lifetime < SHORTEST_LIFE {
         return Err(Failure::new(format!("--certificate-lifetime {lifetime} is less than {SHORTEST_LIFE}")));
@@ -35,17 +32,6 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;
     Ok(Code::Done.into())
-}
-
-/// What opens the data keys. A passphrase is read once, so that the file may be a pipe.
-pub fn unlock(key_file: Option<PathBuf>, passphrase_file: Option<PathBuf>) -> Result<Unlock, Failure> {
-    let Some(path) = passphrase_file else { return Ok(key_file.map_or(Unlock::Beside, Unlock::KeyFile)) };
-    let failed = |error: std::io::Error| {
-        Failure::new(format!("the passphrase cannot be read from {}", path.display())).caused_by(error)
-    };
-    let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(failed)?);
-    let line = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
-    Ok(Unlock::Passphrase(Arc::new(Passphrase::new(line))))
 }
 
 /// Completes at SIGTERM or SIGINT.

@@ -14,7 +14,7 @@ use server::{
     Error,
     keys::Unlock,
     rescue::{
-        RescueError,
+        Itself, RescueError,
         backup::{self, Backup, ReadError, Writer},
         recover, restore,
     },
@@ -57,9 +57,15 @@ async fn declare(server: &Server, name: &str) {
     server.control().await.apply(request).await.unwrap();
 }
 
+fn itself(home: &Home) -> Itself {
+    let (name, address) = ("again".parse().unwrap(), "127.0.0.1:7400".to_owned());
+    Itself { name, address, trust_dir: home.data.join("trust") }
+}
+
 fn restored(backup: &Backup) -> Home {
     let home = Home::new();
-    restore(&home.data, Unlock::Beside, backup, MemberId(99), None, NOW).unwrap();
+    let restored = restore(&home.data, Unlock::Beside, backup, itself(&home), NOW).unwrap();
+    assert!(!restored.takes_others, "it was a cluster of one host");
     home
 }
 
@@ -166,7 +172,7 @@ async fn a_restored_cluster_is_the_same_to_agents_and_gives_no_version_out_twice
     drop(server);
 
     let home = restored(&backup);
-    let again = restore(&home.data, Unlock::Beside, &backup, MemberId(98), None, NOW).unwrap_err();
+    let again = restore(&home.data, Unlock::Beside, &backup, itself(&home), NOW).unwrap_err();
     assert!(matches!(again, RescueError::Taken(_)), "{again:?}");
     let cluster = std::fs::read_to_string(home.data.join("cluster")).unwrap();
     assert_eq!(cluster.trim(), backup.cluster.to_string());
