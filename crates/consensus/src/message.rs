@@ -20,7 +20,8 @@ pub enum PeerMessageKind {
     Ordinary,
     /// Carries a whole snapshot: give it its own stream, and call `report_snapshot` with how it went.
     Snapshot,
-    /// From a member that has heard nothing for long: was it removed? Carries nothing.
+    /// From a member that has heard nothing for long: was it removed? Carries nothing; where another hands the question on,
+    /// the id of who asks, in eight bytes, the least significant first.
     Asks,
     /// To one that was removed: it may never hear of it otherwise. Carries nothing.
     Removed,

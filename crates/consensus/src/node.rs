@@ -26,6 +26,8 @@ pub struct Consensus {
     pub(crate) raw: RawNode<Tail>,
     /// As of the applied index; raft itself is ahead by what was handed out and not yet applied.
     pub(crate) membership: Membership,
+    /// The entry that made it so, or a later one.
+    pub(crate) membership_since: Index,
     pub(crate) membership_ahead: VecDeque<(Index, Membership)>,
     /// What raft handed out that is not durable yet, oldest first.
     pub(crate) in_flight: VecDeque<InFlight>,
@@ -35,6 +37,8 @@ pub struct Consensus {
     /// The index of a snapshot from the leader, from when it arrives until it is applied.
     pub(crate) installing: Option<Index>,
     pub(crate) hard_state_saved: HardState,
+    /// The commit index that is durable.
+    pub(crate) commit_saved: Index,
     pub(crate) role: Role,
     pub(crate) read_prefix: [u8; 8],
 }
@@ -52,12 +56,14 @@ impl Consensus {
             config,
             raw,
             membership,
+            membership_since: applied,
             membership_ahead: VecDeque::new(),
             in_flight: VecDeque::new(),
             released: Vec::new(),
             install: None,
             installing: None,
             hard_state_saved: recovered.hard_state,
+            commit_saved: recovered.hard_state.commit,
             role: Role::Follower { leader: None },
         };
         consensus.settle();
@@ -171,6 +177,24 @@ impl Consensus {
     /// A membership change is proposed and not complete yet.
     pub fn is_changing(&self) -> bool {
         self.raw.raft.has_pending_conf() || self.membership.is_joint()
+    }
+
+    /// Whether most voters know the present members, and would after a crash: then nobody who is no member any more is
+    /// ever needed for an election. Only the leader can tell.
+    pub fn is_membership_settled(&self) -> bool {
+        if !self.leads() || self.is_changing() {
+            return false;
+        }
+        let knows = |id: &&MemberId| {
+            let known = match **id == self.config.id {
+                true => self.commit_saved,
+                // A member says how far it knows the log to be committed only once the members in it are durable.
+                false => self.raw.raft.prs().get(**id).map_or(0, |progress| progress.committed_index),
+            };
+            known >= self.membership_since
+        };
+        let voters = &self.membership.voters;
+        voters.iter().filter(knows).count() * 2 > voters.len()
     }
 
     pub fn status(&self) -> Status {

@@ -2,9 +2,13 @@
 //!
 //! raft-rs says with each of its own `Ready`s which messages have to wait for the write. They wait here: the shell
 //! gets them only after [`Consensus::persisted`]. A write that only moves the commit index is not worth a disk
-//! access; it goes along with the next one that is. So a single voter needs one durable write per batch.
+//! access; it goes along with the next one that is. So a single voter needs one durable write per batch. The exception is a
+//! commit of other members: a server that forgot it in a crash would ask those for their votes who are gone by then.
 
-use raft::{StateRole, eraftpb};
+use raft::{
+    StateRole,
+    eraftpb::{self, EntryType},
+};
 
 use crate::{
     Committed, CommittedEntry, Consensus, Index, Payload, Persist, Read, Ready, Snapshot, SnapshotMeta,
@@ -16,6 +20,8 @@ pub(crate) struct InFlight {
     number: u64,
     /// Whether the shell will confirm this very number; else it becomes durable together with the one before.
     writes: bool,
+    /// The commit index that is durable with it.
+    commit: Index,
     messages: Vec<eraftpb::Message>,
     install: Option<Snapshot>,
 }
@@ -50,7 +56,9 @@ impl Consensus {
                 self.role = role;
             }
             let committed = raft.take_committed_entries();
-            ready.persist = self.hand_out_write(raft);
+            let changes_members =
+                committed.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+            ready.persist = self.hand_out_write(raft, changes_members);
             messages.append(&mut self.released);
             // Membership changes take effect in here, and raft is not to be touched before its `Ready` is taken.
             ready.committed = committed.iter().map(|entry| self.committed(entry)).collect();
@@ -70,6 +78,7 @@ impl Consensus {
             }
             let Some(front) = self.in_flight.pop_front() else { break };
             last = Some(front.number);
+            self.commit_saved = front.commit;
             self.released.extend(front.messages);
             self.install = front.install.or(self.install.take());
         }
@@ -85,8 +94,9 @@ impl Consensus {
             return;
         }
         while self.membership_ahead.front().is_some_and(|&(at, _)| at <= index) {
-            if let Some((_, membership)) = self.membership_ahead.pop_front() {
+            if let Some((at, membership)) = self.membership_ahead.pop_front() {
                 self.membership = membership;
+                self.membership_since = at;
             }
         }
         if self.installing.is_some_and(|at| at <= index) {
@@ -120,9 +130,9 @@ impl Consensus {
     }
 
     /// Takes the write out of raft's `Ready`, and holds back what depends on it.
-    fn hand_out_write(&mut self, mut raft: raft::Ready) -> Option<Persist> {
+    fn hand_out_write(&mut self, mut raft: raft::Ready, changes_members: bool) -> Option<Persist> {
         let number = raft.number();
-        let must_sync = raft.must_sync();
+        let must_sync = raft.must_sync() || changes_members;
         let messages = raft.take_persisted_messages();
         let install = (!raft.snapshot().is_empty()).then(|| translate::snapshot_from_raft(raft.snapshot()));
         let persist = must_sync.then(|| self.persist(&raft, install.clone()));
@@ -134,7 +144,13 @@ impl Consensus {
         }
         self.raw.mut_store().append(raft.entries());
         self.raw.advance_append_async(raft);
-        self.in_flight.push_back(InFlight { number, writes: must_sync, messages, install });
+        self.in_flight.push_back(InFlight {
+            number,
+            writes: must_sync,
+            commit: self.hard_state_saved.commit,
+            messages,
+            install,
+        });
         if !must_sync && self.in_flight.len() == 1 {
             self.persisted(number);
         }
