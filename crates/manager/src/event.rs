@@ -244,6 +244,23 @@ pub enum RequestError {
     Overloaded,
 }
 
+impl RequestError {
+    /// Whether this says what the state is, so that another leader could say otherwise.
+    pub(crate) fn is_of_the_state(&self) -> bool {
+        match self {
+            RequestError::Rejected(_) | RequestError::Images(_) | RequestError::NothingToUndo { .. } => true,
+            RequestError::NotLeader { .. }
+            | RequestError::NoNodes { .. }
+            | RequestError::LeadershipLost
+            | RequestError::ServiceTooLarge { .. }
+            | RequestError::TooLarge { .. }
+            | RequestError::CannotWrite { .. }
+            | RequestError::WritesLater { .. }
+            | RequestError::Overloaded => false,
+        }
+    }
+}
+
 /// Why an image's name could not be made a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {

@@ -78,6 +78,7 @@ impl<C: Codec> Manager<C> {
             self.lost(proposal.origin);
         }
         self.handed_over();
+        self.take_answers_back();
         if self.leader.leads() {
             self.leader = Leader::default();
             self.observed = Observations::default();

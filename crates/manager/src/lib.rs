@@ -34,7 +34,9 @@ mod members;
 
 pub mod alone;
 
-use consensus::{Consensus, PeerMessage, Recovered, Status, StepError};
+use std::collections::BTreeSet;
+
+use consensus::{Consensus, MemberId, PeerMessage, Recovered, Status, StepError};
 use model::{IdSource, Name, Timestamp};
 use store::{Observations, State};
 
@@ -56,6 +58,9 @@ pub struct Config {
     pub seed: u64,
     /// What this server is called and where others reach it: written down when it leads and it is not known yet.
     pub itself: Option<(Name, String)>,
+    /// The members that this server was told of when it joined. It asks them what became of it while nobody sends it the
+    /// state.
+    pub contacts: BTreeSet<MemberId>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +102,7 @@ impl<C: Codec> Manager<C> {
     pub fn restore(config: Config, codec: C, recovered: Recovered) -> Result<Manager<C>, RestoreError> {
         let snapshot = recovered.snapshot.as_ref();
         let newest = snapshot.map_or(0, |snapshot| snapshot.meta.index);
-        let was_member = snapshot.is_some_and(|s| s.meta.membership.contains(config.consensus.id));
-        let members = members::Members::new(&config.consensus, config.itself, was_member);
+        let members = members::Members::new(&config.consensus, config.itself, config.contacts);
         let state = snapshot.map(|snapshot| log::decode_snapshot(&codec, snapshot)).transpose()?;
         Ok(Manager {
             codec,
@@ -133,9 +137,9 @@ impl<C: Codec> Manager<C> {
         // Applying can allow new plans, and with one voter a proposal is in the next Ready already: go on until
         // nothing more comes. Each round proposes at most one plan per service, so this ends.
         while self.ask_to_read() | self.advance_log() | self.lead(now) {}
+        self.answer_reads();
         self.dispatch();
         self.maybe_snapshot();
-        self.answer_reads();
         if std::mem::take(&mut self.view_changed) {
             let view = self.view();
             self.effects.insert(0, Effect::Publish(view));

@@ -60,7 +60,6 @@ impl<C: Codec> Manager<C> {
                 self.snapshots.newest = index;
                 self.view_changed = true;
                 self.consensus.applied(index);
-                self.note_membership(&snapshot.meta.membership);
             }
             Err(error) => {
                 self.give_up(format!("the snapshot at {index} that a peer sent cannot be read: {error}"));
@@ -70,10 +69,7 @@ impl<C: Codec> Manager<C> {
 
     fn commit(&mut self, committed: Committed) {
         let Committed { index, term, entry } = committed;
-        let membership = match &entry {
-            CommittedEntry::Membership(membership) => Some(membership.clone()),
-            CommittedEntry::Empty | CommittedEntry::Command(_) => None,
-        };
+        let changes_members = matches!(entry, CommittedEntry::Membership(_));
         match (entry, self.proposals.remove(index)) {
             (CommittedEntry::Command(_), Some(own)) if own.term == term => self.commit_own(index, own),
             (entry, lost) => {
@@ -84,9 +80,7 @@ impl<C: Codec> Manager<C> {
             }
         }
         self.consensus.applied(index);
-        if let Some(membership) = membership {
-            self.note_membership(&membership);
-        }
+        self.view_changed |= changes_members;
         if !self.leader.leads() {
             // The first entry of its own term tells a leader that it has applied all that was committed before.
             let status = self.consensus.status();

@@ -6,18 +6,18 @@
 //! - No change leaves a cluster in which those who can be reached are no majority. That is asked twice: when a user wants
 //!   it, for an answer, and when it is about to happen, because servers die in between.
 //! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
-//! - Who was removed is told so by whoever it talks to, for it may never hear of it otherwise.
+//! - Who was removed asks, and is told so once the others can do without it: see `farewell`.
 
 mod farewell;
 mod tend;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Member, MemberId, MemberPart, Name, Timestamp};
 use store::Command;
 
-use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin};
+use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin, reads::Answer};
 
 pub use words::{MemberError, MemberRequest, MemberWaiting};
 
@@ -26,6 +26,8 @@ pub(crate) struct Members {
     id: MemberId,
     /// How this server is called and reached, where it says so itself.
     itself: Option<(Name, String)>,
+    /// Whom it was told of when it joined.
+    contacts: BTreeSet<u64>,
     /// For as long a peer may be silent before it counts as gone.
     patience_ticks: u32,
     /// For how many ticks each peer has been silent.
@@ -35,8 +37,6 @@ pub(crate) struct Members {
     handover: Option<Handover>,
     /// What each member's part waits for.
     pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
-    /// It was named in some membership that this server has applied.
-    was_member: bool,
     /// Why this server has no part in the cluster any more.
     pub(crate) removed: Option<String>,
 }
@@ -53,17 +53,17 @@ impl Members {
     pub(crate) fn new(
         config: &consensus::Config,
         itself: Option<(Name, String)>,
-        was_member: bool,
+        contacts: BTreeSet<u64>,
     ) -> Members {
         Members {
             id: MemberId(config.id),
             itself,
+            contacts,
             patience_ticks: config.election_ticks,
             silent: BTreeMap::new(),
             lonely_ticks: 0,
             handover: None,
             waiting: BTreeMap::new(),
-            was_member,
             removed: None,
         }
     }
@@ -86,8 +86,12 @@ impl<C: Codec> Manager<C> {
         } else {
             Err(MemberError::NotLeader { leader: self.consensus.status().leader })
         };
-        if let Err(error) = result {
-            self.effects.push(Effect::MembersReply { id, result: Err(error) });
+        match result {
+            Ok(()) => {}
+            Err(refusal) if refusal.is_of_the_state() => {
+                self.answer_as_leader(Answer::Members { id, refusal }, self.next_index() - 1);
+            }
+            Err(error) => self.effects.push(Effect::MembersReply { id, result: Err(error) }),
         }
     }
 

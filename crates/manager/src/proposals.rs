@@ -134,7 +134,7 @@ impl<C: Codec> Manager<C> {
         self.propose(self.try_out(vec![command])?, origin)
     }
 
-    fn next_index(&self) -> u64 {
+    pub(crate) fn next_index(&self) -> u64 {
         self.consensus.status().last_index + 1
     }
 

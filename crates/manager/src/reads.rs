@@ -1,5 +1,9 @@
 //! Reads: each waits until a quorum has confirmed how far the log was when it was asked, and until that is applied.
 //!
+//! A refusal is a read too: "there is no such service" is what the state says, and a leader that is cut off does not know
+//! that another has gone on without it. So whatever is answered without a write waits here as well, and so do agents that
+//! have opened a session.
+//!
 //! Heartbeats of agents are read with: what confirms the index confirms that this server led when it was asked, so after
 //! it had heard the agent. An answer to a heartbeat is a lease, and a leader that was replaced while it did not know must
 //! give none: the new one counts from its own beginning. Heartbeats gather until the next tick, so that many nodes cost
@@ -10,9 +14,9 @@
 
 use std::collections::BTreeMap;
 
-use consensus::Read;
+use consensus::{Index, Read};
 
-use crate::{Codec, Effect, Manager, ReadId, SessionId};
+use crate::{Codec, Effect, Manager, MemberError, ReadId, Reply, RequestError, RequestId, SessionId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
@@ -22,13 +26,7 @@ pub(crate) struct Reads {
     /// Questions that are not answered yet, by context.
     asked: BTreeMap<u64, Question>,
     /// Who waits until this index is applied.
-    confirmed: Vec<(u64, Vec<Reader>)>,
-}
-
-#[derive(Debug)]
-enum Reader {
-    Asks(ReadId),
-    Heartbeats(Vec<(SessionId, u64)>),
+    confirmed: Vec<(Index, Reader)>,
 }
 
 #[derive(Debug)]
@@ -37,9 +35,40 @@ struct Question {
     ticks: u32,
 }
 
+/// Who waits for the confirmation.
+#[derive(Debug)]
+enum Reader {
+    View(ReadId),
+    /// An agent, which is told what it shall run.
+    Session(SessionId),
+    Heartbeats(Vec<(SessionId, u64)>),
+    /// This is known already, and holds once everything up to `rests_on` is applied: only the leader that says so may
+    /// still find out that it was none.
+    Answer {
+        answer: Answer,
+        rests_on: Index,
+    },
+}
+
+/// An answer that comes of the state and changes nothing.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Request { id: RequestId, result: Result<Reply, RequestError> },
+    Members { id: RequestId, refusal: MemberError },
+}
+
+impl Reader {
+    fn rests_on(&self) -> Index {
+        match self {
+            Reader::View(_) | Reader::Session(_) | Reader::Heartbeats(_) => 0,
+            Reader::Answer { rests_on, .. } => *rests_on,
+        }
+    }
+}
+
 impl Reads {
     pub(crate) fn add(&mut self, id: ReadId) {
-        self.unasked.push(Reader::Asks(id));
+        self.unasked.push(Reader::View(id));
     }
 
     pub(crate) fn add_heartbeat(&mut self, session: SessionId, number: u64) {
@@ -49,8 +78,29 @@ impl Reads {
     pub(crate) fn confirm(&mut self, read: Read) {
         // None asks any more where the question was given up.
         if let Some(question) = self.asked.remove(&read.context) {
-            self.confirmed.push((read.index, question.readers));
+            let confirmed =
+                question.readers.into_iter().map(|reader| (read.index.max(reader.rests_on()), reader));
+            self.confirmed.extend(confirmed);
         }
+    }
+
+    /// Takes out what only a leader answers.
+    fn take_answers(&mut self) -> Vec<Answer> {
+        let asked = std::mem::take(&mut self.asked).into_values().flat_map(|question| question.readers);
+        let waiting = asked.chain(std::mem::take(&mut self.unasked)).map(|reader| (None, reader));
+        let confirmed = std::mem::take(&mut self.confirmed).into_iter();
+        let mut answers = Vec::new();
+        self.heartbeats.clear();
+        for (index, reader) in waiting.chain(confirmed.map(|(index, reader)| (Some(index), reader))) {
+            match (reader, index) {
+                (Reader::Answer { answer, .. }, _) => answers.push(answer),
+                // Their sessions are closed.
+                (Reader::Session(_) | Reader::Heartbeats(_), _) => {}
+                (reader @ Reader::View(_), Some(index)) => self.confirmed.push((index, reader)),
+                (reader @ Reader::View(_), None) => self.unasked.push(reader),
+            }
+        }
+        answers
     }
 
     /// Gives up questions that nobody answers: consensus forgets them silently, for example when messages are lost.
@@ -90,6 +140,30 @@ impl<C: Codec> Manager<C> {
         true
     }
 
+    /// Gives an answer that comes of the state, this one or the one ahead of it, once it is sure that this server leads.
+    pub(crate) fn answer_as_leader(&mut self, answer: Answer, rests_on: Index) {
+        self.reads.unasked.push(Reader::Answer { answer, rests_on });
+    }
+
+    pub(crate) fn confirm_for_session(&mut self, session: SessionId) {
+        self.reads.unasked.push(Reader::Session(session));
+    }
+
+    /// Another leader may know better.
+    pub(crate) fn take_answers_back(&mut self) {
+        let leader = self.consensus.status().leader;
+        for answer in self.reads.take_answers() {
+            self.effects.push(match answer {
+                Answer::Request { id, .. } => {
+                    Effect::Reply { id, result: Err(RequestError::NotLeader { leader }) }
+                }
+                Answer::Members { id, .. } => {
+                    Effect::MembersReply { id, result: Err(MemberError::NotLeader { leader }) }
+                }
+            });
+        }
+    }
+
     /// Answers every read whose index is applied.
     pub(crate) fn answer_reads(&mut self) {
         if self.reads.confirmed.is_empty() {
@@ -97,12 +171,18 @@ impl<C: Codec> Manager<C> {
         }
         let applied = self.consensus.status().applied;
         let view = self.view();
-        let is_applied = |(index, _): &mut (u64, Vec<Reader>)| *index <= applied;
-        let ready: Vec<_> = self.reads.confirmed.extract_if(.., is_applied).collect();
-        for reader in ready.into_iter().flat_map(|(_, readers)| readers) {
+        let applied = self.reads.confirmed.extract_if(.., |(index, _)| *index <= applied);
+        for (_, reader) in applied.collect::<Vec<_>>() {
             match reader {
-                Reader::Asks(id) => self.effects.push(Effect::ReadReady { id, view: view.clone() }),
+                Reader::View(id) => self.effects.push(Effect::ReadReady { id, view: view.clone() }),
+                Reader::Session(session) => self.session_is_confirmed(session),
                 Reader::Heartbeats(heartbeats) => self.answer_heartbeats(heartbeats),
+                Reader::Answer { answer: Answer::Request { id, result }, .. } => {
+                    self.effects.push(Effect::Reply { id, result });
+                }
+                Reader::Answer { answer: Answer::Members { id, refusal }, .. } => {
+                    self.effects.push(Effect::MembersReply { id, result: Err(refusal) });
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use store::{Apply, Command, Rejected};
 use crate::{
     Applied, Codec, Declaration, Effect, Manager, Reply, Request, RequestError, RequestId,
     proposals::{Origin, Tried},
+    reads::Answer,
 };
 
 impl<C: Codec> Manager<C> {
@@ -17,19 +18,32 @@ impl<C: Codec> Manager<C> {
         if !self.leader.leads() {
             return self.refuse(id, RequestError::NotLeader { leader: self.consensus.status().leader });
         }
-        if let Err(error) = self.try_request(now, id, request) {
-            self.refuse(id, error);
-        }
+        // A dry run promises nothing, so what it counts with need not be durable first.
+        let is_dry_run = matches!(request, Request::Apply { dry_run: true, .. });
+        let rests_on = if is_dry_run { 0 } else { self.next_index() - 1 };
+        let result = match self.try_request(now, id, request) {
+            Ok(None) => return,
+            Ok(Some(reply)) => Ok(reply),
+            Err(error) if !error.is_of_the_state() => return self.refuse(id, error),
+            Err(error) => Err(error),
+        };
+        self.answer_as_leader(Answer::Request { id, result }, rests_on);
     }
 
     pub(crate) fn refuse(&mut self, id: RequestId, error: RequestError) {
         self.effects.push(Effect::Reply { id, result: Err(error) });
     }
 
-    fn try_request(&mut self, now: Timestamp, id: RequestId, request: Request) -> Result<(), RequestError> {
+    /// None where it is on its way through the log, and answered after that.
+    fn try_request(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        request: Request,
+    ) -> Result<Option<Reply>, RequestError> {
         match request {
-            Request::Node { node, asked } => self.node_request(now, id, node, asked),
-            Request::Trust(change) => self.propose_for(id, Command::Trust(change)),
+            Request::Node { node, asked } => self.node_request(now, id, node, asked).map(|()| None),
+            Request::Trust(change) => self.propose_for(id, Command::Trust(change)).map(|()| None),
             request => self.service_request(now, id, request),
         }
     }
@@ -39,7 +53,7 @@ impl<C: Codec> Manager<C> {
         now: Timestamp,
         id: RequestId,
         request: Request,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Option<Reply>, RequestError> {
         let is_dry_run = matches!(request, Request::Apply { dry_run: true, .. });
         let asked = self.commands(now, request)?;
         let (services, commands): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -48,10 +62,9 @@ impl<C: Codec> Manager<C> {
         let reply = Reply { applied: applied.collect() };
         self.check_size(&tried)?;
         if is_dry_run || tried.is_empty() {
-            self.effects.push(Effect::Reply { id, result: Ok(reply) });
-            return Ok(());
+            return Ok(Some(reply));
         }
-        self.propose(tried, Origin::User { id, reply })
+        self.propose(tried, Origin::User { id, reply }).map(|()| None)
     }
 
     /// The commands that a request comes to, each with its service.

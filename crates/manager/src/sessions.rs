@@ -2,6 +2,10 @@
 //!
 //! A node has one session, the last that it opened. Each begins with the node's full set of assignments and goes on with
 //! what changes; both are made of what was committed.
+//!
+//! A leader that was cut off and does not know it yet could tell an agent what was true long ago, and the agent would stop
+//! what has been started since. So the full set waits until a quorum has confirmed, after the session was opened, that
+//! this server leads. The increments need no such word: without a quorum nothing new is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +36,8 @@ struct Session {
     /// When it last said anything.
     heard_at: Timestamp,
     sequence: u64,
+    /// This server was known to lead after the session was opened.
+    is_confirmed: bool,
     /// What the agent was told, to tell it only what changed; none before the full set was sent.
     told: Option<BTreeMap<ReplicaId, Desired>>,
     /// Of a node that was removed: what it still has. It is told to have nothing, and then the session ends.
@@ -59,10 +65,9 @@ impl<C: Codec> Manager<C> {
         }
         let left = hello.observed.iter().filter(|one| one.phase != Phase::Removed).map(|one| one.replica);
         let farewell = removed.then(|| left.collect());
-        self.sessions
-            .open
-            .insert(session, Session { node, heard_at: now, sequence: 0, told: None, farewell });
-        self.sessions.dirty.insert(node);
+        let opened = Session { node, heard_at: now, sequence: 0, is_confirmed: false, told: None, farewell };
+        self.sessions.open.insert(session, opened);
+        self.confirm_for_session(session);
         if removed {
             return self.end_farewell(session);
         }
@@ -72,6 +77,14 @@ impl<C: Codec> Manager<C> {
         self.observe(node, hello.observed);
         self.node_is_heard(now, node);
         self.look_at_node(node);
+    }
+
+    /// What this server has applied is what the cluster has decided, as of some moment after the session was opened.
+    pub(crate) fn session_is_confirmed(&mut self, session: SessionId) {
+        if let Some(open) = self.sessions.open.get_mut(&session) {
+            open.is_confirmed = true;
+            self.sessions.dirty.insert(open.node);
+        }
     }
 
     /// Once a node that was removed has nothing left, it is told why nothing more comes.
@@ -222,7 +235,9 @@ impl<C: Codec> Manager<C> {
             if self.state.node(node).is_none() && self.state.node_removed_at(node).is_none() {
                 continue;
             }
-            let Some(session) = self.sessions.open.get_mut(&id) else { continue };
+            let Some(session) = self.sessions.open.get_mut(&id).filter(|open| open.is_confirmed) else {
+                continue;
+            };
             let wanted: BTreeMap<ReplicaId, Desired> =
                 self.state.replicas_on(node).map(|replica| (replica.id, replica.desired)).collect();
             let Some(dispatch) = session.next_dispatch(&self.state, wanted) else { continue };

@@ -272,6 +272,7 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
         snapshot_every: SNAPSHOT_EVERY,
         seed,
         itself: remote.map(|remote| (remote.config.name.clone(), remote.config.advertise.clone())),
+        contacts: remote.map(|remote| remote.config.contacts.keys().copied().collect()).unwrap_or_default(),
     };
     let manager = Manager::restore(config, WireCodec, opened.recovered);
     let manager = manager.map_err(|source| Error::Restore { dir: dir.clone(), source })?;

@@ -1,17 +1,21 @@
 //! Other servers: users add one with an empty disk, give and take votes, remove one, let another lead; and a disk is lost for
-//! good, which no server comes back from under its old id.
+//! good, which no server comes back from under its old id. In the end users remove those: before that, what else they wanted of
+//! the members may have to wait.
 
-use consensus::Recovered;
 use manager::{Event, MemberError, MemberRequest, RequestId};
-use model::{MemberId, MemberPart, Name};
+use model::{MemberId, MemberPart, Millis, Name};
 
 use crate::{
     bug::Bug,
     disk::SimDisk,
-    plan::{MemberAsk, name},
+    plan::{Ask, MemberAsk, name},
     server::Server,
     world::{Happening, World},
 };
+
+/// Who takes votes away looks first who is alive. A loss in the same moment nobody could foresee: with the vote that goes, it
+/// may be one loss too many.
+const SEEN_AFTER: Millis = Millis(5_000);
 
 /// How a server is called, and where it is.
 pub(crate) fn itself(server: usize) -> (Name, String) {
@@ -20,6 +24,10 @@ pub(crate) fn itself(server: usize) -> (Name, String) {
 
 impl World {
     pub(crate) fn user_wants_members(&mut self, server: usize, ask: usize, attempt: u32, what: MemberAsk) {
+        let takes_a_vote = matches!(what, MemberAsk::Demote(_) | MemberAsk::Remove(_));
+        if takes_a_vote && self.cx.now < self.users.sees_losses_at {
+            return self.cx.at(self.users.sees_losses_at, Happening::UserAsks { ask, attempt });
+        }
         let member = |server: usize| MemberId(server as u64 + 1);
         let part = |server, part| MemberRequest::SetPart { member: member(server), part };
         let request = match what {
@@ -57,8 +65,9 @@ impl World {
             return *server;
         }
         let server = self.servers.len();
-        let begins = Recovered::joining(server as u64 + 1);
-        self.servers.push(Server::new(begins, self.cx.random.fork(), self.cx.has(Bug::LoseLastGroup)));
+        let contacts = self.servers.iter().filter(|known| !known.is_gone).map(|known| known.member).collect();
+        let (random, lies) = (self.cx.random.fork(), self.cx.has(Bug::LoseLastGroup));
+        self.servers.push(Server::joining(server as u64 + 1, contacts, random, lies));
         self.users.joining.insert(ask, server);
         self.cx.soon(0, 2_000, Happening::ServerStarts { server });
         server
@@ -81,7 +90,14 @@ impl World {
                 self.cx.say(format_args!("user: #{} is to try again: {error}", id.0));
                 self.ask_again(ask, attempt);
             }
-            Err(error) => self.cx.say(format_args!("user: #{} is refused: {error}", id.0)),
+            Err(error) => {
+                self.cx.say(format_args!("user: #{} is refused: {error}", id.0));
+                let may_change =
+                    matches!(error, MemberError::WouldLoseQuorum { .. } | MemberError::Unknown { .. });
+                if self.cx.calm && may_change {
+                    self.ask_again(ask, attempt);
+                }
+            }
         }
     }
 
@@ -102,11 +118,25 @@ impl World {
             return;
         }
         self.cx.say(format_args!("server {server}: loses its disk"));
+        self.users.sees_losses_at = self.cx.now + SEEN_AFTER;
         self.server_crashes(server);
         if self.cx.has(Bug::KeepId) {
             self.servers[server].disk = SimDisk::new(self.cx.random.fork(), false);
         } else {
             self.servers[server].is_gone = true;
+        }
+    }
+
+    /// What users do who see servers that will never come back: they see to it that these are known, and remove them.
+    pub(crate) fn remove_the_lost(&mut self) {
+        let lost =
+            (0..self.servers.len()).filter(|&server| self.servers[server].is_gone && self.has_a_part(server));
+        for server in lost.collect::<Vec<_>>() {
+            for what in [MemberAsk::Introduce(server), MemberAsk::Remove(server)] {
+                let ask = self.plan.asks.len();
+                self.plan.asks.push((self.cx.now, Ask::Members(what)));
+                self.cx.at(self.cx.now, Happening::UserAsks { ask, attempt: 1 });
+            }
         }
     }
 
@@ -132,6 +162,14 @@ impl World {
         now && then && no_change && !membership.is_joint()
     }
 
+    /// Whether the others know of this server: one that was never added waits for the state in vain.
+    pub(crate) fn has_a_part(&self, server: usize) -> bool {
+        let member = self.servers[server].member;
+        let is_begun_with = server < self.plan.servers;
+        let state = self.logs.state_at(self.agreement.newest());
+        is_begun_with || state.is_some_and(|state| state.member(MemberId(member)).is_some())
+    }
+
     /// What of the members is not as users want it.
     pub(crate) fn unrest_of_members(&self, view: &manager::View) -> Option<String> {
         for member in view.state.members() {
@@ -143,7 +181,7 @@ impl World {
                 MemberPart::Learner => learns && !votes,
                 MemberPart::Removed => !votes && !learns && self.servers[server].is_gone,
             };
-            if !is_done && !self.servers[server].is_gone {
+            if !is_done {
                 let waiting = view.members_waiting.get(&member.id);
                 return Some(format!("server {server} is not {:?} yet: {waiting:?}", member.part));
             }

@@ -5,7 +5,7 @@ mod life;
 mod peers;
 mod writing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
 use manager::{Effect, Event, Manager, View};
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) member: MemberId,
     /// What its data directory begins with.
     begins: Recovered,
+    /// Whom it was told of when it joined.
+    contacts: BTreeSet<MemberId>,
     pub(crate) disk: SimDisk,
     /// Counts its starts.
     pub(crate) life: u32,
@@ -71,6 +73,7 @@ impl Server {
         Server {
             member: begins.id,
             begins,
+            contacts: BTreeSet::new(),
             disk: SimDisk::new(random, disk_lies),
             life: 0,
             slow_until: Timestamp(0),
@@ -83,6 +86,16 @@ impl Server {
             heard_ready: BTreeMap::new(),
             running: None,
         }
+    }
+
+    /// With an empty disk, and told of these.
+    pub(crate) fn joining(
+        id: MemberId,
+        contacts: BTreeSet<MemberId>,
+        random: Random,
+        disk_lies: bool,
+    ) -> Server {
+        Server { contacts, ..Server::new(Recovered::joining(id), random, disk_lies) }
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use manager::{Applied, Declaration, Event, ReadId, Reply, Request, RequestError, RequestId, View};
-use model::{Millis, ServiceKey, Version};
+use model::{Millis, ServiceKey, Timestamp, Version};
 use store::Rejected;
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Users {
     pub(crate) given_up: BTreeSet<u64>,
     /// Who wants other servers: ask, attempt, and the server asked.
     pub(crate) members: BTreeMap<RequestId, (usize, u32, usize)>,
+    /// From then on they know which servers are lost.
+    pub(crate) sees_losses_at: Timestamp,
     /// The server that an ask adds.
     pub(crate) joining: BTreeMap<usize, usize>,
     /// Which server is said to lead, by ask.
@@ -257,7 +259,7 @@ impl World {
     fn read_again(&mut self, Reading { server, ask, .. }: Reading) {
         match ask {
             Some((ask, attempt)) => self.ask_again(ask, attempt),
-            None if self.servers[server].is_gone => {}
+            None if self.servers[server].is_gone || !self.has_a_part(server) => {}
             None => self.user_begins_to_read(server, None),
         }
     }

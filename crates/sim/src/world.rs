@@ -291,6 +291,7 @@ impl World {
         for server in 0..self.servers.len() {
             self.user_reads_at(server);
         }
+        self.remove_the_lost();
         for node in &mut self.nodes {
             node.crash_after = None;
             node.unreachable_until = self.cx.now;

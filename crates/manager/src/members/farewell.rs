@@ -1,6 +1,11 @@
 //! How a server that was removed learns of it: consensus itself stops talking to it at once.
+//!
+//! It does not stop by itself, also where it has applied the decision: as long as others do not know of it, they need its
+//! vote. So it goes on until the leader tells it that it is not needed any more. It asks whomever it knows; who does not
+//! lead hands the question on.
 
-use consensus::{Membership, PeerMessage, PeerMessageKind};
+use bytes::Bytes;
+use consensus::{PeerMessage, PeerMessageKind};
 use model::{MemberId, MemberPart};
 
 use crate::{Codec, Effect, Manager};
@@ -8,16 +13,20 @@ use crate::{Codec, Effect, Manager};
 impl<C: Codec> Manager<C> {
     /// Says whether the message is for consensus.
     pub(crate) fn note_peer(&mut self, message: &PeerMessage) -> bool {
-        if message.kind == PeerMessageKind::Removed {
-            if !self.leader.leads() {
-                self.is_removed(format!("server {} says so", MemberId(message.from)));
+        match message.kind {
+            PeerMessageKind::Removed => {
+                if !self.leader.leads() {
+                    self.is_removed(MemberId(message.from));
+                }
+                return false;
             }
-            return false;
+            PeerMessageKind::Asks if let Ok(asker) = message.bytes[..].try_into() => {
+                self.answer_if_removed(u64::from_le_bytes(asker), false);
+            }
+            PeerMessageKind::Asks | PeerMessageKind::Ordinary | PeerMessageKind::Snapshot => {}
         }
-        let sender = self.state.member(MemberId(message.from));
-        let was_removed = sender.is_some_and(|sender| sender.part == MemberPart::Removed);
-        if was_removed && !self.consensus.status().membership.contains(message.from) {
-            self.say(message.from, PeerMessageKind::Removed);
+        if self.was_removed(message.from) {
+            self.answer_if_removed(message.from, true);
             return false;
         }
         self.members.silent.insert(message.from, 0);
@@ -25,39 +34,55 @@ impl<C: Codec> Manager<C> {
         message.kind != PeerMessageKind::Asks
     }
 
-    /// Nobody talks to a server that was removed; so one that hears nothing for long asks.
+    fn was_removed(&self, member: u64) -> bool {
+        let known = self.state.member(MemberId(member));
+        known.is_some_and(|known| known.part == MemberPart::Removed)
+            && !self.consensus.status().membership.contains(member)
+    }
+
+    fn answer_if_removed(&mut self, asker: u64, may_hand_on: bool) {
+        if !self.was_removed(asker) {
+            return;
+        }
+        let leader = self.consensus.status().leader;
+        if self.leader.leads() {
+            if self.consensus.is_membership_settled() {
+                self.say(asker, PeerMessageKind::Removed, Bytes::new());
+            }
+        } else if let Some(leader) = leader.filter(|_| may_hand_on) {
+            self.say(leader, PeerMessageKind::Asks, Bytes::copy_from_slice(&asker.to_le_bytes()));
+        }
+    }
+
+    /// Nobody talks to a server that was removed; so one that hears nothing for long asks. One that was removed before it
+    /// ever heard of the others knows only those whom it was told of when it joined.
     pub(super) fn ask_whether_removed(&mut self) {
         let patience = self.members.patience_ticks * 2;
         if self.members.lonely_ticks < patience || self.leader.leads() {
             return;
         }
         self.members.lonely_ticks = 0;
-        for peer in self.consensus.status().membership.members().collect::<Vec<_>>() {
+        let membership = self.consensus.status().membership;
+        let mut known: Vec<u64> = membership.members().collect();
+        if known.is_empty() {
+            known.extend(&self.members.contacts);
+        }
+        for peer in known {
             if peer != self.members.id.0 {
-                self.say(peer, PeerMessageKind::Asks);
+                self.say(peer, PeerMessageKind::Asks, Bytes::new());
             }
         }
     }
 
-    fn say(&mut self, to: u64, kind: PeerMessageKind) {
-        let message = PeerMessage { from: self.members.id.0, to, kind, bytes: Default::default() };
+    fn say(&mut self, to: u64, kind: PeerMessageKind, bytes: Bytes) {
+        let message = PeerMessage { from: self.members.id.0, to, kind, bytes };
         self.effects.push(Effect::Send(vec![message]));
     }
 
-    /// What a membership that was just applied means for this server.
-    pub(crate) fn note_membership(&mut self, membership: &Membership) {
-        self.view_changed = true;
-        if membership.contains(self.members.id.0) {
-            self.members.was_member = true;
-        } else if self.members.was_member {
-            self.is_removed("it has applied the decision".to_owned());
-        }
-    }
-
-    fn is_removed(&mut self, how: String) {
+    fn is_removed(&mut self, by: MemberId) {
         self.members.removed.get_or_insert(format!(
-            "this server was removed from the cluster: {how}. To come back it joins again with an empty data directory, \
-             as a new member"
+            "this server was removed from the cluster: server {by} says so. To come back it joins again with an empty data \
+             directory, as a new member"
         ));
     }
 }

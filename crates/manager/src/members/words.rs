@@ -51,6 +51,28 @@ pub enum MemberError {
     Overloaded,
 }
 
+impl MemberError {
+    /// Whether this says who the members are, so that another leader could say otherwise.
+    pub(crate) fn is_of_the_state(&self) -> bool {
+        match self {
+            MemberError::Unknown { .. }
+            | MemberError::WasRemoved { .. }
+            | MemberError::IdTaken { .. }
+            | MemberError::NameTaken { .. }
+            | MemberError::AddressTaken { .. }
+            | MemberError::LastVoter { .. }
+            | MemberError::WouldLoseQuorum { .. }
+            | MemberError::NoVoter { .. } => true,
+            MemberError::NotLeader { .. }
+            | MemberError::NoHeir
+            | MemberError::HandoverUnderWay
+            | MemberError::NotHandedOver { .. }
+            | MemberError::LeadershipLost
+            | MemberError::Overloaded => false,
+        }
+    }
+}
+
 /// Why a member does not have the part yet that it shall have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberWaiting {

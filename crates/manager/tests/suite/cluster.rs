@@ -45,7 +45,8 @@ impl Cluster {
     }
 
     pub(crate) fn join(&mut self, id: u64) {
-        self.members.insert(id, Member::joining(id));
+        let contacts = self.members.keys().copied().collect();
+        self.members.insert(id, Member::joining(id, contacts));
         self.start(id);
     }
 

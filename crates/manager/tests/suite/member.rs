@@ -1,6 +1,6 @@
 //! One server: a manager, its disk, and what is on the way to the disk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use consensus::{Entry, HardState, Membership, Persist, Recovered, Snapshot, SnapshotMeta};
 use manager::{Codec as _, Config, Event, Manager};
@@ -27,6 +27,7 @@ pub(crate) struct Member {
     /// As last printed.
     pub(crate) led: bool,
     lives: u64,
+    contacts: BTreeSet<u64>,
 }
 
 /// What survives.
@@ -63,9 +64,9 @@ impl Member {
         Member::begin(id, Recovered::bootstrap_with(id, Membership::of_voters(1..=members)))
     }
 
-    /// With an empty disk.
-    pub(crate) fn joining(id: u64) -> Member {
-        Member::begin(id, Recovered::joining(id))
+    /// With an empty disk, and told of these.
+    pub(crate) fn joining(id: u64, contacts: BTreeSet<u64>) -> Member {
+        Member { contacts, ..Member::begin(id, Recovered::joining(id)) }
     }
 
     fn begin(id: u64, recovered: Recovered) -> Member {
@@ -80,6 +81,7 @@ impl Member {
             snapshots_slowly: false,
             led: false,
             lives: 0,
+            contacts: BTreeSet::new(),
         }
     }
 
@@ -94,7 +96,9 @@ impl Member {
         consensus.max_uncommitted_bytes = MAX_UNCOMMITTED_BYTES;
         consensus.max_message_bytes = MAX_COMMAND_BYTES;
         consensus.entries_kept = 2;
-        let config = Config { consensus, snapshot_every, seed: self.id << 32 | self.lives, itself: None };
+        let seed = self.id << 32 | self.lives;
+        let contacts = self.contacts.clone();
+        let config = Config { consensus, snapshot_every, seed, itself: None, contacts };
         let recovered = Recovered { id: self.id, hard_state, snapshot, entries };
         self.manager = Some(Manager::restore(config, table.clone(), recovered).unwrap());
     }

@@ -51,6 +51,7 @@ impl World {
             snapshot_every: self.plan.snapshot_every,
             seed,
             itself: Some(itself(server)),
+            contacts: self.servers[server].contacts.clone(),
         };
         let manager = match Manager::restore(config, SimCodec::new(self.cx.bug), recovered) {
             Ok(manager) => manager,
