@@ -140,7 +140,7 @@ impl History {
     /// At the end, of all that was asked and told.
     pub(crate) fn check_stories(&self, cx: &mut Context) {
         for (service, story) in &self.stories {
-            if !is_linearizable(story, Life::Absent, Life::after) {
+            if !is_linearizable(story, Life::Absent) {
                 cx.violate("answers fit into one story", format!("{service}:\n{}", Story(story)));
             }
         }

@@ -8,6 +8,8 @@ use manager::Applied;
 use model::{Service, ServiceKey};
 use store::{Outcome, State};
 
+use super::linear::Acts;
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Life {
     Absent,
@@ -27,7 +29,7 @@ pub(crate) struct Seen {
 /// The annotation that tells wishes apart.
 pub(crate) const NOTE: &str = "note";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Apply {
         note: String,
@@ -99,21 +101,34 @@ impl Action {
     }
 }
 
+impl Acts<Life> for Action {
+    fn after(&self, life: &Life) -> Vec<Life> {
+        let mut after = life.at_once(self);
+        if matches!(life, Life::Leaving(_)) {
+            after.extend(Life::Absent.at_once(self));
+        }
+        after
+    }
+
+    fn only_looks(&self) -> bool {
+        let same = |told: &Option<Told>| told.is_some_and(|told| told.kind == Kind::Unchanged);
+        match self {
+            Action::Read { .. } | Action::Missed => true,
+            Action::Apply { told, .. } | Action::Scale { told, .. } | Action::Retemplate { told } => {
+                same(told)
+            }
+            // One whose service is leaving already changes nothing; one that comes after another apply does.
+            Action::Delete | Action::Refused => false,
+        }
+    }
+}
+
 impl Life {
     fn of(service: &Service) -> Life {
         let note = service.annotations.get(NOTE).map(|note| note_of(note)).unwrap_or_default();
         let (generation, replicas) = (service.generation.0, service.spec.replicas);
         let seen = Seen { generation, note, replicas };
         if service.deleting_since.is_some() { Life::Leaving(seen) } else { Life::Present(seen) }
-    }
-
-    /// What may be after `action`; nothing where it cannot happen here.
-    pub(crate) fn after(&self, action: &Action) -> Vec<Life> {
-        let mut after = self.at_once(action);
-        if matches!(self, Life::Leaving(_)) {
-            after.extend(Life::Absent.at_once(action));
-        }
-        after
     }
 
     fn at_once(&self, action: &Action) -> Vec<Life> {
