@@ -6,7 +6,7 @@ use proto::v1;
 
 use crate::{
     agent::Agent,
-    fixture::{Home, Server, apply_of, declaration, everything, generations, key},
+    fixture::{Home, Server, apply_of, declaration, eventually, everything, generations, key},
 };
 
 /// An error with everything that caused it.
@@ -43,6 +43,12 @@ async fn everything_acknowledged_is_there_after_a_restart() {
         }
         let mut all = expected.clone();
         all.sort();
+        eventually("all replicas are decided", || async {
+            let status = server.control().await.status(everything()).await.unwrap().into_inner();
+            let lacks = status.services.iter().find(|service| service.replicas.len() != 2);
+            lacks.map_or(Ok(()), |service| Err(format!("{service:?}")))
+        })
+        .await;
         server = server.restart().await;
         assert_eq!(generations(&mut server.control().await).await, all);
     }
