@@ -20,13 +20,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manager", &["reference", "model", "store", "consensus", "orchestrator", "scheduler"]),
     ("proto", &["model", "store"]),
     ("trust", &["model"]),
-    ("dial", &[]),
+    ("dial", &["model"]),
     ("image", &["reference"]),
     ("network", &[]),
     ("runtime", &[]),
-    ("agent", &["model", "proto", "trust", "image", "network", "runtime"]),
+    ("agent", &["model", "proto", "trust", "dial", "image", "network", "runtime"]),
     ("server", &["model", "manifest", "store", "consensus", "manager", "proto", "trust", "dial"]),
-    ("cli", &["model", "manifest", "proto", "trust", "server", "agent", "runtime", "image", "network"]),
+    (
+        "cli",
+        &["model", "manifest", "proto", "trust", "dial", "server", "agent", "runtime", "image", "network"],
+    ),
     ("sim", &["model", "store", "consensus", "orchestrator", "scheduler", "manager", "agent", "server"]),
 ];
 

@@ -3,6 +3,8 @@
 //! Gives a tonic channel; everything above it does not know which way it goes. What is presented and believed over TLS is in
 //! the configuration, which `trust` makes.
 
+pub mod renewal;
+
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;

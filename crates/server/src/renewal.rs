@@ -2,26 +2,21 @@
 //!
 //! Every server holds the authority, so it asks nobody. Connections that stand go on with what they began with.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use model::{Millis, Timestamp};
 use rustls::{ClientConfig, ServerConfig, time_provider::DefaultTimeProvider};
 use store::State;
 use trust::{
     authority::AuthorityError,
-    bundle::{FollowError, Trust, TrustTextError},
+    bundle::{Trust, TrustTextError},
     folder::{FolderError, IdentityFolder, Stored},
     identity::Identity,
     key::RequestError,
     tls::{Believe, ConfigError, Present, Reloading, client_config, server_config},
 };
 
-use crate::{brain::Brain, chain::chain, clock, joins::sign};
-
-/// Clocks are set, hosts are suspended: nobody sleeps for sixty days.
-const LOOK: Duration = Duration::from_secs(600);
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-const TRY_AGAIN_MAX: Duration = Duration::from_secs(600);
+use crate::{brain::Brain, clock, joins::sign};
 
 /// What a renewal replaces.
 #[derive(Debug)]
@@ -44,39 +39,25 @@ enum RenewError {
     #[error(transparent)]
     Bundle(#[from] TrustTextError),
     #[error(transparent)]
-    Follow(#[from] FollowError),
-    #[error(transparent)]
     Request(#[from] RequestError),
     #[error("the cluster's authority cannot sign")]
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Panicked(tokio::task::JoinError),
 }
 
-/// Ends with the process.
+/// Never ends.
 pub(crate) async fn keep_valid(renewing: Renewing, brain: Brain) {
     let renewing = Arc::new(renewing);
-    let mut pause = TRY_AGAIN;
-    loop {
+    let step = |_| {
         let (renewing, state) = (renewing.clone(), brain.newest().state);
+        // It writes files.
         let step = tokio::task::spawn_blocking(move || renewing.step(&state, clock::now()));
-        let wait = match step.await {
-            Ok(Ok(due)) => {
-                pause = TRY_AGAIN;
-                Duration::from_millis(due.since(clock::now()).0).clamp(TRY_AGAIN, LOOK)
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "this server's certificate is not renewed");
-                pause = (pause * 2).min(TRY_AGAIN_MAX);
-                pause
-            }
-            Err(error) => {
-                tracing::error!(%error, "this server's certificate is not renewed");
-                TRY_AGAIN_MAX
-            }
-        };
-        tokio::time::sleep(wait).await;
-    }
+        async { step.await.map_err(RenewError::Panicked)? }
+    };
+    dial::renewal::keep_valid(clock::now, step).await;
 }
 
 impl Renewing {
@@ -84,19 +65,16 @@ impl Renewing {
     fn step(&self, state: &State, now: Timestamp) -> Result<Timestamp, RenewError> {
         let folder = IdentityFolder::open(&self.folder)?;
         let stored = folder.load()?.ok_or(RenewError::NoCertificate)?;
-        let due = stored.credentials.certificate().validity().renews_at(self.identity.node.0);
-        if now < due {
-            return Ok(due);
+        if now < stored.renews_at() {
+            return Ok(stored.renews_at());
         }
         let trust = state.trust().ok_or(RenewError::NoAuthority)?;
-        let believed = stored.trust.follow(Trust::from_pem(&trust.bundle)?)?;
-        folder.believe(&believed)?;
         let request = folder.next_key()?.request()?;
-        let credentials = folder.install(sign(trust, &request, self.identity, now, self.lifetime)?)?;
-        let next = credentials.certificate().validity().renews_at(self.identity.node.0);
-        self.present(&Stored { credentials, trust: believed })?;
-        tracing::info!(next = next.0, "this server's certificate is renewed");
-        Ok(next)
+        let certificate = sign(trust, &request, self.identity, now, self.lifetime)?;
+        let renewed = folder.renew(&stored.trust, Trust::from_pem(&trust.bundle)?, certificate)?;
+        self.present(&renewed)?;
+        tracing::info!("this server's certificate is renewed");
+        Ok(renewed.renews_at())
     }
 
     fn present(&self, stored: &Stored) -> Result<(), RenewError> {

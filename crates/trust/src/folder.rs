@@ -20,8 +20,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use model::Timestamp;
+
 use crate::{
-    bundle::{Trust, TrustTextError},
+    bundle::{FollowError, Trust, TrustTextError},
     certificate::{CertificateError, NodeCertificate},
     identity::Identity,
     key::{KeyError, NodeKey},
@@ -40,6 +42,14 @@ pub struct IdentityFolder {
 pub struct Stored {
     pub credentials: Credentials,
     pub trust: Trust,
+}
+
+impl Stored {
+    /// When its certificate is to be renewed.
+    pub fn renews_at(&self) -> Timestamp {
+        let jitter = self.credentials.identity().node.0;
+        self.credentials.certificate().validity().renews_at(jitter)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +72,8 @@ pub enum FolderError {
          the folder and join again with a token", path.display()
     )]
     Mismatch { path: PathBuf, identity: Identity },
+    #[error("what {} says cannot be followed by what a server offers", path.display())]
+    Follow { path: PathBuf, source: FollowError },
     #[error("{} is missing; restore it from a backup, or remove the folder and join again with a token", path.display())]
     Missing { path: PathBuf },
     #[error(
@@ -130,6 +142,19 @@ impl IdentityFolder {
         self.replace(CERTIFICATE, &text, Readers::All)?;
         self.promote()?;
         Ok(credentials)
+    }
+
+    /// A renewal, over a connection that is trusted: the bundle, then the certificate for [`IdentityFolder::next_key`].
+    pub fn renew(
+        &self,
+        known: &Trust,
+        offered: Trust,
+        certificate: NodeCertificate,
+    ) -> Result<Stored, FolderError> {
+        let followed = known.follow(offered);
+        let trust = followed.map_err(|source| FolderError::Follow { path: self.path.join(TRUST), source })?;
+        self.believe(&trust)?;
+        Ok(Stored { credentials: self.install(certificate)?, trust })
     }
 
     /// The certificate with its key, which is the next one if a crash came between the two steps of a renewal.

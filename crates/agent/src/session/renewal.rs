@@ -2,14 +2,18 @@
 //!
 //! Any server answers. The session that stands goes on with what it began with; the next one begins with the new certificate.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use dial::{DialError, Patience, Way, dial};
 use model::Timestamp;
 use proto::v1::{self, join_client::JoinClient};
 use rustls::{ClientConfig, time_provider::DefaultTimeProvider};
 use trust::{
-    bundle::{FollowError, Trust, TrustTextError},
+    bundle::{Trust, TrustTextError},
     certificate::{CertificateError, NodeCertificate},
     folder::{FolderError, IdentityFolder},
     identity::any_server_name,
@@ -18,12 +22,8 @@ use trust::{
 };
 
 use super::ways::{Servers, WaysError};
-use crate::{clock::Clock, config::Config, host::chain};
+use crate::{clock::Clock, config::Config};
 
-/// Clocks are set, hosts are suspended: nobody sleeps for sixty days.
-const LOOK: Duration = Duration::from_secs(600);
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-const TRY_AGAIN_MAX: Duration = Duration::from_secs(600);
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
 
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,6 @@ enum RenewError {
     #[error(transparent)]
     Bundle(#[from] TrustTextError),
     #[error(transparent)]
-    Follow(#[from] FollowError),
-    #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -50,53 +48,34 @@ enum RenewError {
     Config(#[from] ConfigError),
 }
 
-/// Ends with the process.
+/// Never ends.
 pub(super) async fn keep_valid(data_dir: PathBuf, config: Arc<Reloading<ClientConfig>>, clock: Clock) {
-    let mut pause = TRY_AGAIN;
-    let mut turn = 0;
-    loop {
-        let wait = match step(&data_dir, &config, clock, turn).await {
-            Ok(due) => {
-                pause = TRY_AGAIN;
-                Duration::from_millis(due.since(clock.now()).0).clamp(TRY_AGAIN, LOOK)
-            }
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "this node's certificate is not renewed");
-                pause = (pause * 2).min(TRY_AGAIN_MAX);
-                turn += 1;
-                pause
-            }
-        };
-        tokio::time::sleep(wait).await;
-    }
+    dial::renewal::keep_valid(|| clock.now(), |failed| step(&data_dir, &config, clock, failed)).await;
 }
 
 /// Renews if it is time, at the server whose turn it is, and says when it is next.
 async fn step(
-    data_dir: &std::path::Path,
+    data_dir: &Path,
     config: &Reloading<ClientConfig>,
     clock: Clock,
     turn: usize,
 ) -> Result<Timestamp, RenewError> {
     let folder = IdentityFolder::open(&Config::trust_dir(data_dir))?;
     let stored = folder.load()?.ok_or(RenewError::NoCertificate)?;
-    let identity = stored.credentials.identity();
-    let due = stored.credentials.certificate().validity().renews_at(identity.node.0);
-    if clock.now() < due {
-        return Ok(due);
+    if clock.now() < stored.renews_at() {
+        return Ok(stored.renews_at());
     }
     let servers = Servers::read(Config::servers_path(data_dir))?;
-    let (address, name) = (servers.in_turn(turn), any_server_name(identity.cluster));
-    let channel = dial(Way::Tls { address, name, config: config.current() }, PATIENCE).await?;
+    let name = any_server_name(stored.credentials.identity().cluster);
+    let way = Way::Tls { address: servers.in_turn(turn), name, config: config.current() };
     let request = folder.next_key()?.request()?;
     let request = v1::RenewRequest { certificate_request: request.der().to_vec().into() };
-    let answer = JoinClient::new(channel).renew(request).await?.into_inner();
-    let believed = stored.trust.follow(Trust::from_pem(&answer.trust)?)?;
-    folder.believe(&believed)?;
-    let credentials = folder.install(NodeCertificate::from_pem(&answer.certificate)?)?;
-    let next = credentials.certificate().validity().renews_at(identity.node.0);
-    let (own, trust) = (Present::Certificate(&credentials), Believe::Trust(&believed));
+    let answer = JoinClient::new(dial(way, PATIENCE).await?).renew(request).await?.into_inner();
+    let (bundle, certificate) =
+        (Trust::from_pem(&answer.trust)?, NodeCertificate::from_pem(&answer.certificate)?);
+    let renewed = folder.renew(&stored.trust, bundle, certificate)?;
+    let (own, trust) = (Present::Certificate(&renewed.credentials), Believe::Trust(&renewed.trust));
     config.replace(client_config(own, trust, Arc::new(DefaultTimeProvider))?);
-    tracing::info!(next = next.0, "this node's certificate is renewed");
-    Ok(next)
+    tracing::info!("this node's certificate is renewed");
+    Ok(renewed.renews_at())
 }
