@@ -21,6 +21,11 @@ fn commands(runbook: &str, heading: &str) -> Vec<String> {
 
 /// Runs them as they stand, on the host of this server: its places are the test's, and systemctl is the test.
 fn follow(several: &mut Several, server: &str, commands: &[String]) -> String {
+    follow_with(several, server, commands, &[])
+}
+
+/// The server is started with these arguments besides its own.
+fn follow_with(several: &mut Several, server: &str, commands: &[String], more: &[&str]) -> String {
     let folder = several.folder().display().to_string();
     let bin = several.folder().join("bin");
     fs::create_dir_all(&bin).expect("a folder");
@@ -41,7 +46,7 @@ fn follow(several: &mut Several, server: &str, commands: &[String]) -> String {
         match command.as_str() {
             "systemctl stop wharf-server" => several.kill(server),
             "systemctl start wharf-server" => {
-                several.start(server);
+                several.start_with(server, more);
                 several.wait_for_voters(&[server]);
             }
             _ => {
@@ -111,5 +116,23 @@ fn the_one_server_that_is_left_goes_on_and_nothing_that_runs_is_touched() {
     several.join("server4", &token);
     several.start("server4");
     several.wait_for_voters(&["server2", "server4"]);
+    several.end();
+}
+
+#[test]
+fn data_keys_are_locked_with_a_passphrase_and_the_server_starts_only_with_it() {
+    let mut several = Several::of(1, 0);
+    let file = several.folder().join("passphrase").display().to_string();
+    fs::write(&file, "correct horse battery\n").expect("the passphrase");
+    let locking = commands("data-keys.md", "Lock them with a passphrase");
+    let said = follow_with(&mut several, "server1", &locking, &["--passphrase-file", &file]);
+    assert!(said.contains("start the server with --passphrase-file"), "{said}");
+    let said = follow(&mut several, "server1", &commands("data-keys.md", "Change the key"));
+    assert!(said.contains("data key 2"), "{said}");
+    several.kill("server1");
+    several.start("server1");
+    assert_eq!(several.ended("server1"), 1, "{}", several.log("server1"));
+    several.start_with("server1", &["--passphrase-file", &file]);
+    several.wait_for_voters(&["server1"]);
     several.end();
 }

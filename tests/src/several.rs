@@ -138,6 +138,11 @@ impl Several {
     }
 
     pub fn start(&mut self, name: &str) {
+        self.start_with(name, &[]);
+    }
+
+    /// With more arguments than it needs.
+    pub fn start_with(&mut self, name: &str, more: &[&str]) {
         let log = OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log")));
         let log = log.expect("a log file");
         let mut command = Command::new(program());
@@ -154,7 +159,7 @@ impl Several {
                 .arg("--subnet")
                 .arg(format!("10.21{number}.0.0/16"));
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command.args(more).stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().expect("WHARF_BIN, or the wharf in target, can be started");
         self.running.insert(name.to_owned(), child);
     }

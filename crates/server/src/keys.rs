@@ -69,7 +69,11 @@ impl Unlock {
 pub enum KeysError {
     #[error("{} cannot be {action}", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    #[error("{} is missing, and what is in {} is encrypted: restore it from a backup", path.display(), dir.display())]
+    #[error(
+        "{} is missing, and what is in {} is encrypted with keys from it: bring it back. Where it is lost: in a cluster, \
+         move the data directory away and let this server join again; a single server has to be restored from a backup",
+        path.display(), dir.display()
+    )]
     Missing { path: PathBuf, dir: PathBuf },
     #[error("the key file {} is missing, and the data keys are locked with it: bring it back, or name where it is", .0.display())]
     MissingKeyFile(PathBuf),

@@ -1,7 +1,8 @@
-//! What is left when a cluster is not: backups, and going on with one server.
+//! What is done to the files of a cluster while no server uses them, and what is left when a cluster is not.
 //!
 //! - [`backup`]: the file, sealed; how it is written while the cluster serves, and read.
 //! - [`restore`]: a backup becomes the data directory of a cluster of one server.
+//! - [`lock`]: what opens a server's data keys is changed.
 //! - [`recover`]: the data directory of one server that is left becomes that of a cluster of it alone.
 //!
 //! A restored cluster keeps the id of the one that was backed up. Agents know the cluster by it, and by its authority, which
@@ -14,7 +15,7 @@ pub mod backup;
 mod recover;
 mod restore;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{ClusterId, Member};
 use trust::{
@@ -56,6 +57,13 @@ pub enum RescueError {
     State(#[from] manager::CodecError),
 }
 
+/// From now on `new` opens the data keys of the server whose data directory this is, which `now` opens. It must not run.
+pub fn lock(dir: &Path, now: Unlock, new: Unlock) -> Result<(), RescueError> {
+    let dir = Directory::open(dir.to_owned())?;
+    let mut keys = dir.keys(dir.of_a_server()?, now)?;
+    keys.lock_with(new).map_err(|source| RescueError::Keys { dir: dir.path, source })
+}
+
 /// Why the new server cannot prove who it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -95,6 +103,14 @@ impl Directory {
     fn cluster(&self, drawn: ClusterId) -> Result<ClusterId, RescueError> {
         let path = self.path.join("cluster");
         crate::cluster::identify(&self.path, drawn).map_err(|source| RescueError::Cluster { path, source })
+    }
+
+    /// Which cluster it is of, with a log. A server that ever served has written both.
+    fn of_a_server(&self) -> Result<ClusterId, RescueError> {
+        if !self.has_log()? || !self.path.join("cluster").exists() {
+            return Err(RescueError::NoLog(self.path.clone()));
+        }
+        self.cluster(ClusterId(0))
     }
 
     fn keys(&self, cluster: ClusterId, unlock: Unlock) -> Result<Keys, RescueError> {

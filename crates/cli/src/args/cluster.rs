@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use model::{HostRole, TokenId};
 
-use super::{Backup, Recover, Restore, value::read_duration};
+use super::{Backup, LockKeys, Recover, Restore, value::read_duration};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Cluster {
@@ -43,6 +43,8 @@ pub enum Cluster {
     Recover(Recover),
     /// Encrypt what the server on this host writes with a new key from now on
     RotateDataKey,
+    /// Change what opens a server's data keys: another key file, or a passphrase
+    Lock(LockKeys),
     /// Make, list and withdraw what hosts join with
     #[command(subcommand)]
     Token(Token),

@@ -19,7 +19,7 @@ pub use self::{
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
     node::{Drain, Node},
-    rescue::{Backup, BackupKey, DataKeys, Recover, Restore},
+    rescue::{Backup, BackupKey, DataKeys, LockKeys, Recover, Restore},
 };
 use crate::{exit::Code, target::read_name};
 

@@ -17,6 +17,28 @@ pub struct DataKeys {
     pub passphrase_file: Option<PathBuf>,
 }
 
+#[derive(Clone, Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("new").required(true))]
+#[command(after_help = "Example:
+  systemctl stop wharf-server
+  wharf cluster lock --new-passphrase-file /dev/stdin
+  wharf server --passphrase-file /run/credentials/wharf-server.service/passphrase
+
+What is encrypted stays as it is. A key file beside the log is removed once it is not needed.")]
+pub struct LockKeys {
+    /// The data folder of the server; it must not run
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf/server")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub data_keys: DataKeys,
+    /// The key file that opens them from now on, made where there is none
+    #[arg(long, value_name = "FILE", group = "new")]
+    pub new_key_file: Option<PathBuf>,
+    /// A file whose first line is the passphrase that opens them from now on, of 12 characters at least
+    #[arg(long, value_name = "FILE", group = "new")]
+    pub new_passphrase_file: Option<PathBuf>,
+}
+
 /// What opens a backup.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct BackupKey {

@@ -21,11 +21,12 @@ pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
         Cluster::Init(init) => return super::join::init(init),
         Cluster::Restore(restore) => return rescue::restore(restore),
         Cluster::Recover(recover) => return rescue::recover(recover),
+        Cluster::Lock(lock) => return rescue::lock(lock),
         verb => verb,
     };
     let mut client = connect::cluster(&global.socket).await?;
     match verb {
-        Cluster::Init(_) | Cluster::Restore(_) | Cluster::Recover(_) => {
+        Cluster::Init(_) | Cluster::Restore(_) | Cluster::Recover(_) | Cluster::Lock(_) => {
             unreachable!("they need no server, and were handled before")
         }
         Cluster::Backup(backup) => rescue::backup(&mut client, backup).await,

@@ -1,4 +1,4 @@
-//! `wharf cluster backup`, `restore` and `recover`.
+//! `wharf cluster backup`, `restore`, `recover` and `lock`: what is done to the files of a cluster.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -128,6 +128,20 @@ pub fn recover(args: args::Recover) -> Result<Code, Failure> {
         say(format_args!("others reach it at {address}"));
     }
     say_gone(&recovered.gone);
+    Ok(Code::Done)
+}
+
+pub fn lock(args: args::LockKeys) -> Result<Code, Failure> {
+    let args::LockKeys { data, data_keys, new_key_file, new_passphrase_file } = args;
+    let new = args::DataKeys { key_file: new_key_file.clone(), passphrase_file: new_passphrase_file };
+    let locked = rescue::lock(&data, data_keys.unlock()?, new.unlock()?);
+    locked.map_err(|error| {
+        Failure::new(format!("the data keys in {} cannot be locked anew", data.display())).caused_by(error)
+    })?;
+    say(match new_key_file {
+        Some(file) => format!("the data keys open with {}: start the server with --key-file", file.display()),
+        None => "the data keys open with the passphrase: start the server with --passphrase-file".to_owned(),
+    });
     Ok(Code::Done)
 }
 

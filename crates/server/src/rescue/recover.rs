@@ -36,11 +36,7 @@ pub fn recover(
     now: Timestamp,
 ) -> Result<Recovered, RescueError> {
     let dir = Directory::open(dir.to_owned())?;
-    if !dir.has_log()? {
-        return Err(RescueError::NoLog(dir.path));
-    }
-    // A directory with a log has been given its cluster.
-    let cluster = dir.cluster(ClusterId(0))?;
+    let cluster = dir.of_a_server()?;
     let keys = dir.keys(cluster, unlock)?;
     let never_new = || OnDisk::joining(0);
     let opened = Log::open_on(dir.disk.clone(), SegmentSizes::default(), Some(keys.vault()), never_new);

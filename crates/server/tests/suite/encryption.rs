@@ -5,8 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 use consensus::Recovered;
 use proto::v1;
 use server::{
-    keys::{Keys, Unlock},
+    keys::{Keys, KeysError, Unlock},
     log::Log,
+    rescue::{self, RescueError},
 };
 use trust::seal::Passphrase;
 
@@ -102,9 +103,10 @@ async fn without_its_keys_a_server_says_what_is_missing_and_makes_no_new_ones() 
     declare(&server, "first").await;
     let home = server.stop().await;
     let elsewhere = home.socket.with_file_name("elsewhere");
-    for (name, why) in
-        [("data-keys", "is encrypted: restore it from a backup"), ("data-keys.unlock", "bring it back")]
-    {
+    for (name, why) in [
+        ("data-keys", "is encrypted with keys from it: bring it back"),
+        ("data-keys.unlock", "bring it back"),
+    ] {
         fs::rename(home.data.join(name), &elsewhere).unwrap();
         let refused = refuses(home.config()).await;
         assert!(refused.contains(&home.data.join(name).display().to_string()), "{refused}");
@@ -128,9 +130,10 @@ async fn a_passphrase_locks_what_a_key_file_did_and_no_key_is_left_beside_the_lo
     let server = Server::start().await;
     declare(&server, "first").await;
     let home = server.stop().await;
-    let mut keys = Keys::open(&home.data, cluster_of(&home), Unlock::Beside, true).unwrap();
-    keys.lock_with(passphrase("correct horse battery")).unwrap();
-    drop(keys);
+    let lock = |now, new| rescue::lock(&home.data, now, passphrase(new));
+    let short = lock(Unlock::Beside, "too short").unwrap_err();
+    assert!(matches!(short, RescueError::Keys { source: KeysError::Lock(_), .. }), "{short:?}");
+    lock(Unlock::Beside, "correct horse battery").unwrap();
     assert!(!home.data.join("data-keys.unlock").exists());
 
     let refused = refuses(home.config()).await;
