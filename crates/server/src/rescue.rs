@@ -125,9 +125,11 @@ impl Directory {
     }
 }
 
-/// Those of the old cluster that are no members of the new one.
+/// Those of the old cluster that are no members of the new one, by name.
 fn names_of_gone(state: &store::State, stays: model::MemberId) -> Vec<String> {
     let gone =
         |member: &&std::sync::Arc<Member>| member.id != stays && member.part != model::MemberPart::Removed;
-    state.members().filter(gone).map(|member| member.name.to_string()).collect()
+    let mut names: Vec<String> = state.members().filter(gone).map(|member| member.name.to_string()).collect();
+    names.sort();
+    names
 }
