@@ -14,6 +14,7 @@ mod prepare;
 mod remember;
 mod run;
 mod skeleton;
+mod usage;
 mod users;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{clock::Clock, config::Config, core::ContainerId};
 
 pub(crate) use exits::{exit_of, unknown_exit};
 pub(crate) use node::node_info;
+pub(crate) use usage::Meter;
 pub(crate) use users::IDS;
 
 /// Shared by all executors; cheap to clone.

@@ -31,7 +31,7 @@ use tonic::{Streaming, transport::Channel};
 use crate::{
     agent::{Happened, Sender},
     core::Event,
-    host::{Host, chain},
+    host::{Host, Meter, chain},
     identity::{Identity, IdentityError},
     lease::LeaseFile,
     relay,
@@ -106,6 +106,7 @@ pub(crate) struct Session {
     inbox: mpsc::UnboundedReceiver<ToServer>,
     pending: Pending,
     lease: LeaseFile,
+    meter: Meter,
     /// Over how long all agents are to scatter themselves, by the last server that was heard.
     scatter: Duration,
     random: IdSource,
@@ -125,8 +126,9 @@ impl Session {
         let (outbox, inbox) = mpsc::unbounded_channel();
         ways.renew_in_time(host.clock);
         let (pending, random, scatter) = (Pending::default(), IdSource::new(seed), RETRY_FIRST);
+        let meter = Meter::default();
         let session =
-            Session { host, node, identity, ways, happened, inbox, pending, lease, scatter, random };
+            Session { host, node, identity, ways, happened, inbox, pending, lease, meter, scatter, random };
         tokio::spawn(session.run());
         outbox
     }
@@ -253,7 +255,7 @@ impl Session {
                     not_before = Instant::now() + GATHER;
                     AgentSays::Report(self.pending.take())
                 }
-                () = sleep_until(heartbeats.due()) => heartbeats.next(self.host.clock.now()),
+                () = sleep_until(heartbeats.due()) => heartbeats.next(self.host.clock.now(), self.meter.look()),
             };
             if outbound.send((&says).into()).await.is_err() {
                 return Ended::Closed;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Bytes, Event, MilliCpu, Node, NodeId, Observed, Reach, Replica, Revision, Service, ServiceKey, Timestamp,
+    Usage,
 };
 use proto::{DecodeError, v1};
 
@@ -58,6 +59,8 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     pub allocated_cpu: MilliCpu,
     pub allocated_memory: Bytes,
+    /// By everything on the host; none while that is not known.
+    pub used: Option<Usage>,
     pub replicas: u32,
 }
 
@@ -132,6 +135,7 @@ impl NodeView {
             since: found.since_unix_ms.map(Timestamp),
             allocated_cpu: MilliCpu(found.allocated_cpu_millicores),
             allocated_memory: Bytes(found.allocated_memory_bytes),
+            used: found.used.map(Into::into),
             replicas: found.replicas,
         })
     }

@@ -9,7 +9,7 @@ use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, 
 use imbl::OrdMap;
 use model::{
     Digest, Dispatch, Generation, Heard, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach,
-    RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Version, WaitingOn,
+    RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State, TrustChange};
 
@@ -55,6 +55,8 @@ pub enum Event {
     SessionHeartbeat {
         session: SessionId,
         number: u64,
+        /// Of the host, if the agent knows.
+        usage: Option<Usage>,
     },
     SessionClosed {
         session: SessionId,

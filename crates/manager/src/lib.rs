@@ -199,7 +199,9 @@ impl<C: Codec> Manager<C> {
             Event::Read { id } => self.reads.add(id),
             Event::SessionOpened { session, hello } => self.open_session(now, session, hello),
             Event::SessionReport { session, report } => self.report(now, session, report),
-            Event::SessionHeartbeat { session, number } => self.heartbeat(now, session, number),
+            Event::SessionHeartbeat { session, number, usage } => {
+                self.heartbeat(now, session, number, usage);
+            }
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer(message) => self.hear_peer(message),
             Event::Unreachable { peer } => self.consensus.report_unreachable(peer),

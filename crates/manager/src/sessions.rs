@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Assignment, Desired, Dispatch, Event, EventKind, Millis, NodeId, Observed, Phase, ReplicaId, ServiceKey,
-    Silence, Timestamp,
+    Silence, Timestamp, Usage,
 };
 use store::{Command, NodeStatus};
 
@@ -99,9 +99,17 @@ impl<C: Codec> Manager<C> {
         self.turn_away(session, REMOVED.to_owned());
     }
 
-    pub(crate) fn heartbeat(&mut self, now: Timestamp, session: SessionId, number: u64) {
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        number: u64,
+        usage: Option<Usage>,
+    ) {
         let Some(open) = self.sessions.open.get_mut(&session) else { return };
         open.heard_at = now;
+        let node = open.node;
+        self.view_changed |= usage.is_some_and(|usage| self.observed.set_usage(node, usage));
         self.reads.add_heartbeat(session, number);
     }
 

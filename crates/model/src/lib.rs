@@ -34,7 +34,7 @@ pub use id::{
     Slot, TokenId, Version,
 };
 pub use member::{Member, MemberPart};
-pub use node::{Down, Node, NodeInfo, Reach, Scheduling, Silence};
+pub use node::{Down, Node, NodeInfo, Reach, Scheduling, Silence, Usage};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Stop, Timeline};
 pub use placement::{NodeLoss, OnPartition, PlacementRules};
 pub use probe::{Health, Probe, ProbeAction};

@@ -23,6 +23,13 @@ pub struct NodeInfo {
     pub agent_version: String,
 }
 
+/// What is in use of a host, by everything on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub cpu: MilliCpu,
+    pub memory: Bytes,
+}
+
 /// A node as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {

@@ -170,7 +170,7 @@ async fn open_session(channel: &Channel) -> Result<impl Sized + use<>, Failure> 
         AgentsClient::new(channel.clone()).session(ReceiverStream::new(messages)).await?.into_inner();
     inbound.message().await?;
     tokio::spawn(async move {
-        while says.send((&AgentSays::Heartbeat { number: 0 }).into()).await.is_ok() {
+        while says.send((&AgentSays::Heartbeat { number: 0, usage: None }).into()).await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });

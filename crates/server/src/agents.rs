@@ -1,20 +1,22 @@
 //! The gRPC service that agents dial: one session each, and one relay per stream that they were asked for.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use manager::{Hello, Report, SessionId, View};
-use model::{ClusterId, MemberId, MemberPart, NodeId};
+use manager::{Hello, Report, SessionId};
+use model::{ClusterId, MemberId, NodeId};
 use proto::{
     CLUSTER_HEADER, PROTOCOL_VERSION,
     session::AgentSays,
     v1::{self, agent_message, server_message},
 };
-use store::State;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,6 +32,11 @@ use crate::{
 /// How many messages may wait for a slow agent before the server waits for it.
 const SESSION_QUEUE: usize = 256;
 const RELAY_QUEUE: usize = 64;
+/// How many sessions are opened at once, the others wait: as many as the brain takes in one step. When thousands of agents
+/// come together, each hello is a large message to be read and a full set of assignments to be written.
+const OPENING: usize = 1_024;
+/// How long an agent may take to say hello once it is its turn.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Agents {
@@ -39,11 +46,14 @@ pub struct Agents {
     /// This server, where it is one of several.
     own: Option<MemberId>,
     next_session: AtomicU64,
+    /// A permit is held from before a hello is read until the first answer to it is there.
+    opening: Arc<Semaphore>,
 }
 
 impl Agents {
     pub fn new(brain: Brain, relays: Relays, cluster: ClusterId, own: Option<MemberId>) -> Agents {
-        Agents { brain, relays, cluster, own, next_session: AtomicU64::new(1) }
+        let opening = Arc::new(Semaphore::new(OPENING));
+        Agents { brain, relays, cluster, own, next_session: AtomicU64::new(1), opening }
     }
 }
 
@@ -62,7 +72,10 @@ impl v1::agents_server::Agents for Agents {
         caller.is_agent()?;
         check_leads(&self.brain, self.own)?;
         let mut inbound = request.into_inner();
-        let hello = read_hello(inbound.message().await?)?;
+        let opening = Arc::clone(&self.opening).acquire_owned().await;
+        let first = timeout(HELLO_PATIENCE, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("the agent said no hello"))?;
+        let hello = read_hello(first?)?;
         caller.is_agent_of(hello.info.id)?;
         let (node, name) = (hello.info.id, hello.info.name.clone());
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
@@ -73,12 +86,12 @@ impl v1::agents_server::Agents for Agents {
         self.relays.agent_opened(node, AgentSession { number, name, to_agent: to_agent.clone(), life });
         let ends =
             SessionEnd { brain: self.brain.clone(), relays: self.relays.clone(), session, node, lives };
-        let from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
-        let views = self.brain.views();
+        let mut from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
+        let servers = self.brain.servers();
         tokio::spawn(async move {
             let reason = tokio::select! {
-                reason = forward(from_brain, &to_agent) => reason,
-                reason = tell_servers(views, &to_agent) => reason,
+                reason = answer(&mut from_brain, &to_agent, opening) => reason,
+                reason = tell_servers(servers, &to_agent) => reason,
                 reason = listen(&mut inbound, &ends) => reason,
             };
             if let Some(status) = reason {
@@ -142,11 +155,13 @@ impl Drop for SessionEnd {
     }
 }
 
-/// Returns why the session is over, if the agent is there to hear it.
-async fn forward(
-    mut from_brain: mpsc::UnboundedReceiver<ToAgent>,
+/// Returns why the session is over, if the agent is there to hear it. Once the first word is said, another may be opened.
+async fn answer<P>(
+    from_brain: &mut mpsc::UnboundedReceiver<ToAgent>,
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
+    opening: P,
 ) -> Option<Status> {
+    let mut opening = Some(opening);
     while let Some(message) = from_brain.recv().await {
         let message = match message {
             ToAgent::Dispatch(dispatch) => server_message::Message::Dispatch((&dispatch).into()),
@@ -154,32 +169,26 @@ async fn forward(
             ToAgent::Close(reason) => return Some(Status::unavailable(reason)),
         };
         to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
+        drop(opening.take());
     }
     Some(stopped(Stopped))
 }
 
 /// The same. A cluster of this host alone has no addresses to tell.
 async fn tell_servers(
-    mut views: watch::Receiver<View>,
+    mut servers: watch::Receiver<Vec<String>>,
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
 ) -> Option<Status> {
-    let mut told = Vec::new();
     loop {
-        let addresses = addresses(&views.borrow_and_update().state);
-        if addresses != told {
-            told.clone_from(&addresses);
+        let addresses = servers.borrow_and_update().clone();
+        if !addresses.is_empty() {
             let message = server_message::Message::Servers(v1::Servers { addresses });
             to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
         }
-        if views.changed().await.is_err() {
+        if servers.changed().await.is_err() {
             return Some(stopped(Stopped));
         }
     }
-}
-
-fn addresses(state: &State) -> Vec<String> {
-    let members = state.members().filter(|member| member.part != MemberPart::Removed);
-    members.map(|member| member.address.clone()).collect()
 }
 
 /// The same.
@@ -213,8 +222,8 @@ fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
         AgentSays::Hello(_) => {
             return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
         }
-        AgentSays::Heartbeat { number } => {
-            return ends.brain.heartbeat(ends.session, number).map_err(stopped);
+        AgentSays::Heartbeat { number, usage } => {
+            return ends.brain.heartbeat(ends.session, number, usage).map_err(stopped);
         }
         // Nothing waits for acknowledgements.
         AgentSays::Acknowledged { .. } => return Ok(()),

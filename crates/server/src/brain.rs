@@ -16,7 +16,7 @@ use consensus::Snapshot;
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
-use model::{Dispatch, Heard};
+use model::{Dispatch, Heard, MemberPart, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -24,13 +24,14 @@ use crate::{
     log::{Log, LogEvent, SavedSnapshot},
     peers::{PeerEvent, Peers, Tell},
 };
-use worker::Worker;
+use worker::{Readers, Worker};
 
 /// A handle to the thread.
 #[derive(Clone, Debug)]
 pub struct Brain {
     inputs: Sender<Input>,
     views: watch::Receiver<View>,
+    servers: watch::Receiver<Vec<String>>,
 }
 
 /// The thread has ended: the server is shutting down.
@@ -54,7 +55,7 @@ enum Input {
     Read { reply: oneshot::Sender<View> },
     SessionOpened { session: SessionId, hello: Box<Hello>, to_agent: mpsc::UnboundedSender<ToAgent> },
     SessionReport { session: SessionId, report: Report },
-    SessionHeartbeat { session: SessionId, number: u64 },
+    SessionHeartbeat { session: SessionId, number: u64, usage: Option<Usage> },
     SessionClosed { session: SessionId },
     Log(LogEvent),
     SnapshotWritten(Snapshot, SavedSnapshot),
@@ -79,9 +80,17 @@ pub fn start(
 ) -> std::io::Result<Started> {
     let (inputs, received) = channel();
     let (publish, views) = watch::channel(manager.view());
+    let (told, servers) = watch::channel(addresses(&manager.view()));
     let peers = connect(hears_peers(&inputs));
     let (says_removed, removed) = oneshot::channel();
-    let worker = Worker::new(manager, log, peers, publish, says_removed, inputs.clone())?;
+    let worker = Worker::new(
+        manager,
+        log,
+        peers,
+        Readers { views: publish, servers: told },
+        says_removed,
+        inputs.clone(),
+    )?;
     let thread = std::thread::Builder::new().name("brain".to_owned()).spawn(move || {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&received)));
         if ended.is_err() {
@@ -89,7 +98,13 @@ pub fn start(
             std::process::abort();
         }
     })?;
-    Ok(Started { brain: Brain { inputs, views }, thread, removed })
+    Ok(Started { brain: Brain { inputs, views, servers }, thread, removed })
+}
+
+/// Where those are that take part, or are to.
+fn addresses(view: &View) -> Vec<String> {
+    let members = view.state.members().filter(|member| member.part != MemberPart::Removed);
+    members.map(|member| member.address.clone()).collect()
 }
 
 fn hears_peers(inputs: &Sender<Input>) -> Tell {
@@ -136,6 +151,11 @@ impl Brain {
         views
     }
 
+    /// Where the servers are, all of them. Changes only when they do: each agent's session waits for that.
+    pub(crate) fn servers(&self) -> watch::Receiver<Vec<String>> {
+        self.servers.clone()
+    }
+
     pub fn open_session(
         &self,
         session: SessionId,
@@ -151,8 +171,8 @@ impl Brain {
         self.send(Input::SessionReport { session, report })
     }
 
-    pub fn heartbeat(&self, session: SessionId, number: u64) -> Result<(), Stopped> {
-        self.send(Input::SessionHeartbeat { session, number })
+    pub fn heartbeat(&self, session: SessionId, number: u64, usage: Option<Usage>) -> Result<(), Stopped> {
+        self.send(Input::SessionHeartbeat { session, number, usage })
     }
 
     pub fn close_session(&self, session: SessionId) -> Result<(), Stopped> {

@@ -134,7 +134,7 @@ impl World {
                 self.servers[server].note_heard(&report.observed);
                 Event::SessionReport { session, report }
             }
-            AgentSays::Heartbeat { number } => Event::SessionHeartbeat { session, number },
+            AgentSays::Heartbeat { number } => Event::SessionHeartbeat { session, number, usage: None },
         };
         self.server_hears(server, event);
     }

@@ -16,5 +16,5 @@ pub mod state;
 
 pub use apply::{Changes, Outcome, Rejected};
 pub use command::{Apply, Command, NodeChange, Placement, Step, TrustChange};
-pub use observations::{NodeReport, NodeStatus, Observations, Usage};
+pub use observations::{NodeReport, NodeStatus, Observations};
 pub use state::{Objects, State};

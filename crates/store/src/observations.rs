@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use model::{Bytes, Digest, MilliCpu, NodeId, Observed, ReplicaId, Silence, Timestamp};
+use model::{Digest, NodeId, Observed, ReplicaId, Silence, Timestamp, Usage};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observations {
@@ -24,13 +24,6 @@ pub struct NodeReport {
     pub usage: Option<Usage>,
     /// The images on the node: reference and manifest digest.
     pub images: OrdSet<(String, Digest)>,
-}
-
-/// What is in use of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    pub cpu: MilliCpu,
-    pub memory: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +93,14 @@ impl Observations {
         self.nodes.remove(&id);
     }
 
-    pub fn set_usage(&mut self, id: NodeId, usage: Usage) {
-        if let Some(report) = self.nodes.get_mut(&id) {
+    /// Whether it is another than before.
+    pub fn set_usage(&mut self, id: NodeId, usage: Usage) -> bool {
+        let known = self.nodes.get(&id).map(|report| report.usage);
+        let is_news = known.is_some_and(|known| known != Some(usage));
+        if let Some(report) = self.nodes.get_mut(&id).filter(|_| is_news) {
             report.usage = Some(usage);
         }
+        is_news
     }
 
     /// Since when a node is not heard; none while it is.

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use model::{Heard, Timestamp};
+use model::{Heard, Timestamp, Usage};
 use proto::session::AgentSays;
 use tokio::time::Instant;
 
@@ -34,14 +34,14 @@ impl Heartbeats {
         self.due
     }
 
-    pub(super) fn next(&mut self, now: Timestamp) -> AgentSays {
+    pub(super) fn next(&mut self, now: Timestamp, usage: Option<Usage>) -> AgentSays {
         self.last += 1;
         self.due = Instant::now() + self.interval;
         self.sent.push_back((self.last, now));
         if self.sent.len() > KEPT {
             self.sent.pop_front();
         }
-        AgentSays::Heartbeat { number: self.last }
+        AgentSays::Heartbeat { number: self.last, usage }
     }
 
     /// Until when the lease goes; none if this answers nothing.
@@ -63,12 +63,12 @@ mod tests {
         let mut heartbeats = Heartbeats::new();
         let (lease, next, scatter) = (Millis(15_000), Millis(4_000), Millis(50));
         let heard = |number| Heard { number, lease, next, scatter };
-        assert_eq!(heartbeats.next(Timestamp(1_000)), AgentSays::Heartbeat { number: 1 });
-        assert_eq!(heartbeats.next(Timestamp(4_000)), AgentSays::Heartbeat { number: 2 });
+        assert_eq!(heartbeats.next(Timestamp(1_000), None), AgentSays::Heartbeat { number: 1, usage: None });
+        assert_eq!(heartbeats.next(Timestamp(4_000), None), AgentSays::Heartbeat { number: 2, usage: None });
         assert_eq!(heartbeats.heard(heard(2)), Some(Timestamp(19_000)));
         assert_eq!(heartbeats.heard(heard(1)), None, "older than what was answered");
         assert_eq!(heartbeats.heard(heard(7)), None, "never sent");
-        heartbeats.next(Timestamp(8_000));
+        heartbeats.next(Timestamp(8_000), None);
         assert!(heartbeats.due() > Instant::now() + Duration::from_millis(3_500));
     }
 }

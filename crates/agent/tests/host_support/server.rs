@@ -203,7 +203,7 @@ impl Memory {
                 self.seen.extend(report.observed.into_iter().map(|one| (one.replica, one)));
                 self.exits.extend(report.exits);
             }
-            AgentSays::Heartbeat { number } => {
+            AgentSays::Heartbeat { number, .. } => {
                 if let Some(lease) = self.lease {
                     let heard = model::Heard { number, lease, next: Millis(200), scatter: Millis(50) };
                     self.say(Message::Heard(heard.into()));

@@ -112,6 +112,10 @@ pub fn node(found: &NodeView, replicas: &[&ReplicaView], clock: &Clock) -> Strin
     page.fact("cpu", format_args!("{} of {} reserved", found.allocated_cpu, info.cpu));
     let (used, all) = (words::mebibytes(found.allocated_memory.0), words::mebibytes(info.memory.0));
     page.fact("memory", format_args!("{used} of {all} reserved"));
+    if let Some(used) = found.used {
+        let memory = words::mebibytes(used.memory.0);
+        page.fact("used", format_args!("cpu {}, memory {memory}, by everything on the host", used.cpu));
+    }
     page.heading("Replicas");
     if replicas.is_empty() {
         page.line("  none");

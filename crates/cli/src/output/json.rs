@@ -104,6 +104,9 @@ pub fn node(found: &NodeView) -> Json {
             "cpu": found.allocated_cpu.to_string(),
             "memory": found.allocated_memory.to_string(),
         },
+        "used": found.used.map(|used| {
+            json!({ "cpu": used.cpu.to_string(), "memory": used.memory.to_string() })
+        }),
         "replicas": found.replicas,
         "registeredAt": utc(found.node.registered_at),
     })

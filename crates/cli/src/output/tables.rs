@@ -87,7 +87,7 @@ pub fn replicas(found: &[&ReplicaView], clock: &Clock, width: Width) -> String {
 
 pub fn nodes(found: &[&NodeView], clock: &Clock, width: Width) -> String {
     let headings = width.columns(
-        &["NAME", "STATE", "SINCE", "REPLICAS", "CPU", "MEMORY", "ADDRESS", "VERSION"],
+        &["NAME", "STATE", "SINCE", "REPLICAS", "CPU", "MEMORY", "USED", "ADDRESS", "VERSION"],
         &["ID", "LABELS"],
     );
     let row = |found: &&NodeView| {
@@ -99,6 +99,7 @@ pub fn nodes(found: &[&NodeView], clock: &Clock, width: Width) -> String {
             found.replicas.to_string(),
             format!("{}/{}", found.allocated_cpu, info.cpu),
             format!("{}/{}", words::mebibytes(found.allocated_memory.0), words::mebibytes(info.memory.0)),
+            or_dash(found.used.map(|used| format!("{}, {}", used.cpu, words::mebibytes(used.memory.0)))),
             info.address.to_string(),
             info.agent_version.clone(),
         ];

@@ -7,7 +7,7 @@ use model::{
     Bytes, ContainerObserved, ContainerState, Desired, Exit, ExitCause, Generation, MilliCpu, Millis, Name,
     Node, NodeId, NodeInfo, Observed, Phase, Reach, Replica, ReplicaId, Revision, RevisionHash,
     RevisionNumber, RevisionStatus, Rollout, RolloutPhase, Service, Slot, StopReason, Timeline, Timestamp,
-    Unplaceable, Version, WaitingOn,
+    Unplaceable, Usage, Version, WaitingOn,
 };
 
 use crate::{
@@ -132,6 +132,7 @@ pub fn node() -> NodeView {
         since: Some(at(0)),
         reason: None,
         allocated_cpu: MilliCpu(600),
+        used: Some(Usage { cpu: MilliCpu(250), memory: Bytes(700 << 20) }),
         allocated_memory: Bytes(192 << 20),
         replicas: 3,
     }

@@ -193,7 +193,7 @@ impl Cluster {
         let beats: Vec<(u64, SessionId)> =
             self.agents.values().filter(|agent| !agent.hangs).filter_map(|agent| agent.session).collect();
         for (at, session) in beats {
-            self.hears(at, vec![Event::SessionHeartbeat { session, number: 0 }]);
+            self.hears(at, vec![Event::SessionHeartbeat { session, number: 0, usage: None }]);
         }
     }
 

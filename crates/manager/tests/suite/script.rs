@@ -100,7 +100,7 @@ impl Script {
             }
             [node, "beats", number] => {
                 let (_, session) = self.agent(node).session.unwrap();
-                Event::SessionHeartbeat { session, number: number.parse().unwrap() }
+                Event::SessionHeartbeat { session, number: number.parse().unwrap(), usage: None }
             }
             [node, "sees", label, what] => {
                 let now = self.cluster.now;

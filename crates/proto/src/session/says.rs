@@ -1,6 +1,9 @@
 //! What agents say. These types exist only between the shells and here: the cores know what is in them.
 
-use model::{Digest, Event, EventKind, Exit, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot, Stop};
+use model::{
+    Bytes, Digest, Event, EventKind, Exit, MilliCpu, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot,
+    Stop, Usage,
+};
 
 use crate::{
     error::{DecodeError, Within},
@@ -19,6 +22,7 @@ pub enum AgentSays {
     /// The number grows with each of a session.
     Heartbeat {
         number: u64,
+        usage: Option<Usage>,
     },
     /// The agent holds all assignments up to this sequence number durably.
     Acknowledged {
@@ -90,7 +94,9 @@ impl From<&AgentSays> for v1::AgentMessage {
                 exits: report.exits.iter().map(Into::into).collect(),
             }),
             AgentSays::Images(all) => Message::Images(v1::Images { images: images(all) }),
-            AgentSays::Heartbeat { number } => Message::Heartbeat(v1::Heartbeat { number: *number }),
+            AgentSays::Heartbeat { number, usage } => {
+                Message::Heartbeat(v1::Heartbeat { number: *number, usage: usage.map(Into::into) })
+            }
             AgentSays::Acknowledged { sequence } => {
                 Message::Acknowledged(v1::Acknowledged { sequence: *sequence })
             }
@@ -109,11 +115,26 @@ impl TryFrom<v1::AgentMessage> for AgentSays {
                 exits: field::list(report.exits, "report.exits")?,
             }),
             Message::Images(all) => AgentSays::Images(field::list(all.images, "images.images")?),
-            Message::Heartbeat(heartbeat) => AgentSays::Heartbeat { number: heartbeat.number },
+            Message::Heartbeat(heartbeat) => {
+                let usage = heartbeat.usage.map(Into::into);
+                AgentSays::Heartbeat { number: heartbeat.number, usage }
+            }
             Message::Acknowledged(acknowledged) => {
                 AgentSays::Acknowledged { sequence: acknowledged.sequence }
             }
         })
+    }
+}
+
+impl From<Usage> for v1::Usage {
+    fn from(usage: Usage) -> Self {
+        v1::Usage { cpu_millicores: usage.cpu.0, memory_bytes: usage.memory.0 }
+    }
+}
+
+impl From<v1::Usage> for Usage {
+    fn from(wire: v1::Usage) -> Usage {
+        Usage { cpu: MilliCpu(wire.cpu_millicores), memory: Bytes(wire.memory_bytes) }
     }
 }
 

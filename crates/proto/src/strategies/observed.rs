@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    Assignment, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, Observed, Phase, Stop,
-    Timeline,
+    Assignment, Bytes, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, MilliCpu,
+    Observed, Phase, Stop, Timeline, Usage,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -133,7 +133,10 @@ pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
         hello.prop_map(AgentSays::Hello),
         report.prop_map(AgentSays::Report),
         images().prop_map(AgentSays::Images),
-        any::<u64>().prop_map(|number| AgentSays::Heartbeat { number }),
+        (any::<u64>(), option::of((any::<u64>(), any::<u64>()))).prop_map(|(number, usage)| {
+            let usage = usage.map(|(cpu, memory)| Usage { cpu: MilliCpu(cpu), memory: Bytes(memory) });
+            AgentSays::Heartbeat { number, usage }
+        }),
         any::<u64>().prop_map(|sequence| AgentSays::Acknowledged { sequence }),
     ]
 }

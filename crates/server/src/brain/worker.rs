@@ -17,7 +17,7 @@ use manager::{
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Input, ToAgent};
+use super::{Input, ToAgent, addresses};
 use crate::{
     chain::chain,
     clock::now,
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     manager: Manager<WireCodec>,
     log: LogWriter,
     peers: Option<Peers>,
-    publish: watch::Sender<View>,
+    readers: Readers,
     inputs: Sender<Input>,
     /// Why nothing can be written now.
     full: Option<String>,
@@ -56,6 +56,12 @@ pub(super) struct Worker {
     snapshot: Option<SnapshotThread>,
 }
 
+/// Who waits for what is published.
+pub(super) struct Readers {
+    pub(super) views: watch::Sender<View>,
+    pub(super) servers: watch::Sender<Vec<String>>,
+}
+
 /// Dropping the first part tells the thread that nobody waits for it.
 struct SnapshotThread(Sender<()>, JoinHandle<()>);
 
@@ -64,7 +70,7 @@ impl Worker {
         manager: Manager<WireCodec>,
         log: Log,
         peers: Option<Peers>,
-        publish: watch::Sender<View>,
+        readers: Readers,
         removed: oneshot::Sender<String>,
         inputs: Sender<Input>,
     ) -> std::io::Result<Worker> {
@@ -75,7 +81,7 @@ impl Worker {
             manager,
             log: LogWriter::start(log, Box::new(notify))?,
             peers,
-            publish,
+            readers,
             inputs,
             full: None,
             requests: HashMap::new(),
@@ -153,7 +159,9 @@ impl Worker {
                 Event::SessionOpened { session, hello: *hello }
             }
             Input::SessionReport { session, report } => Event::SessionReport { session, report },
-            Input::SessionHeartbeat { session, number } => Event::SessionHeartbeat { session, number },
+            Input::SessionHeartbeat { session, number, usage } => {
+                Event::SessionHeartbeat { session, number, usage }
+            }
             Input::SessionClosed { session } => {
                 self.sessions.remove(&session);
                 Event::SessionClosed { session }
@@ -259,7 +267,13 @@ impl Worker {
             let members = view.state.members();
             peers.know(&members.map(|member| (member.id.0, member.address.clone())).collect());
         }
-        self.publish.send_replace(view);
+        let addresses = addresses(&view);
+        self.readers.servers.send_if_modified(|told| {
+            let is_news = *told != addresses;
+            *told = addresses;
+            is_news
+        });
+        self.readers.views.send_replace(view);
     }
 
     fn tell(&self, session: SessionId, message: ToAgent) {

@@ -181,6 +181,7 @@ fn node_statuses(view: &View) -> Vec<v1::NodeStatus> {
             replicas: view.state.replicas_on(id).count() as u32,
             reason: report.and_then(|report| report.silence).map(|silence| silence.to_string()),
             labels: node.effective_labels(),
+            used: report.and_then(|report| report.usage).map(Into::into),
         }
     };
     view.state.nodes().map(one).collect()

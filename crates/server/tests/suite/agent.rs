@@ -201,7 +201,7 @@ async fn hear(
 }
 
 async fn beat(says: mpsc::Sender<v1::AgentMessage>) {
-    while says.send((&AgentSays::Heartbeat { number: 0 }).into()).await.is_ok() {
+    while says.send((&AgentSays::Heartbeat { number: 0, usage: None }).into()).await.is_ok() {
         tokio::time::sleep(HEARTBEAT).await;
     }
 }

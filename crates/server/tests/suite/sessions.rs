@@ -33,7 +33,7 @@ async fn readiness(server: &Server) -> Readiness {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_begins_with_hello_in_this_protocol() {
     let server = Server::start().await;
-    let first = v1::AgentMessage::from(&AgentSays::Heartbeat { number: 1 });
+    let first = v1::AgentMessage::from(&AgentSays::Heartbeat { number: 1, usage: None });
     assert_eq!(refused(&server, Some(first)).await.code(), Code::InvalidArgument);
     assert_eq!(refused(&server, None).await.code(), Code::InvalidArgument);
 
