@@ -87,7 +87,8 @@ impl World {
     /// All ways between the servers whose bit is set and the others are closed.
     pub(crate) fn split(&mut self, side: u8, lasts: Millis) {
         let until = self.cx.now + lasts;
-        let is_in = |server: usize| side >> server & 1 == 1;
+        // Servers that joined late may be beyond what a plan can name.
+        let is_in = |server: usize| u64::from(side) >> server.min(63) & 1 == 1;
         for from in 0..self.servers.len() {
             for to in (0..self.servers.len()).filter(|to| is_in(from) != is_in(*to)) {
                 self.ways.close(from, to, until);
