@@ -266,7 +266,8 @@ impl World {
         if let Some(session) = agent.session {
             self.cut(session);
         }
-        let longest = if self.cx.random.one_in(6) { 45_000 } else { 5_000 };
+        // Long enough for the node to be given up, while everything on it runs on.
+        let longest = if self.cx.random.one_in(3) { 90_000 } else { 5_000 };
         self.cx.soon(20, longest, Happening::AgentStarts { node });
     }
 
