@@ -13,6 +13,7 @@ use model::{
     Assignment, Desired, Dispatch, Event, EventKind, Millis, NodeId, Observed, Phase, ReplicaId, ServiceKey,
     Silence, Timestamp, Usage,
 };
+use scheduler::leaves_its_room;
 use store::{Command, NodeStatus};
 
 use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
@@ -201,8 +202,8 @@ impl<C: Codec> Manager<C> {
                 continue;
             };
             let service = replica.service.clone();
-            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| has_ended(seen.phase));
-            if has_ended(one.phase) && !had_ended {
+            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| leaves_its_room(seen));
+            if leaves_its_room(&one) && !had_ended {
                 // Its room on the node is free: another may fit now.
                 self.place_again();
             }
@@ -283,13 +284,6 @@ impl Session {
 }
 
 /// Whether nothing of a replica runs any more.
-fn has_ended(phase: Phase) -> bool {
-    match phase {
-        Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
-        Phase::Completed | Phase::Failed | Phase::Removed => true,
-    }
-}
-
 fn assignment(state: &store::State, id: ReplicaId) -> Option<Assignment> {
     let replica = state.replica(id)?;
     let revision = state.revision(&replica.service, replica.revision)?;

@@ -23,7 +23,7 @@ use model::{Bytes, MilliCpu, NodeId, PlacementRules, ReplicaId, RevisionNumber, 
 
 use filter::Filtered;
 use score::{Crowd, Score};
-pub use views::{demand, views};
+pub use views::{demand, leaves_its_room, views};
 
 /// What is reserved for a replica, or free for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use model::{
-    Bytes, Capabilities, ContainerSpec, Desired, Health, ImageRef, MilliCpu, Millis, Name, NodeId, NodeInfo,
-    Observed, Phase, ReplicaId, ReplicaTemplate, Resources, RestartPolicy, RevisionHash, RevisionNumber,
-    ServiceKey, ServiceSpec, Slot, StopReason, Timeline, Timestamp, UpdatePolicy, Version,
+    Bytes, Capabilities, ContainerObserved, ContainerSpec, ContainerState, Desired, Health, ImageRef,
+    MilliCpu, Millis, Name, NodeId, NodeInfo, Observed, Phase, ReplicaId, ReplicaTemplate, Resources,
+    RestartPolicy, RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timeline,
+    Timestamp, UpdatePolicy, Version,
 };
 use scheduler::{Amount, Decision, NodeView, Pending, demand, place, views};
 use store::{Apply, Command, NodeStatus, Observations, Placement, State, Step};
@@ -116,13 +117,17 @@ impl Cluster {
     }
 
     fn see(&mut self, id: u64, phase: Phase) {
+        self.see_with(id, phase, Vec::new());
+    }
+
+    fn see_with(&mut self, id: u64, phase: Phase, containers: Vec<ContainerObserved>) {
         self.observed.observe(Observed {
             replica: ReplicaId(id),
             phase,
             ready_since: None,
             timeline: Timeline::default(),
             address: None,
-            containers: Vec::new(),
+            containers,
             message: None,
         });
     }
@@ -168,6 +173,21 @@ fn room_is_held_from_placement_until_the_end_on_the_node() {
     assert_eq!((node.allocated, node.replicas), (amount(0, 600), 0));
 
     cluster.see(1, Phase::Removed);
+    assert_eq!(cluster.views().1.allocated, Amount::NOTHING);
+}
+
+#[test]
+fn one_that_failed_holds_its_room_while_a_container_beside_it_runs() {
+    let mut cluster = Cluster::new();
+    cluster.create(1, 1, 1, Desired::Running);
+    cluster.put_on_node(1);
+    let beside = |state| {
+        let name = Name::new("proxy").unwrap();
+        vec![ContainerObserved { name, state, restarts: 0, last_exit: None }]
+    };
+    cluster.see_with(1, Phase::Failed, beside(ContainerState::Running { pid: 5, since: NOW, ready: true }));
+    assert_eq!(cluster.views().1.allocated, amount(0, 600));
+    cluster.see_with(1, Phase::Failed, beside(ContainerState::Ended));
     assert_eq!(cluster.views().1.allocated, Amount::NOTHING);
 }
 
