@@ -4,13 +4,14 @@
 //! kept, a server that lost its state, or the wrong one, is not taken for one that wants nothing to run any more.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use model::{ClusterId, NodeId};
+
+use crate::durable_file;
 
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -107,18 +108,8 @@ fn read(text: &str) -> Option<Known> {
 }
 
 fn write(path: &Path, known: Known) -> io::Result<()> {
-    let unfinished = path.with_extension("tmp");
-    let mut file = File::create(&unfinished)?;
-    writeln!(file, "node {}", known.node)?;
-    if let Some(cluster) = known.cluster {
-        writeln!(file, "cluster {cluster}")?;
-    }
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    let cluster = known.cluster.map(|cluster| format!("cluster {cluster}\n")).unwrap_or_default();
+    durable_file::replace(path, &format!("node {}\n{cluster}", known.node))
 }
 
 #[cfg(test)]

@@ -28,6 +28,12 @@ pub enum Way {
     },
 }
 
+/// Whether this is a host, by its name or number, and a port: `10.0.0.1:7400`.
+pub fn is_address(text: &str) -> bool {
+    let split = text.rsplit_once(':');
+    split.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 /// How patient a channel is.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {

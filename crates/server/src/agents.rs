@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     brain::{Brain, Stopped, ToAgent},
     caller::Caller,
-    joins::check_leads,
+    forward::check_leads,
     relay::{AgentSession, Life, Relays},
 };
 

@@ -14,8 +14,9 @@ use std::{
 
 use consensus::MemberId;
 use dial::{Patience, Way, dial};
+use manager::View;
 use model::MemberId as Id;
-use proto::{reason::refuse, v1::Reason};
+use proto::{LEADER_HEADER, reason::refuse, v1::Reason};
 use tokio::sync::Mutex;
 use tonic::{
     Status,
@@ -65,17 +66,17 @@ impl Leader {
         let mut views = self.brain.views();
         let known = tokio::time::timeout(ELECTION, views.wait_for(|view| view.leader.is_some())).await;
         let no_leader = || refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly");
-        let view = known.map_err(|_| no_leader())?.map_err(|_| no_leader())?.clone();
-        let Some(leader) = view.leader.filter(|leader| *leader != self.own) else { return Ok(None) };
-        let address = view.state.member(Id(leader)).map(|member| member.address.clone());
+        let view = known.map_err(|_| no_leader())?.map_err(|_| no_leader())?;
+        let other = other_leader(&view, Id(self.own));
+        drop(view);
+        let Some((leader, address)) = other else { return Ok(None) };
         let unknown = || {
-            let leader = Id(leader);
             refuse(
                 Reason::NoLeader,
                 format!("server {leader} leads, and where it is is not known here yet; try again"),
             )
         };
-        Ok(Some((leader, address.ok_or_else(unknown)?)))
+        Ok(Some((leader.0, address.ok_or_else(unknown)?)))
     }
 
     async fn channel(&self, leader: MemberId, address: String) -> Result<Channel, Status> {
@@ -126,6 +127,25 @@ impl Leader {
             }
         }
     }
+}
+
+/// The server that leads, where it is known and another one, and its address as far as it is known.
+fn other_leader(view: &View, own: Id) -> Option<(Id, Option<String>)> {
+    let leader = view.leader.map(Id).filter(|leader| *leader != own)?;
+    Some((leader, view.state.member(leader).map(|member| member.address.clone())))
+}
+
+/// To whoever says something that only the leader takes, and that is not handed on. `own` is this server, where it is one
+/// of several.
+pub(crate) fn check_leads(brain: &Brain, own: Option<Id>) -> Result<(), Status> {
+    let Some((other, address)) = own.and_then(|own| other_leader(&brain.newest(), own)) else {
+        return Ok(());
+    };
+    let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
+    if let Some(address) = address.and_then(|address| address.parse().ok()) {
+        status.metadata_mut().insert(LEADER_HEADER, address);
+    }
+    Err(status)
 }
 
 /// Wraps a service that only the leader can give.

@@ -3,7 +3,6 @@
 use manager::{MemberRequest, Request as Asked, RequestError};
 use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, Millis, NodeId, Timestamp};
 use proto::{
-    LEADER_HEADER,
     reason::refuse,
     v1::{self, Reason},
 };
@@ -22,6 +21,7 @@ use crate::{
     caller::Caller,
     clock,
     control::refuse::{invalid, request_error, stopped},
+    forward::check_leads,
     members::{checked_address, refusal},
     random,
 };
@@ -134,18 +134,6 @@ impl v1::join_server::Join for Joins {
         self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
         Ok(Response::new(v1::AnnounceResponse {}))
     }
-}
-
-/// To whoever says something that only the leader takes.
-pub(crate) fn check_leads(brain: &Brain, own: Option<MemberId>) -> Result<(), Status> {
-    let view = brain.newest();
-    let other = view.leader.map(MemberId).filter(|leader| own.is_some_and(|own| own != *leader));
-    let Some(other) = other else { return Ok(()) };
-    let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
-    if let Some(address) = view.state.member(other).and_then(|member| member.address.parse().ok()) {
-        status.metadata_mut().insert(LEADER_HEADER, address);
-    }
-    Err(status)
 }
 
 pub(crate) fn nobody_joins() -> Status {

@@ -17,7 +17,7 @@ mod announce;
 mod backups;
 pub mod brain;
 pub mod caller;
-mod chain;
+pub mod chain;
 mod clock;
 mod cluster;
 pub mod codec;

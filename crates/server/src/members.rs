@@ -169,11 +169,8 @@ impl v1::cluster_server::Cluster for Members {
     }
 }
 
-/// A host, by its name or number, and a port.
 pub(crate) fn checked_address(text: String) -> Result<String, Status> {
-    let split = text.rsplit_once(':');
-    match split.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
-    {
+    match dial::is_address(&text) {
         true => Ok(text),
         false => Err(invalid(format!("{text:?} is no address: expected one such as 10.0.0.1:7400"))),
     }

@@ -11,7 +11,7 @@ use tokio_stream::Stream;
 use trust::{
     folder::{FolderError, IdentityFolder},
     identity::{Identity, any_server_name},
-    tls::{Believe, ConfigError, Present, Reloading, client_config, server_config},
+    tls::{ConfigError, Reloading},
 };
 
 use crate::{
@@ -71,15 +71,11 @@ impl Remote {
     pub(crate) fn open(config: RemoteConfig) -> Result<Remote, RemoteError> {
         let stored = IdentityFolder::open(&config.identity)?.load()?;
         let stored = stored.ok_or_else(|| RemoteError::NoIdentity(config.identity.clone()))?;
-        let (own, trust) = (&stored.credentials, &stored.trust);
-        let serves = server_config(own, trust, Arc::new(DefaultTimeProvider))?;
-        let present = Present::Certificate(own);
-        let dials = client_config(present, Believe::Trust(trust), Arc::new(DefaultTimeProvider))?;
         Ok(Remote {
-            identity: own.identity(),
+            identity: stored.credentials.identity(),
             config,
-            serves: Arc::new(Reloading::new(serves)),
-            dials: Arc::new(Reloading::new(dials)),
+            serves: Arc::new(Reloading::new(stored.server_config(Arc::new(DefaultTimeProvider))?)),
+            dials: Arc::new(Reloading::new(stored.client_config(Arc::new(DefaultTimeProvider))?)),
         })
     }
 

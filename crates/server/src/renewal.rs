@@ -10,10 +10,10 @@ use store::State;
 use trust::{
     authority::AuthorityError,
     bundle::{Trust, TrustTextError},
-    folder::{FolderError, IdentityFolder, Stored},
+    folder::{FolderError, IdentityFolder},
     identity::Identity,
     key::RequestError,
-    tls::{Believe, ConfigError, Present, Reloading, client_config, server_config},
+    tls::{ConfigError, Reloading},
 };
 
 use crate::{brain::Brain, clock, joins::sign};
@@ -72,16 +72,9 @@ impl Renewing {
         let request = folder.next_key()?.request()?;
         let certificate = sign(trust, &request, self.identity, now, self.lifetime)?;
         let renewed = folder.renew(&stored.trust, Trust::from_pem(&trust.bundle)?, certificate)?;
-        self.present(&renewed)?;
+        self.serves.replace(renewed.server_config(Arc::new(DefaultTimeProvider))?);
+        self.dials.replace(renewed.client_config(Arc::new(DefaultTimeProvider))?);
         tracing::info!("this server's certificate is renewed");
         Ok(renewed.renews_at())
-    }
-
-    fn present(&self, stored: &Stored) -> Result<(), RenewError> {
-        let (own, trust) = (&stored.credentials, &stored.trust);
-        self.serves.replace(server_config(own, trust, Arc::new(DefaultTimeProvider))?);
-        let (own, trust) = (Present::Certificate(own), Believe::Trust(trust));
-        self.dials.replace(client_config(own, trust, Arc::new(DefaultTimeProvider))?);
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
 use manager::{Effect, Event, Manager, View};
 use model::{Millis, Observed, ReplicaId, Timestamp};
-use server::log::Log;
+use server::{chain::chain, log::Log};
 use store::State;
 
 use crate::{
@@ -266,14 +266,4 @@ impl std::fmt::Display for Said<'_> {
         assignments.iter().try_for_each(|a| write!(f, " {}={}", a.replica, a.desired.as_str()))?;
         removed.iter().try_for_each(|id| write!(f, " -{id}"))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -18,16 +18,18 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use model::Timestamp;
+use rustls::{ClientConfig, ServerConfig, time_provider::TimeProvider};
 
 use crate::{
     bundle::{FollowError, Trust, TrustTextError},
     certificate::{CertificateError, NodeCertificate},
     identity::Identity,
     key::{KeyError, NodeKey},
-    tls::Credentials,
+    tls::{self, Believe, ConfigError, Credentials, Present},
 };
 use disk::{Disk, HostDisk, Readers};
 
@@ -45,6 +47,16 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Of a server that listens as this host.
+    pub fn server_config(&self, clock: Arc<dyn TimeProvider>) -> Result<ServerConfig, ConfigError> {
+        tls::server_config(&self.credentials, &self.trust, clock)
+    }
+
+    /// Of this host when it dials.
+    pub fn client_config(&self, clock: Arc<dyn TimeProvider>) -> Result<ClientConfig, ConfigError> {
+        tls::client_config(Present::Certificate(&self.credentials), Believe::Trust(&self.trust), clock)
+    }
+
     /// When its certificate is to be renewed.
     pub fn renews_at(&self) -> Timestamp {
         let jitter = self.credentials.identity().node.0;

@@ -5,10 +5,9 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use dial::{DialError, Patience, Way, dial};
+use dial::{DialError, Way, dial};
 use model::Timestamp;
 use proto::v1::{self, join_client::JoinClient};
 use rustls::{ClientConfig, time_provider::DefaultTimeProvider};
@@ -18,13 +17,14 @@ use trust::{
     folder::{FolderError, IdentityFolder},
     identity::any_server_name,
     key::RequestError,
-    tls::{Believe, ConfigError, Present, Reloading, client_config},
+    tls::{ConfigError, Reloading},
 };
 
-use super::ways::{Servers, WaysError};
+use super::{
+    PATIENCE,
+    ways::{Servers, WaysError},
+};
 use crate::{clock::Clock, config::Config};
-
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
 
 #[derive(Debug, thiserror::Error)]
 enum RenewError {
@@ -74,8 +74,7 @@ async fn step(
     let (bundle, certificate) =
         (Trust::from_pem(&answer.trust)?, NodeCertificate::from_pem(&answer.certificate)?);
     let renewed = folder.renew(&stored.trust, bundle, certificate)?;
-    let (own, trust) = (Present::Certificate(&renewed.credentials), Believe::Trust(&renewed.trust));
-    config.replace(client_config(own, trust, Arc::new(DefaultTimeProvider))?);
+    config.replace(renewed.client_config(Arc::new(DefaultTimeProvider))?);
     tracing::info!("this node's certificate is renewed");
     Ok(renewed.renews_at())
 }

@@ -4,8 +4,7 @@
 //! kept in a file, so that an agent finds a cluster again whose servers were replaced one by one.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,13 +15,14 @@ use rustls::{ClientConfig, pki_types::ServerName, time_provider::DefaultTimeProv
 use trust::{
     folder::{FolderError, IdentityFolder},
     identity::{Identity, any_server_name},
-    tls::{Believe, ConfigError, Present, Reloading, client_config},
+    tls::{ConfigError, Reloading},
 };
 
 use super::renewal::keep_valid;
 use crate::{
     clock::Clock,
     config::{Config, ServerAddress},
+    durable_file,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -116,11 +116,10 @@ impl Joined {
         if identity.role != HostRole::Agent {
             return Err(WaysError::OtherRole { path, identity });
         }
-        let (own, trust) = (Present::Certificate(&stored.credentials), Believe::Trust(&stored.trust));
         Ok(Joined {
             identity,
             data_dir: data_dir.to_owned(),
-            config: Arc::new(Reloading::new(client_config(own, trust, Arc::new(DefaultTimeProvider))?)),
+            config: Arc::new(Reloading::new(stored.client_config(Arc::new(DefaultTimeProvider))?)),
             name: any_server_name(identity.cluster),
             servers: Servers::read(Config::servers_path(data_dir))?,
             turn: 0,
@@ -173,12 +172,7 @@ impl Servers {
 
 /// Writes where the servers are; durable when it returns, and after a crash the file is the old one or the new one.
 pub fn write_servers(path: &Path, addresses: &[String]) -> io::Result<()> {
-    let unfinished = path.with_extension("tmp");
-    let mut file = File::create(&unfinished)?;
-    addresses.iter().try_for_each(|address| writeln!(file, "{address}"))?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    durable_file::replace(path, &addresses.iter().map(|address| format!("{address}\n")).collect::<String>())
 }
 
 #[cfg(test)]

@@ -137,10 +137,7 @@ pub(super) fn membership(
         |error| Failure::new(format!("--name {name:?} cannot be a server's name")).caused_by(error);
     let name = Name::new(&name).map_err(bad_name)?.to_string();
     let advertise = advertise.unwrap_or_else(|| format!("{}:{PORT}", host_address()));
-    let is_address = advertise
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
-    if !is_address {
+    if !dial::is_address(&advertise) {
         let failure = Failure::new(format!("--advertise {advertise:?} is no address"));
         return Err(failure.help("say where other hosts reach this one, such as 10.0.0.1:7400"));
     }

@@ -1,6 +1,6 @@
 //! What is on disk, and who may use it.
 
-use std::{error::Error as _, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use proto::v1;
 
@@ -9,22 +9,11 @@ use crate::{
     fixture::{Home, Server, apply_of, declaration, eventually, everything, generations, key},
 };
 
-/// An error with everything that caused it.
-fn chain(error: &server::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
 /// What a server says that cannot start.
 pub(crate) async fn refuses(config: server::Config) -> String {
     let started = server::run(config, std::future::pending());
     let ended = crate::fixture::in_time("it ends at once", started).await;
-    chain(&ended.expect_err("it does not start"))
+    server::chain::chain(&ended.expect_err("it does not start"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
