@@ -139,7 +139,7 @@ impl Consensus {
         if let Some(snapshot) = &install {
             self.raw.mut_store().install(raft.snapshot());
             self.installing = Some(snapshot.meta.index);
-            self.membership_ahead.clear();
+            // Behind those of an earlier snapshot that is not applied yet: until then its members are the members.
             self.membership_ahead.push_back((snapshot.meta.index, snapshot.meta.membership.clone()));
         }
         self.raw.mut_store().append(raft.entries());

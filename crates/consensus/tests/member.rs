@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use consensus::{
-    CommittedEntry, Config, Consensus, MemberChange, Membership, PeerMessage, PeerMessageKind, Persist,
-    ProposeError, Read, ReadError, Ready, Recovered, Role, Snapshot, StartError, StepError,
+    CommittedEntry, Config, Consensus, Delivery, MemberChange, Membership, PeerMessage, PeerMessageKind,
+    Persist, ProposeError, Read, ReadError, Ready, Recovered, Role, Snapshot, StartError, StepError,
 };
 
 fn member(id: u64, voters: u64) -> Consensus {
@@ -244,6 +244,56 @@ fn a_new_member_gets_a_snapshot_in_which_it_appears() {
     let status = two.status();
     assert_eq!((status.leader, status.applied, status.membership), (Some(1), 4, expected));
     assert!(!one.status().snapshot_wanted);
+}
+
+/// The leader took the first for lost, and sent a newer one, while the member still wrote the first.
+#[test]
+fn a_member_that_is_sent_two_snapshots_has_the_members_of_each_in_turn() {
+    let mut one = member(1, 1);
+    settle(&mut one);
+    one.propose_membership(&[MemberChange::AddLearner(2)]).expect("nothing else is under way");
+    settle(&mut one);
+    let mut two = Consensus::new(Config::new(2), Recovered::joining(2)).expect("it starts");
+    let first = snapshot_message(&mut one, &mut two);
+    one.report_snapshot(2, Delivery::Failed);
+    one.propose_membership(&[MemberChange::AddLearner(3)]).expect("nothing else is under way");
+    settle(&mut one);
+    let second = snapshot_message(&mut one, &mut two);
+
+    let mut numbers = Vec::new();
+    for message in [first, second] {
+        two.step(message).expect("it is from the leader");
+        numbers.extend(writes(&drain(&mut two)).iter().map(|persist| persist.number));
+    }
+    let mut seen = Vec::new();
+    for number in numbers {
+        two.persisted(number);
+        for snapshot in drain(&mut two).into_iter().filter_map(|ready| ready.install) {
+            two.applied(snapshot.meta.index);
+            let status = two.status();
+            seen.push((status.applied, status.membership.learners));
+        }
+    }
+    assert_eq!(seen, [(3, vec![2]), (4, vec![2, 3])]);
+}
+
+/// Makes a snapshot of where the leader is, and gives the message in which it is sent to a follower that answers all else.
+fn snapshot_message(leader: &mut Consensus, follower: &mut Consensus) -> PeerMessage {
+    let meta = leader.snapshot_meta();
+    leader.compact(Snapshot { meta, data: Bytes::from_static(b"a") });
+    for _ in 0..20 {
+        leader.tick();
+        let mut sent = messages(drain(leader));
+        if let Some(at) = sent.iter().position(|message| message.kind == PeerMessageKind::Snapshot) {
+            return sent.remove(at);
+        }
+        deliver(&mut sent, follower);
+        while let Some(mut ready) = follower.ready() {
+            ready.persist.iter().for_each(|persist| follower.persisted(persist.number));
+            deliver(&mut ready.messages, leader);
+        }
+    }
+    panic!("no snapshot is sent: {:?}", leader.status());
 }
 
 #[test]
