@@ -53,8 +53,8 @@ impl Maker {
     }
 
     /// Whether the bridge had to be made again: then no port is on it.
-    pub(crate) fn repair_bridge(&self, config: &Config) -> Result<bool, Error> {
-        let found = host::repair_bridge(&mut self.host(), config, &self.names)?;
+    pub(crate) fn repair_bridge(&self, config: &Config, former: &[Subnet]) -> Result<bool, Error> {
+        let found = host::repair_bridge(&mut self.host(), config, &self.names, former)?;
         Ok(self.bridge.swap(found, Ordering::Relaxed) != found)
     }
 

@@ -1,23 +1,48 @@
 //! What a network is told when it opens, and the names that follow from it.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use crate::Subnet;
 
 /// How a host's sandboxes are connected. Two networks on one host need different names and subnets.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Marks everything that is made: the bridge `<name>0`, the firewall tables `<name>`, a link group. At most
+    /// Marks everything that is made: the bridge `<name>0`, the tunnel `<name>-vxlan`, the firewall tables `<name>`, a link
+    /// group. At most
     /// eight lower-case letters, digits and dashes, beginning with a letter.
     pub name: String,
     /// The sandboxes' addresses; the bridge has the first one.
     pub subnet: Subnet,
     /// Where the sandboxes' namespaces are pinned, for example `/run/wharf/netns`. Nothing else belongs there.
     pub state_dir: PathBuf,
-    /// Bytes per packet on the bridge and in the sandboxes; the kernel's 1500 if not given.
+    /// Bytes per packet on the bridge and in the sandboxes. If not given, what fits into the overlay, or the kernel's 1500.
     pub mtu: Option<u32>,
+    /// How sandboxes of other hosts are reached; see [`crate::Network::connect`].
+    pub overlay: Option<Overlay>,
     /// How many sandboxes are kept ready, so that making one costs a tenth. About 200 KiB of kernel memory each.
     pub warm: usize,
+}
+
+/// How the sandboxes of several hosts are joined into one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Of this host: where the others send to, and what they see.
+    pub address: Ipv4Addr,
+    /// The same on all hosts of a network, another one for another network that shares hosts with it: 24 bits.
+    pub network: u32,
+}
+
+impl Overlay {
+    /// Where hosts send wrapped packets to. Not that of the standard, which other programs use.
+    pub const PORT: u16 = 7_480;
+}
+
+/// Another host of the overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: Ipv4Addr,
+    /// Of its sandboxes.
+    pub subnet: Subnet,
 }
 
 /// Why a configuration cannot be used.
@@ -27,12 +52,15 @@ pub enum ConfigError {
     Name(String),
     #[error("{0} cannot hold sandboxes: choose a prefix length between 8 and 30")]
     Prefix(Subnet),
+    #[error("{0} cannot be the number of an overlay: it has 24 bits")]
+    Overlay(u32),
 }
 
 /// What everything of one network is called.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     pub(crate) bridge: String,
+    pub(crate) tunnel: String,
     pub(crate) table: String,
     /// Link group of the host's ends of all cables.
     pub(crate) group: u32,
@@ -41,7 +69,7 @@ pub(crate) struct Names {
 impl Config {
     /// A network with the kernel's packet size and no sandboxes kept ready.
     pub fn new(name: impl Into<String>, subnet: Subnet, state_dir: impl Into<PathBuf>) -> Config {
-        Config { name: name.into(), subnet, state_dir: state_dir.into(), mtu: None, warm: 0 }
+        Config { name: name.into(), subnet, state_dir: state_dir.into(), mtu: None, overlay: None, warm: 0 }
     }
 
     pub(crate) fn names(&self) -> Result<Names, ConfigError> {
@@ -54,7 +82,11 @@ impl Config {
         if !(8..=30).contains(&self.subnet.prefix()) {
             return Err(ConfigError::Prefix(self.subnet));
         }
-        Ok(Names { bridge: format!("{name}0"), table: name.clone(), group: group(name) })
+        if let Some(Overlay { network, .. }) = self.overlay.filter(|overlay| overlay.network >> 24 != 0) {
+            return Err(ConfigError::Overlay(network));
+        }
+        let (bridge, tunnel) = (format!("{name}0"), format!("{name}-vxlan"));
+        Ok(Names { bridge, tunnel, table: name.clone(), group: group(name) })
     }
 }
 

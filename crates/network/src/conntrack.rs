@@ -80,12 +80,13 @@ struct Flow {
     identity: Vec<(u16, Vec<u8>)>,
 }
 
-/// Forgets the flows in `scopes` that the services would not lead where they lead now. Returns how many.
+/// Forgets the flows in `scopes` that the services would not lead where they lead now. Returns how many. `sandboxes`: where
+/// those may be that services ever led to, here and on other hosts.
 pub(crate) fn settle(
     socket: &mut Socket,
     scopes: &BTreeSet<Scope>,
     services: &Services,
-    subnet: Subnet,
+    sandboxes: &BTreeSet<Subnet>,
     host: &[Ipv4Addr],
 ) -> Result<usize, Error> {
     let mut forgotten = 0;
@@ -93,7 +94,7 @@ pub(crate) fn settle(
         let protocol = scope.protocol();
         for flow in flows(socket, *scope)? {
             let is_meant = flow.protocol == protocol.number() && (protocol == Protocol::Udp || flow.ended);
-            if is_meant && is_outdated(&flow, protocol, services, subnet, host) {
+            if is_meant && is_outdated(&flow, protocol, services, sandboxes, host) {
                 forget(socket, &flow)?;
                 forgotten += 1;
             }
@@ -120,13 +121,13 @@ fn is_outdated(
     flow: &Flow,
     protocol: Protocol,
     services: &Services,
-    subnet: Subnet,
+    sandboxes: &BTreeSet<Subnet>,
     host: &[Ipv4Addr],
 ) -> bool {
     let (address, port) = flow.destination;
     let backends = services.get(&Service { protocol, port });
     if flow.translated {
-        let ours = subnet.contains(flow.answerer.0);
+        let ours = sandboxes.iter().any(|subnet| subnet.contains(flow.answerer.0));
         ours && !backends.is_some_and(|backends| backends.contains(&flow.answerer))
     } else {
         // It reached the host itself before the port was published.

@@ -3,18 +3,20 @@
 //! Each check makes the real thing with the code that makes it later, in a network namespace that is thrown away.
 
 use crate::{
-    Config, Protocol, Subnet,
+    Config, Overlay, Protocol, Subnet,
     config::Names,
     conntrack,
     firewall::{
-        self, Firewall,
+        self, Firewall, Ground,
         services::{Service, Services},
+        tunnel::Gate,
     },
     namespace::{Namespace, in_new_namespace},
     netlink::{
         self, Socket,
         link::{self, Cable},
         message::Batch,
+        tunnel::{self, Tunnel},
     },
 };
 use std::{collections::BTreeMap, net::Ipv4Addr, os::fd::AsFd};
@@ -55,6 +57,8 @@ impl Check {
 const NO_SANDBOXES: &str = "no replica can have a network";
 const NO_PORTS: &str = "no port can be published, and replicas cannot reach the outside";
 
+const NO_OVERLAY: &str = "replicas of other hosts are not reached, by address or through published ports";
+
 /// Tries everything in a network namespace that is thrown away; the host itself is only looked at.
 pub fn doctor() -> Vec<Check> {
     let mut checks = match in_new_namespace("wharf-doctor", throw_away) {
@@ -75,6 +79,7 @@ fn throw_away() -> Vec<Check> {
     };
     checks.push(Check::of("bridge", NO_SANDBOXES, bridge(&names).map_err(|error| chain(&error))));
     checks.push(Check::of("veth", NO_SANDBOXES, veth(&names)));
+    checks.push(Check::of("vxlan", NO_OVERLAY, vxlan(&names).map_err(|error| chain(&error))).optional());
     checks.extend(tables(&names));
     checks
 }
@@ -111,9 +116,21 @@ fn veth(names: &Names) -> Result<String, String> {
     Ok("laid from the bridge into another namespace".to_string())
 }
 
+fn vxlan(names: &Names) -> Result<String, netlink::Error> {
+    let mut socket = Socket::open(netlink::Protocol::Route)?;
+    let mut batch = Batch::new();
+    let example = Tunnel { number: 1, local: EXAMPLE.gateway(), port: Overlay::PORT };
+    tunnel::add(&mut batch, &names.tunnel, example, None);
+    socket.execute(&mut batch)?;
+    Ok("a tunnel to other hosts is made".to_string())
+}
+
 /// The standing rules, then a published port: together they use every expression that is ever used.
 fn tables(names: &Names) -> Vec<Check> {
-    let mut firewall = match Firewall::open(names, EXAMPLE, BTreeMap::new()) {
+    let overlay = Overlay { address: EXAMPLE.gateway(), network: 1 };
+    let gate = Some(Gate { overlay, peers: Some(vec![EXAMPLE.gateway()]) });
+    let ground = Ground { subnet: EXAMPLE, former: Vec::new(), gate };
+    let mut firewall = match Firewall::open(names, ground, BTreeMap::new()) {
         Ok(firewall) => firewall,
         Err(error) => return vec![Check::of("nf_tables", NO_PORTS, Err(chain(&error)))],
     };
@@ -142,7 +159,7 @@ fn tables(names: &Names) -> Vec<Check> {
 fn lists_flows() -> Result<String, String> {
     let mut socket = Socket::open(netlink::Protocol::Netfilter).map_err(|error| chain(&error))?;
     let all_udp = [conntrack::Scope::All(crate::Protocol::Udp)].into();
-    conntrack::settle(&mut socket, &all_udp, &Services::new(), EXAMPLE, &[])
+    conntrack::settle(&mut socket, &all_udp, &Services::new(), &[EXAMPLE].into(), &[])
         .map(|_| "flows can be listed".to_string())
         .map_err(|error| chain(&error))
 }

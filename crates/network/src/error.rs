@@ -2,7 +2,7 @@
 
 use std::{io, net::Ipv4Addr, path::PathBuf};
 
-use crate::{Protocol, Subnet, config::ConfigError, namespace::NamespaceError, netlink};
+use crate::{Peer, Protocol, Subnet, config::ConfigError, namespace::NamespaceError, netlink};
 
 /// Why the network could not do what it was asked. The chain of sources says what the kernel said.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,13 @@ pub enum Error {
          subnet for this node"
     )]
     Overlap { subnet: Subnet, other: Subnet, link: String },
+    #[error(
+        "the subnet {} of the host {} overlaps {other}, which is reached elsewhere: its sandboxes cannot be reached",
+        .peer.subnet, .peer.address
+    )]
+    PeerOverlap { peer: Peer, other: Subnet },
+    #[error("this host has no address for others to send to, so its sandboxes cannot be joined with theirs")]
+    NoOverlay,
     #[error(
         "a link named {name} exists that was not made for replicas: choose another network name or remove the link"
     )]

@@ -1,6 +1,6 @@
-//! The host's side: the bridge with its address, and the two switches of the kernel it needs.
+//! The host's side: the bridge with its addresses, and the two switches of the kernel it needs.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, net::Ipv4Addr, path::PathBuf};
 
 use rustix::io::Errno;
 
@@ -12,26 +12,50 @@ use crate::{
 };
 
 /// Links that lead to half of all addresses are default routes in disguise (VPN clients make them).
-const WIDEST_REAL_ROUTE: u8 = 2;
+pub(crate) const WIDEST_REAL_ROUTE: u8 = 2;
 
-/// Makes the bridge, or takes over the one that is there; returns its index.
-pub(crate) fn ensure_bridge(socket: &mut Socket, config: &Config, names: &Names) -> Result<u32, Error> {
-    let existing = find_bridge(socket, names)?;
-    refuse_overlap(socket, config.subnet, existing)?;
-    repair_bridge(socket, config, names)
+/// Makes the bridge, or takes over the one that is there. Also returns the subnets that it had before and in which sandboxes
+/// still stand: they keep their gateway.
+pub(crate) fn ensure_bridge(
+    socket: &mut Socket,
+    config: &Config,
+    names: &Names,
+    standing: &[Ipv4Addr],
+) -> Result<(u32, Vec<Subnet>), Error> {
+    refuse_overlap(socket, names, config.subnet)?;
+    let former = former_subnets(socket, config, names, standing)?;
+    Ok((repair_bridge(socket, config, names, &former)?, former))
 }
 
 /// The same, for one that was there before.
-pub(crate) fn repair_bridge(socket: &mut Socket, config: &Config, names: &Names) -> Result<u32, Error> {
+pub(crate) fn repair_bridge(
+    socket: &mut Socket,
+    config: &Config,
+    names: &Names,
+    former: &[Subnet],
+) -> Result<u32, Error> {
     let index = match find_bridge(socket, names)? {
         Some(index) => index,
         None => create_bridge(socket, config, names)?,
     };
-    give_address(socket, index, config.subnet)?;
+    give_addresses(socket, index, config, former)?;
     switch_on("/proc/sys/net/ipv4/ip_forward".into())?;
     // Lets connections from the host's 127.0.0.1 leave through the bridge, and only there.
     switch_on(format!("/proc/sys/net/ipv4/conf/{}/route_localnet", names.bridge).into())?;
     Ok(index)
+}
+
+fn former_subnets(
+    socket: &mut Socket,
+    config: &Config,
+    names: &Names,
+    standing: &[Ipv4Addr],
+) -> Result<Vec<Subnet>, Error> {
+    let Some(bridge) = find_bridge(socket, names)? else { return Ok(Vec::new()) };
+    let held = route::addresses(socket)?.into_iter().filter(|held| held.link == bridge);
+    let subnets = held.filter_map(|held| Subnet::containing(held.address, held.prefix));
+    let is_lived_in = |subnet: &Subnet| standing.iter().any(|address| subnet.contains(*address));
+    Ok(subnets.filter(|subnet| *subnet != config.subnet).filter(is_lived_in).collect())
 }
 
 pub(crate) fn find_bridge(socket: &mut Socket, names: &Names) -> Result<Option<u32>, Error> {
@@ -51,25 +75,39 @@ fn create_bridge(socket: &mut Socket, config: &Config, names: &Names) -> Result<
     find_bridge(socket, names)?.ok_or_else(|| Error::BridgeLost { name: names.bridge.clone() })
 }
 
-fn give_address(socket: &mut Socket, bridge: u32, subnet: Subnet) -> Result<(), Error> {
+fn give_addresses(socket: &mut Socket, bridge: u32, config: &Config, former: &[Subnet]) -> Result<(), Error> {
     let held = route::addresses(socket)?;
     let on_bridge = held.iter().filter(|held| held.link == bridge);
+    let wanted = || [config.subnet].into_iter().chain(former.iter().copied());
+    let is_wanted = |address: Ipv4Addr, prefix: u8| {
+        wanted().any(|subnet| (address, prefix) == (subnet.gateway(), subnet.prefix()))
+    };
     let mut batch = Batch::new();
-    for outdated in
-        on_bridge.filter(|held| (held.address, held.prefix) != (subnet.gateway(), subnet.prefix()))
-    {
+    for outdated in on_bridge.filter(|held| !is_wanted(held.address, held.prefix)) {
         route::delete_address(&mut batch, outdated);
     }
-    route::add_address(&mut batch, bridge, subnet.gateway(), subnet);
+    for subnet in wanted() {
+        route::add_address(&mut batch, bridge, subnet.gateway(), subnet);
+    }
+    if let Some(mtu) = config.mtu {
+        link::set_mtu(&mut batch, bridge, mtu);
+    }
     link::without_ipv6(&mut batch, bridge);
     link::bring_up(&mut batch, bridge);
     Ok(socket.execute(&mut batch)?)
 }
 
+/// The links that this network made for the host itself.
+pub(crate) fn own_links(socket: &mut Socket, names: &Names) -> Result<BTreeSet<u32>, Error> {
+    let is_ours = |link: &link::Link| link.name == names.bridge || link.name == names.tunnel;
+    Ok(link::list(socket)?.into_iter().filter(is_ours).map(|link| link.index).collect())
+}
+
 /// A subnet that the host reaches elsewhere would be cut off by the bridge, or cut the bridge off.
-fn refuse_overlap(socket: &mut Socket, subnet: Subnet, bridge: Option<u32>) -> Result<(), Error> {
+fn refuse_overlap(socket: &mut Socket, names: &Names, subnet: Subnet) -> Result<(), Error> {
+    let ours = own_links(socket, names)?;
     let foreign = route::routes(socket)?.into_iter().find(|route| {
-        route.link != bridge
+        !route.link.is_some_and(|link| ours.contains(&link))
             && route.destination.prefix() >= WIDEST_REAL_ROUTE
             && route.destination.overlaps(subnet)
     });
@@ -99,14 +137,14 @@ pub(crate) fn remove_links(socket: &mut Socket, names: &Names) -> Result<(), Err
     }
 }
 
-fn gone_is_fine(result: Result<(), crate::netlink::Error>) -> Result<(), Error> {
+pub(crate) fn gone_is_fine(result: Result<(), crate::netlink::Error>) -> Result<(), Error> {
     match result {
         Err(error) if error.refusal() == Some(Errno::NODEV) => Ok(()),
         other => Ok(other?),
     }
 }
 
-fn switch_on(path: PathBuf) -> Result<(), Error> {
+pub(crate) fn switch_on(path: PathBuf) -> Result<(), Error> {
     let set = || -> io::Result<()> {
         // Writing needs rights that reading does not: a prepared host may allow only the latter.
         if std::fs::read_to_string(&path)?.trim() == "1" {

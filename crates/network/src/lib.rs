@@ -3,7 +3,8 @@
 //! Knows sandboxes and ports, not clusters. Everything blocks and speaks netlink directly: no other program has
 //! to be installed, and a change costs what the kernel needs for it. Start at [`Network`].
 //!
-//! A host has one bridge; each sandbox is a network namespace with a veth cable to it. Published ports are
+//! A host has one bridge; each sandbox is a network namespace with a veth cable to it. The bridges of several hosts are
+//! joined by tunnels (`overlay.rs`). Published ports are
 //! translated by nf_tables to the sandboxes behind them, in strict turn. How packets flow is told in
 //! `firewall/base.rs`; what survives a crash and how, in `pin.rs` and `namespace.rs`.
 //!
@@ -23,6 +24,7 @@ mod network;
 mod cable;
 mod host;
 mod namespace;
+mod overlay;
 mod pin;
 
 mod addresses;
@@ -38,7 +40,7 @@ mod doctor;
 mod error;
 
 pub use addresses::{AddressError, Addresses};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Overlay, Peer};
 pub use doctor::{Check, Status, doctor};
 pub use error::Error;
 pub use namespace::NamespaceError;

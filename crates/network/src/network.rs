@@ -11,18 +11,20 @@ use std::{
 };
 
 use crate::{
-    Config, Protocol, Published,
+    Config, Peer, Protocol, Published, Subnet,
     cable::{Connected, Maker, Warm},
     config::Names,
     conntrack::{self, Scope},
     error::Error,
     firewall::{
-        Firewall, Publication,
+        Firewall, Ground, Publication,
         services::{Service, Services},
+        tunnel::Gate,
     },
     host,
     namespace::{self, is_pinned, unpin},
     netlink::{self, Socket, route},
+    overlay,
     pin::{self, Pin},
     published,
 };
@@ -35,6 +37,10 @@ pub struct Network {
     warm: Warm,
     sandboxes: Mutex<BTreeMap<String, Standing>>,
     balancer: Mutex<Balancer>,
+    /// Subnets of before in which sandboxes stand.
+    former: Vec<Subnet>,
+    /// Other hosts of the overlay, as they were told last; none before that.
+    peers: Mutex<Option<Vec<Peer>>>,
 }
 
 /// A sandbox that stands, and its namespace, which its pin may lose.
@@ -59,6 +65,8 @@ struct Balancer {
     flows: Socket,
     /// Flows that may lead elsewhere than the services do.
     unsettled: BTreeSet<Scope>,
+    /// Where sandboxes may be that services led to: our own subnets, and those of all hosts that were ever connected.
+    reached: BTreeSet<Subnet>,
 }
 
 impl Network {
@@ -67,14 +75,22 @@ impl Network {
     /// [`Network::publish`].
     ///
     /// Everything happens in the calling thread's network namespace. One process at a time uses a name.
-    pub fn open(config: Config) -> Result<Network, Error> {
+    pub fn open(mut config: Config) -> Result<Network, Error> {
         let names = config.names()?;
         let mut socket = Socket::open(netlink::Protocol::Route)?;
-        let bridge = host::ensure_bridge(&mut socket, &config, &names)?;
+        if let (None, Some(overlay)) = (config.mtu, &config.overlay) {
+            config.mtu = Some(overlay::mtu(&mut socket, overlay)?);
+        }
         let pins = adopt(&config)?;
+        let standing: Vec<Ipv4Addr> = pins.values().map(|held| held.pin.address).collect();
+        let (bridge, former) = host::ensure_bridge(&mut socket, &config, &names, &standing)?;
         let admitted = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
-        let firewall = Firewall::open(&names, config.subnet, admitted)?;
+        let gate = config.overlay.map(|overlay| Gate { overlay, peers: None });
+        let ground = Ground { subnet: config.subnet, former: former.clone(), gate };
+        let firewall = Firewall::open(&names, ground, admitted)?;
         let flows = Socket::open(netlink::Protocol::Netfilter)?;
+        let reached = former.iter().copied().chain([config.subnet]).collect();
+        let balancer = Mutex::new(Balancer { firewall, flows, unsettled: BTreeSet::new(), reached });
         let maker = Arc::new(Maker::new(socket, names.clone(), bridge, config.mtu));
         Ok(Network {
             warm: Warm::start(maker.clone(), config.warm)?,
@@ -82,8 +98,41 @@ impl Network {
             names,
             maker,
             sandboxes: Mutex::new(pins),
-            balancer: Mutex::new(Balancer { firewall, flows, unsettled: BTreeSet::new() }),
+            balancer,
+            former,
+            peers: Mutex::new(None),
         })
+    }
+
+    /// Joins the sandboxes of exactly these hosts with ours: they reach each other by address. What an earlier process
+    /// connected goes on until this is called first. A peer whose subnet is in use elsewhere is left out, and said so in
+    /// the log. Without any peer nothing is left of the overlay.
+    pub fn connect(&self, peers: &[Peer]) -> Result<(), Error> {
+        if self.config.overlay.is_none() && !peers.is_empty() {
+            return Err(Error::NoOverlay);
+        }
+        let mut known = self.peers();
+        let is_news = known.as_ref().is_none_or(|known| known != peers);
+        let left_out = self.lay_tunnels(peers)?;
+        for error in left_out.iter().filter(|_| is_news) {
+            tracing::error!(%error, "a host of the overlay is left out");
+        }
+        *known = Some(peers.to_vec());
+        Ok(())
+    }
+
+    /// Returns why peers are left out.
+    fn lay_tunnels(&self, peers: &[Peer]) -> Result<Vec<Error>, Error> {
+        let Some(overlay) = &self.config.overlay else { return Ok(Vec::new()) };
+        let place = (self.config.subnet, overlay);
+        let (usable, left_out) = overlay::usable(&mut self.maker.host(), &self.names, place, peers)?;
+        {
+            let mut balancer = self.balancer();
+            balancer.reached.extend(usable.iter().map(|peer| peer.subnet));
+            balancer.firewall.set_peers(usable.iter().map(|peer| peer.address).collect())?;
+        }
+        overlay::connect(&mut self.maker.host(), &self.names, place, self.config.mtu, &usable)?;
+        Ok(left_out)
     }
 
     /// Makes a sandbox: `lo` and `eth0` up, the address, a default route through the bridge. Asking again for
@@ -92,11 +141,11 @@ impl Network {
         if !pin::is_valid_id(id) {
             return Err(Error::Id(id.to_string()));
         }
-        if !self.config.subnet.is_usable(address) {
-            return Err(Error::Address { address, subnet: self.config.subnet });
-        }
         if let Some(existing) = self.existing(id, address)? {
             return Ok(self.sandbox(&existing));
+        }
+        if !self.config.subnet.is_usable(address) {
+            return Err(Error::Address { address, subnet: self.config.subnet });
         }
         let connected = match self.warm.take() {
             Some(ready) => ready,
@@ -153,7 +202,7 @@ impl Network {
     }
 
     /// Puts right what others took away: the bridge, its address and ports, the kernel's switches, the pins of
-    /// sandboxes. Costs a few milliseconds where nothing is amiss. Rules are put right by [`Network::publish`].
+    /// sandboxes, the ways to other hosts. Costs a few milliseconds where nothing is amiss. Rules are put right by [`Network::publish`].
     pub fn repair(&self) -> Result<(), Error> {
         let pins = self.pins();
         for held in pins.values() {
@@ -167,7 +216,7 @@ impl Network {
         }
         let ports: Vec<_> = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
         drop(pins);
-        if self.maker.repair_bridge(&self.config)? {
+        if self.maker.repair_bridge(&self.config, &self.former)? {
             tracing::warn!(bridge = self.names.bridge, "the bridge was gone and is made again");
             // They hang on the bridge that was.
             self.warm.discard();
@@ -176,7 +225,10 @@ impl Network {
             }
             self.warm.refill();
         }
-        Ok(())
+        match &*self.peers() {
+            Some(peers) => self.lay_tunnels(peers).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// How many sandboxes are made ready for [`Network::create_sandbox`] to take.
@@ -195,6 +247,12 @@ impl Network {
             unpin(&pin.path(&self.config.state_dir)).map_err(failed)?;
         }
         host::remove_links(&mut self.maker.host(), &self.names)?;
+        match overlay::remove(&mut self.maker.host(), &self.names) {
+            // Somebody else's stays.
+            Ok(()) | Err(Error::NameTaken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        *self.peers() = None;
         self.balancer().firewall.remove()?;
         // It stays if it holds something that is not ours.
         if let Err(error) = std::fs::remove_dir(&self.config.state_dir) {
@@ -223,15 +281,21 @@ impl Network {
             id: pin.id.clone(),
             netns: pin.path(&self.config.state_dir),
             address: pin.address,
-            gateway: self.config.subnet.gateway(),
+            gateway: self.home(pin.address).gateway(),
         }
+    }
+
+    /// The subnet that an address of a sandbox is of.
+    fn home(&self, address: Ipv4Addr) -> Subnet {
+        let former = self.former.iter().copied().find(|subnet| subnet.contains(address));
+        former.filter(|_| !self.config.subnet.contains(address)).unwrap_or(self.config.subnet)
     }
 
     fn settle_flows(&self, balancer: &mut Balancer, services: &Services) -> Result<(), Error> {
         let host: Vec<Ipv4Addr> =
             route::addresses(&mut self.maker.host())?.into_iter().map(|held| held.address).collect();
-        let Balancer { flows, unsettled, .. } = balancer;
-        let forgotten = conntrack::settle(flows, unsettled, services, self.config.subnet, &host)?;
+        let Balancer { flows, unsettled, reached, .. } = balancer;
+        let forgotten = conntrack::settle(flows, unsettled, services, reached, &host)?;
         unsettled.clear();
         tracing::debug!(forgotten, "flows were settled");
         Ok(())
@@ -239,6 +303,10 @@ impl Network {
 
     fn pins(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Option<Vec<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn balancer(&self) -> MutexGuard<'_, Balancer> {

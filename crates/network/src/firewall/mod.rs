@@ -13,6 +13,7 @@ mod guard;
 mod rule;
 pub(crate) mod services;
 mod table;
+pub(crate) mod tunnel;
 mod uapi;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
@@ -20,13 +21,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
 use rustix::io::Errno;
 
 use crate::{
-    Subnet,
     config::Names,
     netlink::{
         Error, Protocol as Netlink, Socket,
         message::{Batch, find, read_u32},
     },
 };
+pub(crate) use base::Ground;
 pub(crate) use chains::dropping_forward_chains;
 use services::{Held, Retired, Service, Services};
 use table::{Family, Table, header, kind};
@@ -41,7 +42,7 @@ const COMMIT_ATTEMPTS: usize = 20;
 pub(crate) struct Firewall {
     socket: Socket,
     names: Names,
-    subnet: Subnet,
+    ground: Ground,
     /// How many transactions the kernel had counted after our last one.
     generation: u32,
     /// Someone else's transaction came in between.
@@ -72,13 +73,13 @@ impl Firewall {
     /// Writes the standing rules. Services that an earlier process published go on working.
     pub(crate) fn open(
         names: &Names,
-        subnet: Subnet,
+        ground: Ground,
         admitted: BTreeMap<String, Ipv4Addr>,
     ) -> Result<Firewall, Error> {
         let mut firewall = Firewall {
             socket: Socket::open(Netlink::Netfilter)?,
             names: names.clone(),
-            subnet,
+            ground,
             generation: 0,
             overtaken: false,
             held: None,
@@ -87,7 +88,7 @@ impl Firewall {
             admitted: Some(admitted),
         };
         firewall.generation = generation(&mut firewall.socket)?;
-        let standing = base::standing(names, subnet);
+        let standing = base::standing(names, &firewall.ground);
         match firewall.commit(standing.batch) {
             Err(error) if error.refusal() == Some(Errno::EXIST) => firewall.replace_outdated()?,
             other => other?,
@@ -104,7 +105,7 @@ impl Firewall {
         let mut table = Table::new(&names.table, Family::Ipv4);
         table.delete();
         let mut batch = table.batch;
-        batch.append(base::standing(&names, self.subnet).batch);
+        batch.append(base::standing(&names, &self.ground).batch);
         self.commit(batch)
     }
 
@@ -177,7 +178,7 @@ impl Firewall {
         let names = self.names.clone();
         let found = chains::of_services(&mut self.socket, &names.table)?;
         let all: Vec<_> = services.keys().copied().collect();
-        let mut first = base::standing(&names, self.subnet);
+        let mut first = base::standing(&names, &self.ground);
         let chains = services::write_chains(&mut first, &all, &services, self.generation, self.publications);
         let mut second = Table::new(&names.table, Family::Ipv4);
         services::write_switch_from_unknown(&mut second, &services, &chains);
@@ -195,6 +196,20 @@ impl Firewall {
     /// Whether sandboxes are kept from speaking with each other's addresses.
     pub(crate) fn guards(&self) -> bool {
         self.admitted.is_some()
+    }
+
+    /// Wrapped packets are let in from exactly these hosts.
+    pub(crate) fn set_peers(&mut self, peers: Vec<Ipv4Addr>) -> Result<(), Error> {
+        let Some(gate) = &mut self.ground.gate else { return Ok(()) };
+        if gate.peers.as_ref() == Some(&peers) {
+            return Ok(());
+        }
+        let names = self.names.clone();
+        let mut table = Table::new(&names.table, Family::Ipv4);
+        tunnel::fill(&mut table, &peers);
+        gate.peers = Some(peers);
+        // The table was flushed by someone: the next publication writes it with these peers.
+        absent_is_fine(self.commit(table.batch))
     }
 
     /// Lets a port of the bridge speak with its address.

@@ -64,6 +64,38 @@ impl Rule {
         self.address_at(12, want, subnet)
     }
 
+    /// `ip saddr != @set`
+    pub(super) fn source_not_in(self, set: &str) -> Rule {
+        const INVERTED: u32 = 1;
+        self.payload(NETWORK_HEADER, 12, 4, reg::REG_1).expression("lookup", |lookup| {
+            lookup.text(attr::LOOKUP_SET, set);
+            lookup.be32(attr::LOOKUP_SREG, reg::REG_1);
+            lookup.be32(attr::LOOKUP_FLAGS, INVERTED);
+        })
+    }
+
+    /// `fib saddr . iif oif missing`: an answer would leave through another link.
+    pub(super) fn source_is_not_routed_back(self) -> Rule {
+        const SOURCE_AND_LINK: u32 = 1 << 0 | 1 << 3;
+        self.expression("fib", |fib| {
+            fib.be32(attr::FIB_DREG, reg::REG_1);
+            fib.be32(attr::FIB_RESULT, 1); // the index of the link
+            fib.be32(attr::FIB_FLAGS, SOURCE_AND_LINK);
+        })
+        .compare(Want::Is, &[0; 4])
+    }
+
+    /// `udp dport port @th,96,24 network`: a packet of VXLAN. Source of its header: RFC 7348, section 5.
+    pub(super) fn tunnelled(self, port: u16, network: u32) -> Rule {
+        const UDP: u8 = 17;
+        self.meta(16, reg::REG_1)
+            .compare(Want::Is, &[UDP])
+            .payload(TRANSPORT_HEADER, 2, 2, reg::REG_1)
+            .compare(Want::Is, &port.to_be_bytes())
+            .payload(TRANSPORT_HEADER, 12, 3, reg::REG_1)
+            .compare(Want::Is, &network.to_be_bytes()[1..])
+    }
+
     /// `ip daddr subnet`
     pub(super) fn destination(self, want: Want, subnet: Subnet) -> Rule {
         self.address_at(16, want, subnet)
@@ -156,6 +188,23 @@ impl Rule {
     pub(super) fn masquerade(self) -> Rule {
         const FULLY_RANDOM: u32 = 1 << 4;
         self.expression("masq", |masquerade| masquerade.be32(attr::MASQ_FLAGS, FULLY_RANDOM))
+    }
+
+    /// `snat ip to address fully-random`, for the reason that [`Rule::masquerade`] has.
+    pub(super) fn translate_source(self, address: Ipv4Addr) -> Rule {
+        const TO_SOURCE: u32 = 0;
+        const IPV4: u32 = 2;
+        const FULLY_RANDOM: u32 = 1 << 4;
+        self.expression("immediate", |immediate| {
+            immediate.be32(attr::IMMEDIATE_DREG, reg::REG_1);
+            immediate.nest(attr::IMMEDIATE_DATA, |data| data.bytes(attr::DATA_VALUE, &address.octets()));
+        })
+        .expression("nat", |nat| {
+            nat.be32(attr::NAT_TYPE, TO_SOURCE);
+            nat.be32(attr::NAT_FAMILY, IPV4);
+            nat.be32(attr::NAT_REG_ADDR_MIN, reg::REG_1);
+            nat.be32(attr::NAT_FLAGS, FULLY_RANDOM);
+        })
     }
 
     /// `reject with tcp reset`

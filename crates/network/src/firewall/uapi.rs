@@ -71,6 +71,7 @@ pub(super) mod attr {
     pub(crate) const LOOKUP_SREG: u16 = 2;
     pub(crate) const LOOKUP_DREG: u16 = 3;
     pub(crate) const LOOKUP_SET_ID: u16 = 4;
+    pub(crate) const LOOKUP_FLAGS: u16 = 5;
     pub(crate) const PAYLOAD_DREG: u16 = 1;
     pub(crate) const PAYLOAD_BASE: u16 = 2;
     pub(crate) const PAYLOAD_OFFSET: u16 = 3;
@@ -85,6 +86,7 @@ pub(super) mod attr {
     pub(crate) const NAT_FAMILY: u16 = 2;
     pub(crate) const NAT_REG_ADDR_MIN: u16 = 3;
     pub(crate) const NAT_REG_PROTO_MIN: u16 = 5;
+    pub(crate) const NAT_FLAGS: u16 = 7;
     pub(crate) const MASQ_FLAGS: u16 = 1;
     pub(crate) const FIB_DREG: u16 = 1;
     pub(crate) const FIB_RESULT: u16 = 2;

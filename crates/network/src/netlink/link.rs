@@ -9,6 +9,7 @@ use std::{net::Ipv4Addr, os::fd::BorrowedFd};
 use super::{
     Error, Socket,
     message::{Attributes, Batch, find, flag, read_text, read_u32},
+    tunnel::{self, Tunnel},
 };
 
 /// linux/rtnetlink.h and linux/if_link.h.
@@ -56,7 +57,7 @@ pub(crate) fn ethernet_address(address: Ipv4Addr) -> [u8; 6] {
 const OURS: [u8; 2] = [0x02, 0x77];
 
 /// `struct ifinfomsg`.
-fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(super) fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -70,6 +71,9 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) kind: Option<String>,
+    pub(crate) mtu: Option<u32>,
+    /// If it is a tunnel.
+    pub(crate) tunnel: Option<Tunnel>,
     ethernet: Vec<u8>,
 }
 
@@ -77,6 +81,11 @@ impl Link {
     /// A bridge that this crate made, whichever process and for whichever subnet.
     pub(crate) fn is_our_bridge(&self) -> bool {
         self.kind.as_deref() == Some("bridge") && self.ethernet.starts_with(&OURS)
+    }
+
+    /// The same of a tunnel.
+    pub(crate) fn is_our_tunnel(&self) -> bool {
+        self.kind.as_deref() == Some("vxlan") && self.ethernet.starts_with(&tunnel::OURS)
     }
 }
 
@@ -99,6 +108,8 @@ fn parse(body: &[u8]) -> Option<Link> {
         index: u32::from_ne_bytes(read_u32(body.get(4..)?)?),
         name: read_text(find(attributes, &[uapi::IFNAME])?),
         kind: find(attributes, &[uapi::LINKINFO, uapi::INFO_KIND]).map(read_text),
+        mtu: find(attributes, &[uapi::MTU]).and_then(read_u32).map(u32::from_ne_bytes),
+        tunnel: tunnel::parse(attributes),
         ethernet: find(attributes, &[uapi::ADDRESS]).unwrap_or_default().to_vec(),
     })
 }
@@ -128,6 +139,13 @@ pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
 pub(crate) fn without_ipv6(batch: &mut Batch, index: u32) {
     let step = "keep IPv6 addresses off the link";
     batch.add(step, uapi::NEWLINK, 0, &header(index, 0, 0), no_link_local);
+}
+
+/// How many bytes a packet may have.
+pub(crate) fn set_mtu(batch: &mut Batch, index: u32, mtu: u32) {
+    batch.add("set the size of packets", uapi::NEWLINK, 0, &header(index, 0, 0), |link| {
+        link.u32(uapi::MTU, mtu);
+    });
 }
 
 pub(crate) fn set_ethernet_address(batch: &mut Batch, index: u32, ethernet: [u8; 6]) {

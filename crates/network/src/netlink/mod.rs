@@ -6,7 +6,9 @@
 
 pub(crate) mod link;
 pub(crate) mod message;
+pub(crate) mod neighbour;
 pub(crate) mod route;
+pub(crate) mod tunnel;
 
 use std::{
     io,

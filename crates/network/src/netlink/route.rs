@@ -14,6 +14,7 @@ mod uapi {
     pub(super) const DELADDR: u16 = 21;
     pub(super) const GETADDR: u16 = 22;
     pub(super) const NEWROUTE: u16 = 24;
+    pub(super) const DELROUTE: u16 = 25;
     pub(super) const GETROUTE: u16 = 26;
     pub(super) const IFA_LOCAL: u16 = 2;
     pub(super) const IFA_BROADCAST: u16 = 4;
@@ -21,11 +22,14 @@ mod uapi {
     pub(super) const RTA_DST: u16 = 1;
     pub(super) const RTA_OIF: u16 = 4;
     pub(super) const RTA_GATEWAY: u16 = 5;
+    pub(super) const RTA_PREFSRC: u16 = 7;
     pub(super) const AF_INET: u8 = 2;
     pub(super) const TABLE_MAIN: u8 = 254;
     pub(super) const PROTOCOL_STATIC: u8 = 4;
     pub(super) const TYPE_UNICAST: u8 = 1;
     pub(super) const TYPE_BROADCAST: u8 = 3;
+    /// The gateway is reached over the link whatever addresses that has.
+    pub(super) const ONLINK: u32 = 4;
 }
 
 /// `struct ifaddrmsg`.
@@ -53,13 +57,39 @@ pub(crate) fn delete_address(batch: &mut Batch, held: &HeldAddress) {
     });
 }
 
+/// `struct rtmsg` of a unicast route in the main table.
+fn route_header(prefix: u8, flags: u32) -> [u8; 12] {
+    // Family, destination and source length, tos, table, protocol, scope, type, flags.
+    let (table, protocol) = (uapi::TABLE_MAIN, uapi::PROTOCOL_STATIC);
+    let mut bytes = [uapi::AF_INET, prefix, 0, 0, table, protocol, 0, uapi::TYPE_UNICAST, 0, 0, 0, 0];
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+/// Sends what is for `subnet` to its gateway over the link, by default from `source`, an address of this host.
+pub(crate) fn put_route(batch: &mut Batch, index: u32, subnet: Subnet, source: Ipv4Addr) {
+    let flags = flag::CREATE | flag::REPLACE;
+    let header = route_header(subnet.prefix(), uapi::ONLINK);
+    batch.add("set the route to another host's sandboxes", uapi::NEWROUTE, flags, &header, |route| {
+        route.bytes(uapi::RTA_DST, &subnet.network().octets());
+        route.bytes(uapi::RTA_GATEWAY, &subnet.gateway().octets());
+        route.bytes(uapi::RTA_PREFSRC, &source.octets());
+        route.u32(uapi::RTA_OIF, index);
+    });
+}
+
+pub(crate) fn delete_route(batch: &mut Batch, index: u32, subnet: Subnet) {
+    let header = route_header(subnet.prefix(), 0);
+    batch.add("delete the route to another host's sandboxes", uapi::DELROUTE, 0, &header, |route| {
+        route.bytes(uapi::RTA_DST, &subnet.network().octets());
+        route.u32(uapi::RTA_OIF, index);
+    });
+}
+
 /// Sends everything that is not on the link itself through `gateway`.
 pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    // struct rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags.
-    let header =
-        [uapi::AF_INET, 0, 0, 0, uapi::TABLE_MAIN, uapi::PROTOCOL_STATIC, 0, uapi::TYPE_UNICAST, 0, 0, 0, 0];
     let flags = flag::CREATE | flag::REPLACE;
-    batch.add("set the sandbox's default route", uapi::NEWROUTE, flags, &header, |route| {
+    batch.add("set the sandbox's default route", uapi::NEWROUTE, flags, &route_header(0, 0), |route| {
         route.bytes(uapi::RTA_GATEWAY, &gateway.octets());
         route.u32(uapi::RTA_OIF, index);
     });
@@ -104,6 +134,8 @@ fn parse_address(body: &[u8]) -> Option<HeldAddress> {
 pub(crate) struct Route {
     pub(crate) destination: Subnet,
     pub(crate) link: Option<u32>,
+    /// From where the host sends by default.
+    pub(crate) source: Option<Ipv4Addr>,
 }
 
 pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, Error> {
@@ -131,5 +163,6 @@ fn parse_route(body: &[u8]) -> Option<Route> {
     Some(Route {
         destination: Subnet::containing(destination, prefix)?,
         link: find(attributes, &[uapi::RTA_OIF]).and_then(read_u32).map(u32::from_ne_bytes),
+        source: find(attributes, &[uapi::RTA_PREFSRC]).and_then(read_u32).map(Ipv4Addr::from),
     })
 }

@@ -10,6 +10,7 @@ mod stage;
 
 mod change;
 mod crash;
+mod hosts;
 mod reach;
 mod standing;
 mod walls;

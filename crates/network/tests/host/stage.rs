@@ -246,6 +246,12 @@ impl UdpClient {
         UdpClient(socket)
     }
 
+    /// Gives up after this time.
+    pub(crate) fn ask_within(&self, time: Duration) -> std::io::Result<Answer> {
+        self.0.set_read_timeout(Some(time))?;
+        self.ask()
+    }
+
     pub(crate) fn ask(&self) -> std::io::Result<Answer> {
         self.0.send(b"who?")?;
         let mut buffer = [0; 100];

@@ -196,7 +196,7 @@ fn the_doctor_finds_this_host_in_order_and_leaves_nothing() {
         let checks = network::doctor();
         let bad: Vec<_> = checks.iter().filter(|check| check.status != network::Status::Ok).collect();
         assert!(bad.is_empty(), "{bad:#?}");
-        assert_eq!(checks.len(), 9, "{checks:#?}");
+        assert_eq!(checks.len(), 10, "{checks:#?}");
         assert_eq!(crate::stage::links(), Vec::<String>::new());
         crate::stage::run("nft", "add table ip docker");
         crate::stage::run(
