@@ -53,6 +53,7 @@ impl Joins {
     ) -> Result<State, Status> {
         for _ in 0..ATTEMPTS {
             let state = self.brain.read().await.map_err(stopped)?.state;
+            check_knows_servers(&state)?;
             let known = state.join_token(presented.id()).map(|token| JoinToken::clone(token));
             let redeemed = redeem(known.as_ref(), presented, role, now)
                 .map_err(|error| Status::permission_denied(error.to_string()))?;
@@ -133,6 +134,17 @@ impl v1::join_server::Join for Joins {
             MemberRequest::Add { id, name, address: checked_address(address)?, part: MemberPart::Voter };
         self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
         Ok(Response::new(v1::AnnounceResponse {}))
+    }
+}
+
+/// Who joins is told where the servers are: a cluster that was founded a moment ago does not know that yet.
+fn check_knows_servers(state: &State) -> Result<(), Status> {
+    match state.members().next() {
+        Some(_) => Ok(()),
+        None => Err(refuse(
+            Reason::NoLeader,
+            "the first server has not taken its place in the cluster yet; try again",
+        )),
     }
 }
 
