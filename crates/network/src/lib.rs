@@ -23,6 +23,7 @@ mod network;
 
 mod cable;
 mod host;
+mod inhabit;
 mod namespace;
 mod overlay;
 mod pin;
@@ -43,8 +44,10 @@ pub use addresses::{AddressError, Addresses};
 pub use config::{Config, ConfigError, Overlay, Peer};
 pub use doctor::{Check, Status, doctor};
 pub use error::Error;
+pub use inhabit::{move_in, visit};
 pub use namespace::NamespaceError;
 pub use netlink::Error as NetlinkError;
 pub use network::{Network, Sandbox};
+pub use pin::standing;
 pub use published::{Protocol, Published};
 pub use subnet::{Subnet, SubnetError};

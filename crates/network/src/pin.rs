@@ -56,6 +56,22 @@ pub(crate) fn adopt(state_dir: &Path) -> io::Result<Vec<Pin>> {
     Ok(pins)
 }
 
+/// The sandboxes that stand in `state_dir`, by their ids, with the paths of their namespaces: also those that no
+/// [`Network`](crate::Network) has opened. A directory that is not there has none.
+pub fn standing(state_dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let pins = match files(state_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        found => found?,
+    };
+    let with_path = |pin: Pin| (pin.path(state_dir), pin.id);
+    Ok(pins
+        .into_iter()
+        .map(with_path)
+        .filter(|(path, _)| is_pinned(path))
+        .map(|(path, id)| (id, path))
+        .collect())
+}
+
 /// Every file that has the name of a pin, whether a namespace is mounted on it or not.
 pub(crate) fn files(state_dir: &Path) -> io::Result<Vec<Pin>> {
     let mut pins = Vec::new();

@@ -11,6 +11,7 @@ mod stage;
 mod change;
 mod crash;
 mod hosts;
+mod inhabit;
 mod reach;
 mod standing;
 mod walls;
