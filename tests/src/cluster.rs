@@ -30,6 +30,8 @@ const UP: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Cluster {
     dev: Option<Child>,
+    /// What `wharf dev` is told besides where it keeps things.
+    arguments: Vec<String>,
     folder: TempDir,
     run: TempDir,
     before: leftovers::Host,
@@ -56,11 +58,17 @@ pub fn program() -> PathBuf {
 impl Cluster {
     /// Starts a cluster of nothing and waits until its node is ready.
     pub fn start() -> Cluster {
+        Cluster::start_with(&[])
+    }
+
+    /// The same with more arguments for `wharf dev`.
+    pub fn start_with(arguments: &[&str]) -> Cluster {
         let host = take_host();
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir().expect("a temporary folder");
         let run = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
         let before = leftovers::Host::look();
-        let mut cluster = Cluster { dev: None, folder, run, before, _host: host };
+        let mut cluster = Cluster { dev: None, arguments: Vec::new(), folder, run, before, _host: host };
+        cluster.set_arguments(arguments);
         cluster.resume();
         cluster
     }
@@ -71,6 +79,7 @@ impl Cluster {
         let mut command = Command::new(program());
         command.arg("dev").arg("--data").arg(self.data()).arg("--socket").arg(self.socket());
         let child = command
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -110,9 +119,7 @@ impl Cluster {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        command.args(args).arg("--socket").arg(self.socket()).env_remove("WHARF_NAMESPACE");
-        command
+        command_at(&self.socket(), args)
     }
 
     /// Runs the CLI to its end.
@@ -175,6 +182,29 @@ impl Cluster {
         }
     }
 
+    /// Waits until `wharf dev` has said this.
+    pub fn wait_until_it_says(&self, text: &str) {
+        wait_for(&format!("wharf dev to say {text:?}"), UP, || {
+            let log = self.log("dev.log");
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// Other arguments from the next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    }
+
+    /// kill -9 of `wharf dev` itself and then of these, so that nobody does anything about it.
+    pub fn kill_dev_and(&mut self, others: &[i32]) {
+        let mut dev = self.dev.take().expect("wharf dev runs");
+        // Stopped, so that it starts nothing again; those that end with it are not told before they are killed.
+        signal(dev.id() as i32, Signal::STOP);
+        others.iter().copied().for_each(kill_9);
+        dev.kill().expect("it is killed");
+        dev.wait().expect("it has ended");
+    }
+
     /// Ctrl-C, and waits until everything has ended.
     pub fn stop(&mut self) {
         let Some(mut dev) = self.dev.take() else { return };
@@ -225,6 +255,13 @@ fn tail(folder: &TempDir, daemon: &str) -> String {
         std::fs::read_to_string(folder.path().join("data").join(format!("{daemon}.log"))).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+/// The CLI, asking the server at this socket.
+pub(crate) fn command_at(socket: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).arg("--socket").arg(socket).env_remove("WHARF_NAMESPACE");
+    command
 }
 
 /// Runs a command of the CLI to its end.

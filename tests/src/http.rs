@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -10,7 +10,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body of a 200 answer; anything else is an error in words.
 pub fn get(port: u16, path: &str) -> Result<String, String> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    get_at(Ipv4Addr::LOCALHOST.into(), port, path)
+}
+
+/// The same of another host.
+pub fn get_at(host: IpAddr, port: u16, path: &str) -> Result<String, String> {
+    let address = SocketAddr::from((host, port));
     let mut stream =
         TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| format!("connect: {error}"))?;
     stream.set_read_timeout(Some(TIMEOUT)).map_err(|error| error.to_string())?;

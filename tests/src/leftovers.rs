@@ -66,7 +66,21 @@ fn output(program: &str, args: &[&str]) -> String {
 /// The control groups below which a cluster keeps its own.
 fn cgroups() -> BTreeSet<String> {
     let listed = Command::new("find")
-        .args(["/sys/fs/cgroup", "-type", "d", "(", "-name", "wharf", "-o", "-name", "wht?", ")"])
+        .args([
+            "/sys/fs/cgroup",
+            "-type",
+            "d",
+            "(",
+            "-name",
+            "wharf",
+            "-o",
+            "-name",
+            "wht?",
+            "-o",
+            "-name",
+            "wharf-?",
+            ")",
+        ])
         .output();
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();

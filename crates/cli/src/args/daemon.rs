@@ -7,8 +7,14 @@ use clap::Args as ClapArgs;
 use super::{DataKeys, value::read_duration};
 
 #[derive(Clone, Debug, ClapArgs)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   wharf dev -f manifests/hello.yaml
+  wharf dev --nodes 3 -f manifests/hello.yaml
+
+With --nodes, each host is a network namespace with an address and a name of its own, and an agent. The \
+first three have servers that vote, of which one can be lost; two hosts have one server, because of two servers none \
+can be. Each has a folder below DIR/hosts as its disk; `nsenter --net=DIR/hosts/host-2/netns COMMAND` does something \
+on one.
 
 What is desired is kept in DIR and runs again at the next start. Ctrl-C stops all containers, each within its stopGrace.")]
 pub struct Dev {
@@ -18,6 +24,9 @@ pub struct Dev {
     /// Where state, images and logs are kept
     #[arg(long, value_name = "DIR", default_value = "/var/lib/wharf")]
     pub data: PathBuf,
+    /// How many hosts: this machine, or so many made in it, from 2 to 9
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
     /// Forget everything of earlier runs first
     #[arg(long)]
     pub fresh: bool,

@@ -143,6 +143,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_of_this_machine_has_one_to_nine_hosts() {
+        let nodes = |line: &[&str]| match Args::try_parse_from(line).map(|args| args.verb) {
+            Ok(Verb::Dev(dev)) => Ok(dev.nodes),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(nodes(&["wharf", "dev"]), Ok(1));
+        assert_eq!(nodes(&["wharf", "dev", "--nodes", "9"]), Ok(9));
+        for wrong in ["0", "10", "three"] {
+            let error = nodes(&["wharf", "dev", "--nodes", wrong]).expect_err("it is no such number");
+            assert!(error.contains("--nodes <N>") && error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
     fn a_number_of_replicas_is_given_once() {
         let scale = |line: &[&str]| match Args::try_parse_from(line).map(|args| args.verb) {
             Ok(Verb::Scale(scale)) => Some(scale.replicas()),

@@ -1,14 +1,13 @@
-//! The processes of the cluster: started together, stopped in order.
+//! The processes of the cluster: started, watched until it is up, stopped in order.
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::Path,
-    time::Duration,
-};
+use std::{future::Future, path::Path, time::Duration};
+
+use futures_util::future::{join_all, select_all};
 
 use super::{
     Interrupts,
     daemon::{self, Daemon},
+    place::{Place, Program},
 };
 use crate::{
     args::Global,
@@ -24,10 +23,11 @@ use crate::{
 /// Starting takes a moment; longer than this and something is wrong that its log tells.
 const START: Duration = Duration::from_secs(60);
 
+/// All daemons that were started, by what they are.
+#[derive(Default)]
 pub struct Cluster {
-    server: Daemon,
-    agent: Daemon,
-    agent_args: Vec<OsString>,
+    servers: Vec<Daemon>,
+    agents: Vec<Daemon>,
 }
 
 /// How stopping ended.
@@ -40,63 +40,81 @@ pub enum Stopped {
 }
 
 impl Cluster {
-    pub fn start(global: &Global, data: &Path) -> Result<Cluster, Failure> {
+    /// One server and one agent, which live on this machine itself. Completes when the agent has a session.
+    pub async fn start_here(&mut self, global: &Global, data: &Path) -> Result<Client, Failure> {
         let socket = global.socket.as_os_str();
         let run = global.socket.parent().unwrap_or(Path::new("/run/wharf")).join("agent");
         let (server_data, agent_data) = (data.join("server"), data.join("agent"));
-        let server_args = daemon_args(
+        let server = Program::new(
+            &Place::Machine,
             &["server", "--supervised"],
             &[("--data", server_data.as_os_str()), ("--listen", socket)],
+            &data.join("server.log"),
         );
-        let agent_args = daemon_args(
+        let agent = Program::new(
+            &Place::Machine,
             &["agent", "--supervised", "--stop-on-exit"],
             &[("--data", agent_data.as_os_str()), ("--run", run.as_os_str()), ("--server", socket)],
+            &data.join("agent.log"),
         );
-        Ok(Cluster {
-            server: Daemon::start("server", &server_args, &data.join("server.log"))?,
-            agent: Daemon::start("agent", &agent_args, &data.join("agent.log"))?,
-            agent_args,
-        })
+        self.start_server("server".to_owned(), server)?;
+        self.start_agent("agent".to_owned(), agent)?;
+        let headline = "starting a server and an agent; the first time, the demo image is made";
+        self.until(headline, nodes_ready(global, &[])).await
     }
 
-    /// Waits until the server answers and the agent has a session.
-    pub async fn wait_until_up(&mut self, global: &Global) -> Result<Client, Failure> {
+    pub fn start_server(&mut self, name: String, program: Program) -> Result<(), Failure> {
+        self.servers.push(Daemon::start(name, program)?);
+        Ok(())
+    }
+
+    pub fn start_agent(&mut self, name: String, program: Program) -> Result<(), Failure> {
+        self.agents.push(Daemon::start(name, program)?);
+        Ok(())
+    }
+
+    /// Waits for something that these daemons do by themselves, unless one of them cannot.
+    pub async fn until<T>(
+        &mut self,
+        headline: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let mut progress = Progress::new();
-        let headline = "starting a server and an agent; the first time, the demo image is made".to_owned();
-        progress.show("wharf", &Step { headline, detail: None });
+        progress.show("wharf", &Step { headline: headline.to_owned(), detail: None });
         let ticks = async {
             loop {
                 tokio::time::sleep(Progress::TICK).await;
                 progress.tick();
             }
         };
-        let (server, agent) = (&mut self.server, &mut self.agent);
+        let logs = self.daemons().map(|daemon| daemon.log().display().to_string()).collect::<Vec<_>>();
+        let broken = self.daemons().map(|daemon| Box::pin(daemon.cannot_start()));
         tokio::select! {
-            client = wait_for_node(global) => client,
+            done = work => done,
             () = ticks => unreachable!("ticks have no end"),
-            failure = server.cannot_start() => Err(failure),
-            failure = agent.cannot_start() => Err(failure),
+            (failure, ..) = select_all(broken) => Err(failure),
             () = tokio::time::sleep(START) => {
-                let logs = format!("see {} and {}", self.server.log().display(), self.agent.log().display());
-                Err(Failure::new("the cluster did not come up in time").help(logs))
+                let failure = Failure::new(format!("the cluster did not come up in time: {headline}"));
+                Err(failure.help(format!("see {}", logs.join(" and "))))
             }
         }
     }
 
-    /// The agent first: it stops the containers, and says so to a server that still listens.
+    fn daemons(&mut self) -> impl Iterator<Item = &mut Daemon> {
+        self.servers.iter_mut().chain(&mut self.agents)
+    }
+
+    /// The agents first: they stop the containers, and say so to servers that still listen.
     pub async fn stop(self, interrupts: &mut Interrupts) -> Stopped {
         let stop = async {
-            let log = self.agent.log().to_owned();
-            if !self.agent.stop().await {
-                stop_what_is_left(self.agent_args, &log).await;
-            }
-            self.server.stop().await;
+            join_all(self.agents.into_iter().map(stop_agent)).await;
+            join_all(self.servers.into_iter().map(Daemon::stop)).await;
         };
         tokio::pin!(stop);
         let mut pressed = 0;
         loop {
             tokio::select! {
-                () = &mut stop => return Stopped::All,
+                _ = &mut stop => return Stopped::All,
                 () = interrupts.next() => pressed += 1,
             }
             if pressed > 1 {
@@ -108,31 +126,32 @@ impl Cluster {
     }
 }
 
-/// For an agent that was dead at the end: its containers are not. Another one adopts them only to stop them.
-async fn stop_what_is_left(mut agent_args: Vec<OsString>, log: &Path) {
-    agent_args.push("--stop-now".into());
-    if !daemon::run_once(&agent_args, log).await.unwrap_or(false) {
-        let log = log.display();
-        say(format!(
+/// Of an agent that was dead at the end the containers are not: another one adopts them only to stop them.
+async fn stop_agent(agent: Daemon) {
+    let mut again = agent.program().clone();
+    if agent.stop().await {
+        return;
+    }
+    again.args.push("--stop-now".into());
+    if !daemon::run_once(&again).await.unwrap_or(false) {
+        let log = again.log.display();
+        say(format_args!(
             "containers may be left, because the agent cannot stop them: see {log}; the next `wharf dev` takes them over"
         ));
     }
 }
 
-fn daemon_args(words: &[&str], options: &[(&str, &OsStr)]) -> Vec<OsString> {
-    let words = words.iter().map(OsString::from);
-    words
-        .chain(options.iter().flat_map(|(name, value)| [OsString::from(name), (*value).to_owned()]))
-        .collect()
-}
-
-async fn wait_for_node(global: &Global) -> Result<Client, Failure> {
+/// Waits until all of these nodes are ready; without names, until one is.
+pub async fn nodes_ready(global: &Global, names: &[String]) -> Result<Client, Failure> {
     loop {
         if let Ok(mut client) = connect(&global.socket).await
             && let Ok(answer) = ask::status(&mut client, Question::nodes()).await
-            && answer.nodes.iter().any(|node| node.reach == model::Reach::Ready)
         {
-            return Ok(client);
+            let ready = answer.nodes.iter().filter(|node| node.reach == model::Reach::Ready);
+            let ready: Vec<String> = ready.map(|node| node.node.info.name.to_string()).collect();
+            if !ready.is_empty() && names.iter().all(|name| ready.contains(name)) {
+                return Ok(client);
+            }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

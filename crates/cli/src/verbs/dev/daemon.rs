@@ -1,10 +1,7 @@
 //! A daemon that `dev` started: kept alive until it is told to stop.
 
 use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,6 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::place::Program;
 use crate::{exit::Failure, output::remark};
 
 /// A daemon that dies again within this long waits before it is started once more.
@@ -22,12 +20,11 @@ const STABLE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 /// One death at the start may be an accident, such as a port or a lock that an earlier run has not given back yet.
 const HOPELESS: u32 = 3;
-/// How much of a log is told.
-const LAST_WORDS: usize = 4;
 
 pub struct Daemon {
-    name: &'static str,
-    log: PathBuf,
+    /// For people: "server", "agent of host-2".
+    name: String,
+    program: Program,
     /// How long its log was before.
     log_began: u64,
     stop: oneshot::Sender<()>,
@@ -37,24 +34,25 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn start(name: &'static str, args: &[OsString], log: &Path) -> Result<Daemon, Failure> {
-        let failed = |error| Failure::new(format!("the {name} cannot be started")).caused_by(error);
-        let program = std::env::current_exe().map_err(failed)?;
-        let log_began = fs::metadata(log).map_or(0, |log| log.len());
-        let mut command = Command::new(program);
-        // A group of its own: Ctrl-C in the terminal is for `dev` alone, which stops the others in order.
-        command.args(args).process_group(0).stdin(Stdio::null());
-        command.stdout(log_file(log)?).stderr(log_file(log)?);
-        let child = command.spawn().map_err(failed)?;
+    pub fn start(name: String, program: Program) -> Result<Daemon, Failure> {
+        let log_began = program.log_length();
+        let mut command = program.command()?;
+        let child = command
+            .spawn()
+            .map_err(|error| Failure::new(format!("the {name} cannot be started")).caused_by(error))?;
         let (stop, stopped) = oneshot::channel();
         let (died, deaths) = watch::channel(0);
-        let keeper = Keeper { name, log: log.to_owned(), command, died };
+        let keeper = Keeper { name: name.clone(), program: program.clone(), command, died };
         let keeper = tokio::spawn(keeper.keep(child, stopped));
-        Ok(Daemon { name, log: log.to_owned(), log_began, stop, deaths, keeper })
+        Ok(Daemon { name, program, log_began, stop, deaths, keeper })
+    }
+
+    pub fn program(&self) -> &Program {
+        &self.program
     }
 
     pub fn log(&self) -> &Path {
-        &self.log
+        &self.program.log
     }
 
     /// Completes when it died so often that it will not come up by itself, with its last words.
@@ -64,22 +62,8 @@ impl Daemon {
             return std::future::pending().await;
         }
         let failure = Failure::new(format!("the {} ends again and again", self.name));
-        let failure = self.last_words().into_iter().fold(failure, Failure::because);
-        failure.help(format!("all of its log is in {}", self.log.display()))
-    }
-
-    fn last_words(&self) -> Vec<String> {
-        let bytes = fs::read(&self.log).unwrap_or_default();
-        let new = bytes.get(self.log_began as usize..).unwrap_or(&bytes);
-        let text = String::from_utf8_lossy(new);
-        let lines: Vec<&str> = text.lines().collect();
-        // The error of its end, if it told one, and else what it said last.
-        let error = lines.iter().rposition(|line| line.starts_with("error: "));
-        let from = error.unwrap_or(lines.len().saturating_sub(LAST_WORDS));
-        let bare = |line: &&str| {
-            line.trim().trim_start_matches("error: ").trim_start_matches("because: ").to_owned()
-        };
-        lines[from..].iter().take(LAST_WORDS).map(bare).collect()
+        let failure = self.program.last_words(self.log_began).into_iter().fold(failure, Failure::because);
+        failure.help(format!("all of its log is in {}", self.log().display()))
     }
 
     /// SIGTERM, then waits for its end. Whether it ended well: not so when it was dead already, or had not come far
@@ -92,8 +76,8 @@ impl Daemon {
 }
 
 struct Keeper {
-    name: &'static str,
-    log: PathBuf,
+    name: String,
+    program: Program,
     command: Command,
     died: watch::Sender<u32>,
 }
@@ -110,8 +94,8 @@ impl Keeper {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             let died_young = started.elapsed() < STABLE;
             self.died.send_modify(|deaths| *deaths = if died_young { *deaths + 1 } else { 0 });
-            let Keeper { name, log, .. } = &self;
-            remark(&format!("the {name} ended ({how}) and is started again; its log is {}\n", log.display()));
+            let (name, log) = (&self.name, self.program.log.display());
+            remark(&format!("the {name} ended ({how}) and is started again; its log is {log}\n"));
             child = match self.start_again(died_young, &mut stopped).await {
                 Some(child) => child,
                 None => return false,
@@ -146,17 +130,8 @@ async fn terminate(child: &mut Child) -> bool {
     child.wait().await.is_ok_and(|status| status.success())
 }
 
-/// Runs a daemon to its end, without anybody starting it again.
-pub async fn run_once(args: &[OsString], log: &Path) -> Result<bool, Failure> {
+/// Runs a program to its end, without anybody starting it again. Whether it ended well.
+pub async fn run_once(program: &Program) -> Result<bool, Failure> {
     let failed = |error| Failure::new("the program cannot be started again").caused_by(error);
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.args(args).process_group(0).stdin(Stdio::null()).stdout(log_file(log)?).stderr(log_file(log)?);
-    Ok(command.status().await.map_err(failed)?.success())
-}
-
-/// Where a daemon's output goes: appended to its log.
-fn log_file(path: &Path) -> Result<Stdio, Failure> {
-    let file = fs::OpenOptions::new().create(true).append(true).open(path);
-    file.map(Stdio::from)
-        .map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
+    Ok(program.command()?.status().await.map_err(failed)?.success())
 }

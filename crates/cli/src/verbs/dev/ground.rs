@@ -8,6 +8,7 @@ use std::{
 
 use manifest::Manifest;
 
+use super::hosts;
 use crate::{
     args::{Agent, Global},
     connect::answers,
@@ -69,12 +70,13 @@ pub async fn take_lock() -> Result<Lock, Failure> {
         }
         tokio::time::sleep(Progress::TICK).await;
     }
+    hosts::wait_for_earlier().await?;
     Ok(lock)
 }
 
 /// Only what earlier runs made is removed, never the folder that the user named.
 pub fn forget(data: &Path) -> Result<(), Failure> {
-    for part in ["server", "agent"] {
+    for part in ["server", "agent", hosts::FOLDER] {
         match std::fs::remove_dir_all(data.join(part)) {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}

@@ -1,20 +1,23 @@
 //! `wharf dev`: a whole cluster on this machine, until Ctrl-C.
 //!
-//! The server and the agent are processes of their own, as in any cluster; this one starts them, starts them again
-//! should they die, applies the manifests, and at the end stops all that it started. What cannot start ends it; what
-//! cannot be applied is told, and the cluster runs on to be looked at. Start reading at [`run`].
+//! Servers and agents are processes of their own, as in any cluster; this one starts them, starts them again should they
+//! die, applies the manifests, and at the end stops all that it started. What cannot start ends it; what cannot be
+//! applied is told, and the cluster runs on to be looked at. One server and one agent live on this machine itself;
+//! `--nodes` makes [`hosts`] in it. Start reading at [`run`].
 
 mod cluster;
 mod daemon;
 mod ground;
+mod hosts;
+mod place;
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use manifest::Manifest;
 use owo_colors::OwoColorize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::cluster::Cluster;
+use self::{cluster::Cluster, hosts::Hosts};
 use crate::{
     answer::ServiceView,
     args::{self, Global},
@@ -35,16 +38,19 @@ pub async fn run(global: &Global, args: args::Dev) -> Result<Code, Failure> {
     ground::check_may_run(global).await?;
     // Read before anything is started: a manifest with errors costs nothing.
     let manifests = if args.files.is_empty() { Vec::new() } else { manifests::read(&args.files)? };
-    ground::check_ports(&manifests)?;
+    if args.nodes == 1 {
+        ground::check_ports(&manifests)?;
+    }
     let _lock = ground::take_lock().await?;
     if args.fresh {
         ground::forget(&args.data)?;
     }
     ground::prepare(&args.data)?;
     let mut interrupts = Interrupts::listen()?;
-    let mut cluster = Cluster::start(global, &args.data)?;
+    let hosts = make_hosts(global, &args)?;
+    let mut cluster = Cluster::default();
     let result = tokio::select! {
-        result = bring_up(&mut cluster, global, &args, &manifests) => match result {
+        result = bring_up(&mut cluster, hosts.as_ref(), global, &args, &manifests) => match result {
             // What failed is told, and may be looked at: the cluster runs on until it is stopped.
             Ok(code) => {
                 interrupts.next().await;
@@ -60,8 +66,16 @@ pub async fn run(global: &Global, args: args::Dev) -> Result<Code, Failure> {
         Err(_) => say("stopping what was started"),
     }
     match cluster.stop(&mut interrupts).await {
-        cluster::Stopped::All => result,
+        cluster::Stopped::All => hosts.map_or(Ok(()), Hosts::remove).and(result),
         cluster::Stopped::LeftToAgent => Ok(Code::Interrupted),
+    }
+}
+
+/// None where the cluster is this machine alone. What a run left that was killed is removed or taken over.
+fn make_hosts(global: &Global, args: &args::Dev) -> Result<Option<Hosts>, Failure> {
+    match args.nodes {
+        1 => hosts::remove_earlier().map(|()| None),
+        count => Hosts::open(global, &args.data, count).map(Some),
     }
 }
 
@@ -95,12 +109,22 @@ impl Interrupts {
 /// From processes that were just started to services that are healthy; the code says how the rollouts ended.
 async fn bring_up(
     cluster: &mut Cluster,
+    hosts: Option<&Hosts>,
     global: &Global,
     args: &args::Dev,
     manifests: &[Manifest],
 ) -> Result<Code, Failure> {
-    let mut client = cluster.wait_until_up(global).await?;
-    say(format_args!("{} a server and an agent run on this machine", "✓".green()));
+    let mut client = match hosts {
+        Some(hosts) => hosts.form(cluster, global).await?,
+        None => cluster.start_here(global, &args.data).await?,
+    };
+    match hosts {
+        Some(hosts) => {
+            say(format_args!("{} {} hosts run in this machine", "✓".green(), args.nodes));
+            hosts.lines().into_iter().for_each(say);
+        }
+        None => say(format_args!("{} a server and an agent run on this machine", "✓".green())),
+    }
     let code = match make_healthy(&mut client, manifests).await {
         Ok(code) => code,
         Err(failure) => {
@@ -110,8 +134,10 @@ async fn bring_up(
         }
     };
     let services = ask::status(&mut client, Question::all()).await?.services;
-    addresses(&services).into_iter().for_each(say);
-    apply::warn_of(&ports::taken(services.iter().map(|found| (&found.service.key, &found.service.spec))));
+    addresses(&services, hosts.map(|hosts| hosts.first().address)).into_iter().for_each(say);
+    if hosts.is_none() {
+        apply::warn_of(&ports::taken(services.iter().map(|found| (&found.service.key, &found.service.spec))));
+    }
     say(hint(global, args).dimmed());
     say("Ctrl-C stops everything");
     Ok(code)
@@ -133,16 +159,17 @@ async fn make_healthy(client: &mut Client, manifests: &[Manifest]) -> Result<Cod
     wait::follow(client, goals, HEALTHY).await
 }
 
-/// Where published ports are reached from this machine.
-fn addresses(services: &[ServiceView]) -> Vec<String> {
+/// Where published ports are reached from this machine: at a host in it, or at itself.
+fn addresses(services: &[ServiceView], host: Option<Ipv4Addr>) -> Vec<String> {
+    let at = host.map_or("localhost".to_owned(), |host| host.to_string());
     let mut lines = Vec::new();
     for ServiceView { service, .. } in services {
         for port in &service.spec.template.ports {
             let Some(publish) = port.publish else { continue };
             let is_http = port.protocol == model::Protocol::Tcp && port.name.as_str().starts_with("http");
             let address = match is_http {
-                true => format!("http://localhost:{publish}"),
-                false => format!("localhost:{publish} ({}, {})", port.name, port.protocol.as_str()),
+                true => format!("http://{at}:{publish}"),
+                false => format!("{at}:{publish} ({}, {})", port.name, port.protocol.as_str()),
             };
             lines.push(format!("  {} {address}", service.key.to_string().bold()));
         }

@@ -1,0 +1,4 @@
+//! Hosts with addresses of their own, made by `wharf dev --nodes`.
+
+mod readme;
+mod starting;
