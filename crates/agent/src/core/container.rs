@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) startup: Option<Prober>,
     pub(super) readiness: Option<Prober>,
     pub(super) liveness: Option<Prober>,
+    /// Of a probe that failed for good: it is told to end once its replica has left the balancer.
+    pub(super) condemned: Option<EndingReason>,
     /// It was told to end.
     pub(super) ending: Option<Ending>,
     /// Since when it has been ready without a break.
@@ -262,7 +264,8 @@ impl Replica {
             // Without a sandbox it is the sandbox that is waited for.
             (Stage::BackingOff { until }, _) => self.address().filter(|_| runs).map(|_| until),
             (Stage::Running { .. }, Some(ending)) => Some(ending.kill_at),
-            (Stage::Running { .. }, None) if !runs => None,
+            // One that is condemned waits for the balancer.
+            (Stage::Running { .. }, None) if !runs || live.condemned.is_some() => None,
             (Stage::Running { .. }, None) => {
                 let probers = [&live.startup, &live.readiness, &live.liveness];
                 let probes = probers.into_iter().flatten().filter_map(Prober::wake);

@@ -1,29 +1,42 @@
 //! What probes decide about a container that runs: startup holds the others back, readiness only says ready or not,
-//! startup and liveness end it.
+//! startup and liveness end it, once its replica has left the balancer.
 
-use model::{Health, ProbeAction, Timestamp, probe::ProbePort};
+use model::{Health, Phase, ProbeAction, Timestamp, probe::ProbePort};
 
 use super::{
     Action, ProbeKind, ProbeTarget, Setback, Stage,
     container::EndingReason,
     probes::{Prober, Verdict},
-    replica::{Effects, Replica},
+    replica::{Effects, Leaving, Replica},
 };
 
 impl Replica {
-    /// Of a container that runs: the kill that is due, the probes that are due, the health that has lasted.
+    /// Of a container that runs: the kill that is due, the probes that are due, the health that has lasted, the end that a
+    /// probe asked for.
     pub(super) fn watch(&mut self, index: usize, now: Timestamp, out: &mut Effects) {
         if self.live[index].ending.is_some() {
             self.kill_if_due(index, now, out);
             return;
         }
+        if self.live[index].condemned.is_none() {
+            self.probe_if_due(index, now, out);
+        }
+        if self.streak_ends_at(index).is_some_and(|at| at <= now) {
+            self.record.containers[index].streak = 0;
+        }
+        if self.live[index].condemned.is_some()
+            && self.has_left_balancer(now)
+            && let Some(why) = self.live[index].condemned.take()
+        {
+            self.end(index, now, why, out);
+        }
+    }
+
+    fn probe_if_due(&mut self, index: usize, now: Timestamp, out: &mut Effects) {
         for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
             if self.prober(index, kind).is_some_and(|prober| prober.begin(now)) {
                 self.probe(index, kind, now, out);
             }
-        }
-        if self.streak_ends_at(index).is_some_and(|at| at <= now) {
-            self.record.containers[index].streak = 0;
         }
     }
 
@@ -43,7 +56,7 @@ impl Replica {
             Ok(target) => {
                 out.actions.push(Action::Probe { id: self.container_id(index), kind, target, timeout });
             }
-            Err(setback) => self.probed(now, index, kind, Err(setback), out),
+            Err(setback) => self.probed(now, index, kind, Err(setback)),
         }
     }
 
@@ -74,12 +87,13 @@ impl Replica {
         index: usize,
         kind: ProbeKind,
         result: Result<(), Setback>,
-        out: &mut Effects,
     ) {
         let Some(spec) = probe_spec(&self.spec(index).health, kind).cloned() else { return };
         let Some(prober) = self.prober(index, kind) else { return };
         let verdict = prober.answer(now, &spec, result);
-        if self.live[index].ending.is_some() {
+        // What ends already, alone or with its replica, is not judged any more.
+        let live = &self.live[index];
+        if self.record.phase != Phase::Running || live.condemned.is_some() || live.ending.is_some() {
             return;
         }
         match (kind, verdict) {
@@ -89,7 +103,10 @@ impl Replica {
             (ProbeKind::Readiness, Verdict::Fails(_)) => self.set_ready(index, false, now),
             (ProbeKind::Startup | ProbeKind::Liveness, Verdict::Fails(detail)) => {
                 self.set_ready(index, false, now);
-                self.end(index, now, EndingReason::Probe { kind, detail }, out);
+                self.live[index].condemned = Some(EndingReason::Probe { kind, detail });
+                if self.leaving == Leaving::Stays {
+                    self.leaving = self.must_leave();
+                }
             }
         }
     }

@@ -9,7 +9,8 @@
 //! - Before both `Restored` and `Adopted` were handled, nothing is started, stopped or removed.
 //! - A container is started only after the exit of its attempt before was processed: two never run at once.
 //! - A replica with published ports is reported ready once the balancer with it is in force: connections reach it then.
-//! - A replica that stops is out of the balancer, and the balancer has said so, before its program is told.
+//! - A replica that stops, or of which a probe ends a container, is out of the balancer, and the balancer has said so,
+//!   before its program is told.
 //! - What is to stop when the node has lost the control plane runs only under a lease ([`lease`]).
 //! - The desired state of a replica only moves forward, whatever order messages come in.
 //!
@@ -165,7 +166,7 @@ impl Core {
                 self.tell_container(&id, out, |r, index, out| r.exited(now, index, exit, out))
             }
             Event::Probed { id, kind, result } => {
-                self.tell_container(&id, out, |r, index, out| r.probed(now, index, kind, result, out))
+                self.tell_container(&id, out, |r, index, _| r.probed(now, index, kind, result))
             }
             Event::Balanced { serial } => {
                 self.balancer.confirmed(serial);

@@ -58,10 +58,10 @@ pub(super) enum Joining {
     In,
 }
 
-/// How far a stopping replica is out of the balancer.
+/// How far a replica is out of the balancer that stops, or of which a probe ends a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
-    /// Not asked to stop.
+    /// Nobody asked it to leave.
     Stays,
     /// It may be in the balancer; the set without it is about to be ordered.
     Asked,
@@ -210,7 +210,9 @@ impl Replica {
                 Step::Launch => self.record.phase = Phase::Running,
                 Step::Run => self.run(now, out),
                 Step::Settle => {
-                    self.end_containers(now, out);
+                    if self.has_left_balancer(now) {
+                        self.end_containers(now, out);
+                    }
                 }
                 Step::Retire => self.retire(),
                 Step::Remove => self.remove(now, out),
@@ -273,6 +275,7 @@ impl Replica {
         if !ready {
             self.record.ready_since = None;
         } else if self.record.ready_since.is_none() {
+            self.leaving = Leaving::Stays;
             self.record.ready_since = Some(now);
             self.record.timeline.ready.get_or_insert(now);
         }
@@ -280,7 +283,7 @@ impl Replica {
 
     fn containers_are_ready(&self) -> bool {
         self.record.containers.iter().zip(&self.live).all(|(container, live)| match container.stage {
-            Stage::Running { ready, .. } => ready && live.ending.is_none(),
+            Stage::Running { ready, .. } => ready && live.condemned.is_none() && live.ending.is_none(),
             // An init container that succeeded, or a sidecar that ended in peace under a policy that lets it.
             Stage::Ended => true,
             Stage::Waiting | Stage::Starting | Stage::BackingOff { .. } => false,
@@ -293,7 +296,10 @@ impl Replica {
             Sandbox::Missing(attempts) if self.record.phase < Phase::Stopping => attempts.wake(),
             Sandbox::Missing(_) | Sandbox::Ready(_) => None,
         };
+        // One that ends by itself is not waited for any more.
+        let is_awaited = |live: &Live| live.condemned.is_some();
         let leaving = match self.leaving {
+            _ if self.record.phase == Phase::Running && !self.live.iter().any(is_awaited) => None,
             Leaving::Ordered { patience, .. } => Some(patience),
             Leaving::Draining { until } => Some(until),
             Leaving::Stays | Leaving::Asked | Leaving::Out => None,

@@ -48,15 +48,16 @@ impl Replica {
         }
     }
 
-    fn has_left_balancer(&mut self, now: Timestamp) -> bool {
+    pub(super) fn has_left_balancer(&mut self, now: Timestamp) -> bool {
         match self.leaving {
             // What is connected to it is lost in any case.
             _ if self.footing.kill_at().is_some_and(|at| at <= now) => {}
+            Leaving::Stays => return true,
             Leaving::Asked => return false,
             Leaving::Ordered { patience: until, .. } | Leaving::Draining { until } if now < until => {
                 return false;
             }
-            Leaving::Ordered { .. } | Leaving::Draining { .. } | Leaving::Stays | Leaving::Out => {}
+            Leaving::Ordered { .. } | Leaving::Draining { .. } | Leaving::Out => {}
         }
         self.leaving = Leaving::Out;
         true

@@ -339,7 +339,9 @@ impl World {
         if self.needs_lease(id.replica) && self.kills_at() <= self.now {
             return; // It goes whatever the balancer says.
         }
-        let stops = self.ledger.get(&id.replica).is_none_or(|record| record.phase >= Phase::Stopping);
+        // One that ended by itself has lost its connections already.
+        let ended = |record: &Record| matches!(record.phase, Phase::Completed | Phase::Failed);
+        let stops = !self.ledger.get(&id.replica).is_some_and(ended);
         let address = address_of(id.replica);
         let serves = self.in_force.iter().flat_map(|port| &port.backends).any(|b| *b.ip() == address);
         assert!(!(stops && serves), "{id} is told to end while the balancer sends it connections");

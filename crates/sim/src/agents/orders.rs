@@ -236,7 +236,11 @@ impl World {
         self.check_may_end(node, id);
         let is_killed = self.is_killed_for_lease(node, id);
         let node_state = &self.nodes[node];
-        let stops = node_state.ledger.get(id.replica).is_some_and(|record| record.phase == Phase::Stopping);
+        // For a probe or for good. One whose main container ended by itself has lost its connections already.
+        let stops = node_state
+            .ledger
+            .get(id.replica)
+            .is_some_and(|record| matches!(record.phase, Phase::Running | Phase::Stopping));
         let runs = node_state.host.processes.get(id).is_some_and(|process| process.runs());
         if stops && runs && !is_killed && node_state.host.balances(id.replica) {
             let detail =
