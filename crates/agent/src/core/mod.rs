@@ -97,13 +97,18 @@ impl Core {
         }
     }
 
-    /// All that is known, for a session that has just been opened.
+    /// All that is known, for a session that has just been opened. In doubt that is nothing: what the ledger remembers
+    /// was seen by an earlier agent, and may have ended since. It is reported once it was looked at.
     pub fn observed(&self) -> Vec<Observed> {
-        self.replicas.values().map(Replica::observed).collect()
+        match self.life {
+            Life::InDoubt => Vec::new(),
+            Life::Active | Life::Closing => self.replicas.values().map(Replica::observed).collect(),
+        }
     }
 
     pub fn observed_of(&self, replica: ReplicaId) -> Option<Observed> {
-        self.replicas.get(&replica).map(Replica::observed)
+        let known = self.replicas.get(&replica).filter(|_| self.life != Life::InDoubt);
+        known.map(Replica::observed)
     }
 
     /// Of the last dispatch that was taken; none while increments cannot be followed.

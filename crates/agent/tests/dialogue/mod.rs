@@ -101,6 +101,13 @@ impl Dialogue {
             "closed?" => vec![self.core.is_closed().to_string()],
             // pass MILLISECONDS: wakes the core whenever it wants to be woken in that time.
             "pass" => self.pass(number(rest[0])),
+            // Another core, from the ledger: what is there is not looked at yet.
+            "recall" => {
+                self.core = Core::new();
+                self.send(Event::Restored(self.ledger.values().cloned().collect()))
+            }
+            // What a session that is opened now says.
+            "hello" => self.core.observed().iter().map(report).collect(),
             // crash [running:ID | CAUSE:ID | sandbox:NUMBER]...: another core, from the ledger and what is there.
             "crash" => self.crash(rest),
             // The same with nothing there, and no lease.
