@@ -4,7 +4,8 @@
 //! - A server begins as a learner. Who shall vote is given a vote once its log is nearly the leader's.
 //! - What can be done now is one change; several at once are a joint one, so that replacing a server never costs a vote.
 //! - No change leaves a cluster in which those who can be reached are no majority. That is asked twice: when a user wants
-//!   it, for an answer, and when it is about to happen, because servers die in between.
+//!   it, for an answer, and when it is about to happen, because servers die in between. Then only who was heard of in the
+//!   last few heartbeats counts: a vote that one who has just died is given may be what the others cannot do without.
 //! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
 //! - Who was removed asks, and is told so once the others can do without it: see `farewell`.
 
@@ -21,6 +22,9 @@ use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin, 
 
 pub use words::{MemberError, MemberRequest, MemberWaiting};
 
+/// So many heartbeats may go by without an answer of a peer that is counted on when votes are given or taken.
+const HEARTBEATS_MISSED: u32 = 3;
+
 #[derive(Debug)]
 pub(crate) struct Members {
     id: MemberId,
@@ -30,6 +34,8 @@ pub(crate) struct Members {
     contacts: BTreeSet<u64>,
     /// For as long a peer may be silent before it counts as gone.
     patience_ticks: u32,
+    /// And for as long as it is counted on when votes are given or taken.
+    attention_ticks: u32,
     /// For how many ticks each peer has been silent.
     silent: BTreeMap<u64, u32>,
     /// For how many ticks all of them have been.
@@ -60,6 +66,7 @@ impl Members {
             itself,
             contacts,
             patience_ticks: config.election_ticks,
+            attention_ticks: (config.heartbeat_ticks * HEARTBEATS_MISSED).min(config.election_ticks),
             silent: BTreeMap::new(),
             lonely_ticks: 0,
             handover: None,
@@ -69,12 +76,21 @@ impl Members {
     }
 
     fn can_be_reached(&self, id: u64) -> bool {
-        id == self.id.0 || self.silent.get(&id).is_some_and(|ticks| *ticks <= self.patience_ticks)
+        self.was_heard_within(self.patience_ticks, id)
     }
 
-    /// Whether these voters could decide without the rest.
-    fn check_quorum(&self, voters: &[u64]) -> Result<(), (usize, usize)> {
-        let reachable = voters.iter().filter(|id| self.can_be_reached(**id)).count();
+    /// So far as can be known at all: it has just answered.
+    fn is_there(&self, id: u64) -> bool {
+        self.was_heard_within(self.attention_ticks, id)
+    }
+
+    fn was_heard_within(&self, ticks: u32, id: u64) -> bool {
+        id == self.id.0 || self.silent.get(&id).is_some_and(|silent| *silent <= ticks)
+    }
+
+    /// Whether of these voters those who count could decide without the rest.
+    fn check_quorum(&self, voters: &[u64], counts: impl Fn(u64) -> bool) -> Result<(), (usize, usize)> {
+        let reachable = voters.iter().filter(|id| counts(**id)).count();
         if reachable * 2 > voters.len() { Ok(()) } else { Err((reachable, voters.len() / 2 + 1)) }
     }
 }
@@ -172,7 +188,8 @@ impl<C: Codec> Manager<C> {
         if left.is_empty() {
             return Err(MemberError::LastVoter { name });
         }
-        self.members.check_quorum(&left).map_err(|(reachable, needed)| MemberError::WouldLoseQuorum {
+        let quorum = self.members.check_quorum(&left, |id| self.members.can_be_reached(id));
+        quorum.map_err(|(reachable, needed)| MemberError::WouldLoseQuorum {
             name,
             voters: left.len(),
             reachable,

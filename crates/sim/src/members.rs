@@ -13,8 +13,8 @@ use crate::{
     world::{Happening, World},
 };
 
-/// Who takes votes away looks first who is alive. A loss in the same moment nobody could foresee: with the vote that goes, it
-/// may be one loss too many.
+/// Who gives votes or takes them away looks first who is alive. A loss in the same moment nobody could foresee: with the vote
+/// that goes, or that is given to who is lost, it may be one loss too many.
 const SEEN_AFTER: Millis = Millis(5_000);
 
 /// How a server is called, and where it is.
@@ -24,8 +24,8 @@ pub(crate) fn itself(server: usize) -> (Name, String) {
 
 impl World {
     pub(crate) fn user_wants_members(&mut self, server: usize, ask: usize, attempt: u32, what: MemberAsk) {
-        let takes_a_vote = matches!(what, MemberAsk::Demote(_) | MemberAsk::Remove(_));
-        if takes_a_vote && self.cx.now < self.users.sees_losses_at {
+        let of_known = !matches!(what, MemberAsk::Join | MemberAsk::JoinAsLearner | MemberAsk::Transfer(_));
+        if of_known && self.cx.now < self.users.sees_losses_at {
             return self.cx.at(self.users.sees_losses_at, Happening::UserAsks { ask, attempt });
         }
         let member = |server: usize| MemberId(server as u64 + 1);

@@ -87,7 +87,7 @@ impl<C: Codec> Manager<C> {
     }
 
     fn catching_up(&self, id: u64) -> Option<MemberWaiting> {
-        if !self.members.can_be_reached(id) {
+        if !self.members.is_there(id) {
             return Some(MemberWaiting::Word);
         }
         let behind = self.consensus.status().last_index - self.consensus.matched(id);
@@ -103,7 +103,7 @@ impl<C: Codec> Manager<C> {
         }));
         for (member, change) in spared {
             let left: Vec<u64> = voters.iter().copied().filter(|id| *id != member.0).collect();
-            match self.members.check_quorum(&left) {
+            match self.members.check_quorum(&left, |id| self.members.is_there(id)) {
                 Ok(()) => {
                     voters = left;
                     plan.changes.push(change);
