@@ -13,7 +13,6 @@ use model::{
     Assignment, Desired, Dispatch, Event, EventKind, Millis, NodeId, Observed, Phase, ReplicaId, ServiceKey,
     Silence, Timestamp, Usage,
 };
-use scheduler::leaves_its_room;
 use store::{Command, NodeStatus};
 
 use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
@@ -202,8 +201,8 @@ impl<C: Codec> Manager<C> {
                 continue;
             };
             let service = replica.service.clone();
-            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| leaves_its_room(seen));
-            if leaves_its_room(&one) && !had_ended {
+            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| seen.has_ended());
+            if one.has_ended() && !had_ended {
                 // Its room on the node is free: another may fit now.
                 self.place_again();
             }

@@ -21,6 +21,19 @@ pub struct Observed {
     pub message: Option<String>,
 }
 
+impl Observed {
+    /// Whether none of its processes is left, nor will another be started. One that has failed or completed goes on for as
+    /// long as a container beside the one that ended is being stopped.
+    pub fn has_ended(&self) -> bool {
+        let ended = |container: &ContainerObserved| container.state == ContainerState::Ended;
+        match self.phase {
+            Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
+            Phase::Completed | Phase::Failed => self.containers.iter().all(ended),
+            Phase::Removed => true,
+        }
+    }
+}
+
 /// How far a replica is on its node. It only moves down this list, except that `Failed` can follow any before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {

@@ -78,10 +78,7 @@ impl<'a> Member<'a> {
 
     /// None of its processes is left. Not so while nothing was observed.
     pub(crate) fn has_ended(&self) -> bool {
-        self.observed.is_some_and(|seen| match seen.phase {
-            Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
-            Phase::Completed | Phase::Failed | Phase::Removed => true,
-        })
+        self.observed.is_some_and(Observed::has_ended)
     }
 
     /// Nothing of it is on any node.

@@ -8,7 +8,7 @@
 //!       on-failure= loss=30s on-partition= needs=disk:ssd]      what is left out stays as it was
 //! scale web 5 | undo web 1 | delete web
 //! observe web.1@2 WHAT    WHAT: preparing, prepared, started, ready, unready, crashed CODE, restarted, failed CODE,
-//!                         completed, stopping, removed, saying WORDS; web.*@1: every such replica that is kept
+//!                         failing CODE (its sidecar is still being stopped), completed, stopping, removed, saying WORDS; web.*@1: every such replica that is kept
 //! advance 30s | node n1 silent | node n1 ready
 //! node n1 down | node n1 up | drain n1 [30s] | uncordon n1 | label n1 disk=ssd | label n1 disk-
 //! new leader              nothing was observed yet; a node says all again once it is ready
@@ -186,6 +186,7 @@ impl Script {
                 ["crashed", code] => support::crashed(seen, now, code.parse().unwrap()),
                 ["restarted"] => support::restarted(seen, now),
                 ["failed", code] => support::failed(seen, now, code.parse().unwrap()),
+                ["failing", code] => support::failing(seen, now, code.parse().unwrap()),
                 ["completed"] => support::completed(seen, now),
                 ["stopping"] => support::stopping(seen, now),
                 ["removed"] => support::removed(seen, now),

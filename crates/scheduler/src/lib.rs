@@ -23,7 +23,7 @@ use model::{Bytes, MilliCpu, NodeId, PlacementRules, ReplicaId, RevisionNumber, 
 
 use filter::Filtered;
 use score::{Crowd, Score};
-pub use views::{demand, leaves_its_room, views};
+pub use views::{demand, views};
 
 /// What is reserved for a replica, or free for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,10 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    ContainerObserved, ContainerState, Desired, MilliCpu, Node, NodeId, Observed, Phase, PlacementRules,
-    Replica, ReplicaTemplate, RevisionNumber,
-};
+use model::{Desired, MilliCpu, Node, NodeId, PlacementRules, Replica, ReplicaTemplate, RevisionNumber};
 use store::{Observations, State};
 
 use crate::{Amount, NodeView, Pending};
@@ -124,16 +121,5 @@ fn has_started(replica: &Replica, observed: &Observations) -> bool {
 }
 
 fn has_ended(replica: &Replica, observed: &Observations) -> bool {
-    observed.replica(replica.id).is_some_and(|seen| leaves_its_room(seen))
-}
-
-/// Whether what was seen of a replica takes no room any more. One that has failed or completed does, for as long as a
-/// container beside the one that ended is being stopped.
-pub fn leaves_its_room(seen: &Observed) -> bool {
-    let runs = |container: &ContainerObserved| matches!(container.state, ContainerState::Running { .. });
-    match seen.phase {
-        Phase::Assigned | Phase::Preparing | Phase::Prepared | Phase::Running | Phase::Stopping => false,
-        Phase::Completed | Phase::Failed => !seen.containers.iter().any(runs),
-        Phase::Removed => true,
-    }
+    observed.replica(replica.id).is_some_and(|seen| seen.has_ended())
 }

@@ -298,8 +298,16 @@ pub(crate) fn completed(seen: &mut Observed, now: Timestamp) {
 fn over(seen: &mut Observed, now: Timestamp, phase: Phase, code: u8) {
     seen.phase = phase;
     seen.ready_since = None;
-    seen.containers[0].state = ContainerState::Ended;
+    seen.containers.iter_mut().for_each(|container| container.state = ContainerState::Ended);
     seen.containers[0].last_exit = Some(exit(code, now));
+}
+
+/// The same while the container beside it has not ended yet.
+pub(crate) fn failing(seen: &mut Observed, now: Timestamp, code: u8) {
+    failed(seen, now, code);
+    let state = ContainerState::Running { pid: 2, since: now, ready: false };
+    let name = Name::new("proxy").unwrap();
+    seen.containers.push(ContainerObserved { name, state, restarts: 0, last_exit: None });
 }
 
 pub(crate) fn stopping(seen: &mut Observed, _: Timestamp) {
