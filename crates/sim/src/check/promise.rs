@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use consensus::Persist;
-use model::{Desired, Replica, ReplicaId, StopReason};
+use model::{Desired, Replica, ReplicaId, Service, StopReason};
 use orchestrator::Limits;
 use store::{Command, State, Step};
 
@@ -37,7 +37,7 @@ impl World {
         let Some(service) = before.service(key).filter(|service| service.deleting_since.is_none()) else {
             return;
         };
-        let limits = Limits::of(before, service);
+        let limits = limits_after(before, service, steps);
         let is_counted = |replica: &Replica| replica.slot.get() <= limits.wanted && self.serves(replica);
         let stopped: BTreeSet<ReplicaId> = steps
             .iter()
@@ -73,6 +73,17 @@ impl World {
         let main = node.and_then(|node| node.host.main_of(replica.id));
         main.is_some_and(|main| !main.is_ending && main.fate.is_ready(self.cx.calm, self.cx.now))
     }
+}
+
+/// What a plan stops is stopped on the way to the revision that it goes back to, if it does: another revision may be one that
+/// is stop-first whatever its policy says.
+fn limits_after(before: &State, service: &Service, steps: &[Step]) -> Limits {
+    let back_to = steps.iter().find_map(|step| match step {
+        Step::RollBack { back_to, .. } => Some(*back_to),
+        _ => None,
+    });
+    let service = Service { revision: back_to.unwrap_or(service.revision), ..service.clone() };
+    Limits::of(before, &service)
 }
 
 /// Whether a replica that is stopped for this reason is one that another is to take the place of first. What is on a lost
