@@ -42,7 +42,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use consensus::Recovered;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
-use manager::Manager;
+use manager::{Manager, MemberError, MemberRequest};
 use model::{ClusterId, MemberId, MemberPart};
 use proto::v1::{
     agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
@@ -76,6 +76,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// In one connection: an agent has one, for the logs of all its replicas.
 const MAX_STREAMS: u32 = 10_000;
+/// How long another server may take to lead; two round trips and a write to its disk are enough.
+const HANDOVER: Duration = Duration::from_secs(1);
 /// How long the ends of streams may take to arrive when the server stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// So many applied entries after the last snapshot, another is written.
@@ -149,6 +151,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
     let serve = serve(&brain, cluster, keys, remote.as_ref(), incoming, async { drop(closed.await) });
     tokio::pin!(serve);
+    let shutdown = async {
+        shutdown.await;
+        if remote.is_some() {
+            hand_over(&brain).await;
+        }
+    };
     let ended = tokio::select! {
         served = &mut serve => Err(served.map_or_else(Error::Serve, |()| Error::Ended)),
         () = shutdown => Ok(()),
@@ -163,6 +171,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     match tokio::time::timeout(LAST_WORDS, serve).await {
         Ok(served) => Ok(served?),
         Err(_) => Ok(()),
+    }
+}
+
+/// Whoever leads and has to go lets another one lead first: otherwise nothing is decided until the others miss it. What
+/// others ask meanwhile is still answered.
+async fn hand_over(brain: &Brain) {
+    let handed = tokio::time::timeout(HANDOVER, brain.members(MemberRequest::Transfer { to: None })).await;
+    match handed {
+        Ok(Ok(Ok(()))) => tracing::info!("another server leads now"),
+        Ok(Ok(Err(MemberError::NotLeader { .. } | MemberError::NoHeir))) | Ok(Err(_)) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "nobody took over the lead"),
+        Err(_) => tracing::warn!("nobody took over the lead in time"),
     }
 }
 

@@ -11,8 +11,8 @@ use std::{
 
 use consensus::{Snapshot, SnapshotMeta};
 use manager::{
-    Codec, Effect, Event, Manager, MemberError, ReadId, Reply, Request, RequestError, RequestId, SessionId,
-    View,
+    Codec, Effect, Event, Manager, MemberError, MemberRequest, ReadId, Reply, Request, RequestError,
+    RequestId, SessionId, View,
 };
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -111,6 +111,7 @@ impl Worker {
             }
             if Instant::now() >= next_tick {
                 events.push(Event::Tick);
+                events.extend(self.leave_to_others());
                 next_tick = Instant::now() + TICK;
             }
             for effect in self.manager.step(now(), events) {
@@ -180,6 +181,16 @@ impl Worker {
                 return None;
             }
         })
+    }
+
+    /// A leader that cannot write holds up a cluster in which others can: another one is to lead, as soon as one may. Where
+    /// this server does not lead nothing comes of it, and nobody waits for the answer.
+    fn leave_to_others(&mut self) -> Option<Event> {
+        if self.full.is_none() || self.peers.is_none() {
+            return None;
+        }
+        self.next_id += 1;
+        Some(Event::Members { id: RequestId(self.next_id), request: MemberRequest::Transfer { to: None } })
     }
 
     /// What is not to be written can be answered also while nothing can be written.
