@@ -11,7 +11,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod history;
-mod linear;
+pub mod linear;
 pub(crate) mod logs;
 mod promise;
 pub(crate) mod rest;

@@ -33,6 +33,8 @@ mod wire;
 mod world;
 
 pub use bug::Bug;
+/// Also for histories of real processes.
+pub use check::linear;
 pub use outcome::{Outcome, Violation};
 pub use shrink::{Shrunk, shrink};
 

@@ -16,11 +16,11 @@ use std::collections::BTreeSet;
 
 /// Moments are counted: every beginning and every end has its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Operation<A> {
-    pub(crate) began: u64,
+pub struct Operation<A> {
+    pub began: u64,
     /// None where nobody knows whether it happened.
-    pub(crate) ended: Option<u64>,
-    pub(crate) action: A,
+    pub ended: Option<u64>,
+    pub action: A,
 }
 
 /// One bit per operation.
@@ -40,7 +40,7 @@ impl Done {
 }
 
 /// What operations do.
-pub(crate) trait Acts<S>: PartialEq {
+pub trait Acts<S>: PartialEq {
     /// Which states it can leave, none where it cannot happen in this one.
     fn after(&self, state: &S) -> Vec<S>;
 
@@ -48,7 +48,8 @@ pub(crate) trait Acts<S>: PartialEq {
     fn only_looks(&self) -> bool;
 }
 
-pub(crate) fn is_linearizable<A: Acts<S>, S: Clone + Ord>(operations: &[Operation<A>], initial: S) -> bool {
+/// Whether there is one.
+pub fn is_linearizable<A: Acts<S>, S: Clone + Ord>(operations: &[Operation<A>], initial: S) -> bool {
     // The earliest to end last: what is put on the stack last is tried first.
     let mut order: Vec<usize> = (0..operations.len()).collect();
     order.sort_by_key(|&at| {
