@@ -4,18 +4,9 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
 
 use tests::{Hosts, cluster::kill_9, http, wait_for};
 
+use crate::{hello, pids};
+
 const SOON: Duration = Duration::from_secs(30);
-
-fn hello(hosts: &Hosts) -> Vec<i32> {
-    let applied = hosts.cluster.apply("hello", include_str!("../../manifests/hello.yaml"));
-    assert_eq!(applied.code, 0, "{applied:#?}");
-    sorted(hosts.cluster.pids("hello"))
-}
-
-fn sorted(mut pids: Vec<i32>) -> Vec<i32> {
-    pids.sort_unstable();
-    pids
-}
 
 /// Each host has one of the three replicas, and each answers at its own address.
 fn answers_at_each_address(hosts: &Hosts) -> BTreeSet<IpAddr> {
@@ -37,7 +28,7 @@ fn voters(hosts: &Hosts) -> usize {
 fn three_hosts_serve_survive_their_daemons_and_start_again() {
     let mut hosts = Hosts::start(3);
     assert_eq!(voters(&hosts), 3);
-    let pids = hello(&hosts);
+    let before = hello(&hosts);
     let addresses = answers_at_each_address(&hosts);
     assert_eq!(addresses.len(), 3, "{addresses:?}");
     let names: BTreeSet<String> =
@@ -56,13 +47,13 @@ fn three_hosts_serve_survive_their_daemons_and_start_again() {
         let nodes = hosts.cluster.wharf(&["get", "nodes"]).stdout;
         if nodes.matches(" ready ").count() == 3 { Ok(()) } else { Err(nodes) }
     });
-    assert_eq!(sorted(hosts.cluster.pids("hello")), pids);
+    assert_eq!(pids(&hosts), before);
 
     let cluster = |hosts: &Hosts| hosts.cluster.ok(&["cluster", "status"]).lines().next().map(str::to_owned);
-    let before = cluster(&hosts);
+    let id = cluster(&hosts);
     hosts.cluster.stop();
     hosts.resume();
-    assert_eq!(cluster(&hosts), before);
+    assert_eq!(cluster(&hosts), id);
     assert_eq!(voters(&hosts), 3);
     assert_eq!(answers_at_each_address(&hosts), addresses);
     hosts.end();
@@ -71,11 +62,11 @@ fn three_hosts_serve_survive_their_daemons_and_start_again() {
 #[test]
 fn what_a_kill_leaves_is_taken_over_or_removed_by_the_next_start() {
     let mut hosts = Hosts::start(3);
-    let pids = hello(&hosts);
+    let before = hello(&hosts);
     // Nobody is left to stop what runs: it goes on, and so do its hosts.
     hosts.cluster.kill_dev_and(&hosts.all().map(|host| hosts.agent(host)).collect::<Vec<_>>());
     hosts.resume();
-    assert_eq!(sorted(hosts.cluster.pids("hello")), pids);
+    assert_eq!(pids(&hosts), before);
     answers_at_each_address(&hosts);
 
     // Agents that outlive `wharf dev` stop what they run; a cluster of this machine alone removes the hosts.
@@ -85,7 +76,7 @@ fn what_a_kill_leaves_is_taken_over_or_removed_by_the_next_start() {
     hosts.cluster.set_arguments(&["--nodes", "1"]);
     hosts.cluster.resume();
     assert!(!left.exists());
-    assert!(pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "{pids:?}");
+    assert!(before.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "{before:?}");
     hosts.end();
 }
 

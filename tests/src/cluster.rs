@@ -63,13 +63,19 @@ impl Cluster {
 
     /// The same with more arguments for `wharf dev`.
     pub fn start_with(arguments: &[&str]) -> Cluster {
+        let mut cluster = Cluster::prepare(arguments);
+        cluster.resume();
+        cluster
+    }
+
+    /// One that is not started yet.
+    pub fn prepare(arguments: &[&str]) -> Cluster {
         let host = take_host();
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir().expect("a temporary folder");
         let run = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
         let before = leftovers::Host::look();
         let mut cluster = Cluster { dev: None, arguments: Vec::new(), folder, run, before, _host: host };
         cluster.set_arguments(arguments);
-        cluster.resume();
         cluster
     }
 
@@ -218,6 +224,11 @@ impl Cluster {
     /// Stops the cluster and fails if anything of it is left on the host.
     pub fn end(mut self) {
         self.stop();
+        self.verify_nothing_is_left();
+    }
+
+    /// Once it was stopped.
+    pub fn verify_nothing_is_left(&self) {
         let seen = wait_for("the host to be as before", Duration::from_secs(10), || {
             let after = leftovers::Host::look();
             let left = after.since(&self.before, self.folder.path());
@@ -274,7 +285,7 @@ pub(crate) fn ended(command: &mut Command) -> Ended {
     }
 }
 
-pub(crate) fn signal(pid: i32, signal: Signal) {
+pub fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended by itself.
         let _ = kill_process(pid, signal);

@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod http;
 pub mod leftovers;
 pub mod load;
+pub mod registers;
 pub mod several;
 pub mod vm;
 
