@@ -99,9 +99,10 @@ pub struct Grant {
 pub struct AccessToken {
     pub id: TokenId,
     pub secret: SecretHash,
-    /// Whom or what it is for, in the words of whoever made it; the audit names it.
-    pub description: String,
+    /// Whom or what it is for; no two tokens have the same. The audit names it.
+    pub name: Name,
     pub grant: Grant,
+    pub created_at: Timestamp,
     /// From when on it is refused; `None` for never.
     pub expires_at: Option<Timestamp>,
 }

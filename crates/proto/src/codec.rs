@@ -99,8 +99,9 @@ fn objects_of(state: &State) -> impl Iterator<Item = Record> {
     let members = state.members().map(|member| Record::Member((&**member).into()));
     let trust = state.trust().map(|trust| Record::Trust((&**trust).into()));
     let tokens = state.join_tokens().map(|token| Record::JoinToken((&**token).into()));
+    let access = state.access_tokens().map(|token| Record::AccessToken((&**token).into()));
     let first = services.chain(revisions).chain(replicas).chain(nodes).chain(events);
-    first.chain(removed).chain(settings).chain(members).chain(trust).chain(tokens)
+    first.chain(removed).chain(settings).chain(members).chain(trust).chain(tokens).chain(access)
 }
 
 fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
@@ -121,6 +122,7 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         Record::Member(member) => objects.members.push(member.try_into().within("member")?),
         Record::Trust(trust) => objects.trust = Some(trust.into()),
         Record::JoinToken(token) => objects.join_tokens.push(token.try_into().within("join_token")?),
+        Record::AccessToken(token) => objects.access_tokens.push(token.try_into().within("access_token")?),
         Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
     }
     Ok(())

@@ -31,7 +31,7 @@ mod spec;
 mod state;
 #[cfg(test)]
 mod strategies;
-mod trust;
+pub mod trust;
 mod waiting;
 
 pub use error::{DecodeError, Problem};

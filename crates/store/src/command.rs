@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo, ReplicaId, RevisionHash,
-    RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId, Version,
+    AccessToken, ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo, ReplicaId,
+    RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId, Version,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub enum TrustChange {
     PutJoinToken { token: JoinToken, replaces: Option<JoinToken> },
     /// Nobody joins with it any more. Who has joined stays.
     RemoveJoinToken { id: TokenId },
+    /// Lets a person or a CI job in; refused where another token has its name.
+    PutAccessToken { token: AccessToken },
+    /// Whoever has it is refused from now on.
+    RemoveAccessToken { id: TokenId },
 }
 
 /// What can be decided of a node.

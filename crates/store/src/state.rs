@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
-    ClusterTrust, Event, JoinToken, Member, MemberId, Node, NodeId, Protocol, Replica, ReplicaId,
-    ReplicaTemplate, Revision, RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot, Timestamp,
-    TokenId, Version,
+    AccessToken, ClusterTrust, Event, JoinToken, Member, MemberId, Node, NodeId, Protocol, Replica,
+    ReplicaId, ReplicaTemplate, Revision, RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot,
+    Timestamp, TokenId, Version,
 };
 
 /// What every server agrees on after the log entry `version`.
@@ -25,6 +25,7 @@ pub struct State {
     /// None on a cluster of one host, which nobody joins.
     pub(crate) trust: Option<Arc<ClusterTrust>>,
     pub(crate) join_tokens: OrdMap<TokenId, Arc<JoinToken>>,
+    pub(crate) access_tokens: OrdMap<TokenId, Arc<AccessToken>>,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
@@ -45,6 +46,7 @@ pub struct Objects {
     pub members: Vec<Member>,
     pub trust: Option<ClusterTrust>,
     pub join_tokens: Vec<JoinToken>,
+    pub access_tokens: Vec<AccessToken>,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -154,6 +156,15 @@ impl State {
         self.join_tokens.values()
     }
 
+    pub fn access_token(&self, id: TokenId) -> Option<&Arc<AccessToken>> {
+        self.access_tokens.get(&id)
+    }
+
+    /// In no order that means anything.
+    pub fn access_tokens(&self) -> impl Iterator<Item = &Arc<AccessToken>> {
+        self.access_tokens.values()
+    }
+
     /// The service that a port of the nodes is balanced to.
     pub fn published_by(&self, protocol: Protocol, port: u16) -> Option<&ServiceKey> {
         self.published.get(&(protocol, port))
@@ -162,7 +173,7 @@ impl State {
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
     pub fn restore(version: Version, objects: Objects) -> State {
         let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, .. } = objects;
-        let Objects { members, trust, join_tokens, .. } = objects;
+        let Objects { members, trust, join_tokens, access_tokens, .. } = objects;
         let mut state = State { version, settings, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
@@ -180,6 +191,7 @@ impl State {
         state.members = members.into_iter().map(|member| (member.id, Arc::new(member))).collect();
         state.trust = trust.map(Arc::new);
         state.join_tokens = join_tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
+        state.access_tokens = access_tokens.into_iter().map(|token| (token.id, Arc::new(token))).collect();
         state
     }
 

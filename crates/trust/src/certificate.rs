@@ -3,7 +3,7 @@
 //! A [`NodeCertificate`] always travels with the certificate of the authority that signed it. So a host that knows only the
 //! authority's [`Pin`] finds in the handshake what the pin speaks of.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use model::{ClusterId, HostRole, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -35,6 +35,18 @@ impl fmt::Display for Pin {
         let mut text = String::new();
         hex::write(&self.0, &mut text);
         f.pad(&text)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no pin: expected 64 hex digits, the SHA-256 of an authority's public key")]
+pub struct PinError(pub String);
+
+impl FromStr for Pin {
+    type Err = PinError;
+
+    fn from_str(text: &str) -> Result<Pin, PinError> {
+        hex::read(text).map(Pin).ok_or_else(|| PinError(text.to_owned()))
     }
 }
 

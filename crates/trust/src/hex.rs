@@ -29,6 +29,11 @@ pub(crate) fn read_all(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(pair_value).collect()
 }
 
+/// However long the text is that these are the bytes of; none has no bytes.
+pub(crate) fn read_text(text: &str) -> Option<String> {
+    String::from_utf8(read_all(text)?).ok().filter(|text| !text.is_empty())
+}
+
 fn pair_value(pair: &[u8]) -> Option<u8> {
     let &[high, low] = pair else { return None };
     Some(digit(high)? << 4 | digit(low)?)

@@ -25,6 +25,8 @@ pub enum Right {
     WriteSecrets,
     /// See what is in secrets.
     ReadSecrets,
+    /// Load and remove images on nodes. They are of no namespace: whoever loads one decides what its name means to all.
+    ManageImages,
     /// Drain, cordon, label, remove nodes.
     ManageNodes,
     /// Servers, authority, keys, backups.
@@ -51,13 +53,14 @@ enum Reach {
 }
 
 impl Right {
-    pub const ALL: [Right; 9] = [
+    pub const ALL: [Right; 10] = [
         Right::Read,
         Right::ReadCluster,
         Right::WriteServices,
         Right::Exec,
         Right::WriteSecrets,
         Right::ReadSecrets,
+        Right::ManageImages,
         Right::ManageNodes,
         Right::ManageCluster,
         Right::ManageTokens,
@@ -67,7 +70,9 @@ impl Right {
     pub const fn least_role(self) -> AccessRole {
         match self {
             Right::Read | Right::ReadCluster => AccessRole::Viewer,
-            Right::WriteServices | Right::Exec | Right::WriteSecrets => AccessRole::Deployer,
+            Right::WriteServices | Right::Exec | Right::WriteSecrets | Right::ManageImages => {
+                AccessRole::Deployer
+            }
             Right::ReadSecrets | Right::ManageNodes | Right::ManageCluster | Right::ManageTokens => {
                 AccessRole::Admin
             }
@@ -80,7 +85,9 @@ impl Right {
                 Reach::Namespace
             }
             Right::ReadCluster => Reach::Open,
-            Right::ManageNodes | Right::ManageCluster | Right::ManageTokens => Reach::Cluster,
+            Right::ManageImages | Right::ManageNodes | Right::ManageCluster | Right::ManageTokens => {
+                Reach::Cluster
+            }
         }
     }
 }
@@ -135,6 +142,7 @@ impl fmt::Display for Right {
             Right::Exec => "run commands in containers",
             Right::WriteSecrets => "set secrets",
             Right::ReadSecrets => "read secrets",
+            Right::ManageImages => "load and remove images",
             Right::ManageNodes => "manage nodes",
             Right::ManageCluster => "manage the cluster",
             Right::ManageTokens => "manage tokens",

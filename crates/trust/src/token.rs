@@ -6,7 +6,10 @@
 //! ```text
 //! wharf_join_agent_<cluster>_<id>_<pin>_<secret>_<check>
 //! wharf_access_<cluster>_<id>_<pin>_<secret>_<check>
+//! wharf_access_<cluster>_<id>_<pin>_<secret>_<addresses>_<check>
 //! ```
+//!
+//! The addresses, in hex, are where people and CI jobs reach servers; hosts are told these apart.
 //!
 //! The check is a CRC-32 over all before it. It keeps nobody out; it tells a typing error from a token that is not known.
 //! Any one changed character, and any run of up to four, is always told.
@@ -28,8 +31,8 @@ use crate::{certificate::Pin, hex, random, random::RandomError};
 /// Why a text is no token. What was typed is not repeated: it may be nearly a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenTextError {
-    #[error("this is no {expected} token: one begins with {begins:?}")]
-    Other { expected: &'static str, begins: &'static str },
+    #[error("this is no {expected} token: one begins with {begins:?}, and `{made_by}` makes it")]
+    Other { expected: &'static str, begins: &'static str, made_by: &'static str },
     #[error("the token is mistyped or cut off: its last part does not match the rest; copy it again, whole")]
     Mistyped,
 }
@@ -61,19 +64,23 @@ impl Token {
         same && self.id == id
     }
 
-    fn write(&self, begins: &str) -> Zeroizing<String> {
+    fn write(&self, begins: &str, more: Option<&str>) -> Zeroizing<String> {
         // Enough for all that follows, so that no part of the secret stays behind in an outgrown buffer.
-        let mut text = Zeroizing::new(String::with_capacity(256));
+        let mut text = Zeroizing::new(String::with_capacity(256 + 2 * more.map_or(0, str::len)));
         text.push_str(&format!("{begins}{}_{}_{}_", self.cluster, self.id, self.pin));
         hex::write(self.secret.as_slice(), &mut text);
+        if let Some(more) = more {
+            text.push('_');
+            hex::write(more.as_bytes(), &mut text);
+        }
         let check = checksum(&text);
         text.push('_');
         hex::write(&check, &mut text);
         text
     }
 
-    /// What follows the beginning; `text` is the whole.
-    fn read(text: &str, begins: &str) -> Result<Token, TokenTextError> {
+    /// What follows the beginning, and what was written with it; `text` is the whole.
+    fn read(text: &str, begins: &str) -> Result<(Token, Option<String>), TokenTextError> {
         let (body, check) = text.rsplit_once('_').ok_or(TokenTextError::Mistyped)?;
         if hex::read(check) != Some(checksum(body)) {
             return Err(TokenTextError::Mistyped);
@@ -82,7 +89,7 @@ impl Token {
     }
 }
 
-fn parse(body: &str, begins: &str) -> Option<Token> {
+fn parse(body: &str, begins: &str) -> Option<(Token, Option<String>)> {
     let mut parts = body.strip_prefix(begins)?.split('_');
     let token = Token {
         cluster: parts.next()?.parse().ok()?,
@@ -90,7 +97,11 @@ fn parse(body: &str, begins: &str) -> Option<Token> {
         pin: Pin(hex::read(parts.next()?)?),
         secret: Zeroizing::new(hex::read(parts.next()?)?),
     };
-    parts.next().is_none().then_some(token)
+    let more = match parts.next() {
+        Some(more) => Some(hex::read_text(more)?),
+        None => None,
+    };
+    parts.next().is_none().then_some((token, more))
 }
 
 fn checksum(body: &str) -> [u8; 4] {

@@ -49,14 +49,26 @@ fn an_access_token_reads_as_it_always_did() {
     let read = AccessTokenText::parse(&format!(" {ACCESS}\n")).unwrap();
     assert_eq!((read.token.cluster, read.id(), read.token.pin), (CLUSTER, TokenId(3), PIN));
     assert_eq!(read.reveal().as_str(), ACCESS);
+    // With where to go, it is one word still; what is shown to a server is the rest of it.
+    let addresses = vec!["10.0.0.1:7400".to_owned(), "[2001:db8::1]:7400".to_owned()];
+    let whole = AccessTokenText { addresses: addresses.clone(), ..read }.reveal();
+    let read = AccessTokenText::parse(&whole).unwrap();
+    assert_eq!((&read.addresses, read.bearer().as_str()), (&addresses, ACCESS));
+    assert!(whole.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{}", *whole);
 }
 
 #[test]
 fn one_kind_of_token_is_not_taken_for_the_other() {
     let error = JoinTokenText::parse(ACCESS).unwrap_err();
-    assert_eq!(error.to_string(), "this is no join token: one begins with \"wharf_join_\"");
+    assert_eq!(
+        error.to_string(),
+        "this is no join token: one begins with \"wharf_join_\", and `wharf cluster token create` makes it"
+    );
     let error = AccessTokenText::parse(JOIN).unwrap_err();
-    assert_eq!(error.to_string(), "this is no access token: one begins with \"wharf_access_\"");
+    assert_eq!(
+        error.to_string(),
+        "this is no access token: one begins with \"wharf_access_\", and `wharf token create` makes it"
+    );
     // The role is under the check as well.
     let other = JOIN.replace("agent", "server");
     assert_eq!(JoinTokenText::parse(&other).unwrap_err(), TokenTextError::Mistyped);
@@ -146,12 +158,15 @@ fn a_token_is_refused_with_the_reason() {
 fn an_access_token_is_recognised_until_it_expires() {
     let names: BTreeSet<Name> = [Name::new("shop").unwrap()].into();
     let grant = Grant { role: AccessRole::Deployer, scope: Scope::Namespaces(names) };
-    let (text, record) = access::make(CLUSTER, PIN, "the shop's CI".to_owned(), grant, Some(NOW)).unwrap();
+    let name = Name::new("shop-ci").unwrap();
+    let addresses = vec!["10.0.0.1:7400".to_owned()];
+    let wanted = access::Wanted { name, grant, created_at: NOW, expires_at: Some(NOW), addresses };
+    let (text, record) = access::make(CLUSTER, PIN, wanted).unwrap();
     let read = AccessTokenText::parse(&text.reveal()).unwrap();
     let known = access::recognise(Some(&record), &read, Timestamp(NOW.0 - 1)).unwrap();
     assert_eq!(known.grant.to_string(), "deployer in namespace shop");
     let error = access::recognise(Some(&record), &read, NOW).unwrap_err().to_string();
-    assert_eq!(error, "the access token \"the shop's CI\" expired 0 seconds ago; ask an admin for a new one");
+    assert_eq!(error, "the access token shop-ci expired 0 seconds ago; ask an admin for a new one");
     let other = AccessTokenText::parse(ACCESS).unwrap();
     assert_eq!(access::recognise(Some(&record), &other, NOW), Err(access::AccessError::Unknown));
     assert_eq!(access::recognise(None, &read, NOW), Err(access::AccessError::Unknown));

@@ -9,8 +9,8 @@ use proptest::{
 use store::{Apply, Command, NodeChange, Placement, State, Step, TrustChange};
 
 use super::{
-    desired, event, hash, join_token, key, map, member, node_id, node_info, number, replica_id, slot, span,
-    spec, stop_reason, text, time, trust,
+    access_token, desired, event, hash, join_token, key, map, member, node_id, node_info, number, replica_id,
+    slot, span, spec, stop_reason, text, time, trust,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -49,6 +49,8 @@ fn trust_change() -> impl Strategy<Value = TrustChange> {
         (join_token(), option::of(join_token()))
             .prop_map(|(token, replaces)| TrustChange::PutJoinToken { token, replaces }),
         any::<u64>().prop_map(|id| TrustChange::RemoveJoinToken { id: TokenId(id) }),
+        access_token().prop_map(|token| TrustChange::PutAccessToken { token }),
+        any::<u64>().prop_map(|id| TrustChange::RemoveAccessToken { id: TokenId(id) }),
     ]
 }
 

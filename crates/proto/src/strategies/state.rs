@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    ClusterTrust, Down, Event, EventKind, Generation, HostRole, JoinToken, Member, MemberId, MemberPart,
-    Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout, RolloutPhase, Scheduling,
-    SecretHash, SecretText, Service, Settings, StopReason, TokenId, Unplaceable, Uses, Version, WaitingOn,
+    AccessRole, AccessToken, ClusterTrust, Down, Event, EventKind, Generation, Grant, HostRole, JoinToken,
+    Member, MemberId, MemberPart, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout,
+    RolloutPhase, Scheduling, Scope, SecretHash, SecretText, Service, Settings, StopReason, TokenId,
+    Unplaceable, Uses, Version, WaitingOn,
 };
 use proptest::{
-    collection::{btree_map, vec},
+    collection::{btree_map, btree_set, vec},
     option,
     prelude::*,
 };
@@ -185,6 +186,24 @@ pub(crate) fn join_token() -> impl Strategy<Value = JoinToken> {
     )
 }
 
+pub(crate) fn access_token() -> impl Strategy<Value = AccessToken> {
+    let role = prop_oneof![Just(AccessRole::Viewer), Just(AccessRole::Deployer), Just(AccessRole::Admin)];
+    let scope = option::of(btree_set(name(), 0..3)).prop_map(|names| match names {
+        None => Scope::Everywhere,
+        Some(names) => Scope::Namespaces(names),
+    });
+    (any::<u64>(), any::<[u8; 32]>(), name(), role, scope, option::of(time()), time()).prop_map(
+        |(id, secret, name, role, scope, expires_at, created_at)| AccessToken {
+            id: TokenId(id),
+            secret: SecretHash(secret),
+            name,
+            grant: Grant { role, scope },
+            expires_at,
+            created_at,
+        },
+    )
+}
+
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     (time(), option::of(key()), prop_oneof![rollout_event(), replica_event()])
         .prop_map(|(at, service, kind)| Event { at, service, kind })
@@ -308,11 +327,11 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         vec((node_id(), time()), 0..3),
         settings(),
         vec(event(), 0..4),
-        (vec(member(), 0..3), option::of(trust()), vec(join_token(), 0..3)),
+        (vec(member(), 0..3), option::of(trust()), vec(join_token(), 0..3), vec(access_token(), 0..3)),
     )
         .prop_map(
             |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, hosts)| {
-                let (members, trust, join_tokens) = hosts;
+                let (members, trust, join_tokens, access_tokens) = hosts;
                 let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
                 let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
                 let (services, replicas) =
@@ -328,6 +347,7 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
                     members,
                     trust,
                     join_tokens,
+                    access_tokens,
                 };
                 State::restore(Version(version), objects)
             },

@@ -64,6 +64,8 @@ fn snapshot() {
     check("snapshot-members", with_members, codec::encode_snapshot, codec::decode_snapshot);
     let with_trust = values::state_with_trust();
     check("snapshot-trust", with_trust, codec::encode_snapshot, codec::decode_snapshot);
+    let with_access = values::state_with_access();
+    check("snapshot-access", with_access, codec::encode_snapshot, codec::decode_snapshot);
 }
 
 #[test]

@@ -143,6 +143,8 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
             "put-join-token",
             Command::Trust(TrustChange::PutJoinToken { token: join_token(), replaces: Some(join_token()) }),
         ),
+        ("put-access-token", Command::Trust(TrustChange::PutAccessToken { token: access_token() })),
+        ("remove-access-token", Command::Trust(TrustChange::RemoveAccessToken { id: TokenId(6) })),
         ("remove-join-token", Command::Trust(TrustChange::RemoveJoinToken { id: TokenId(5) })),
     ]
 }
@@ -241,6 +243,32 @@ fn trust() -> ClusterTrust {
 fn join_token() -> JoinToken {
     let (secret, role, uses) = (SecretHash([7; 32]), HostRole::Agent, Uses::Left(3));
     JoinToken { id: TokenId(5), secret, role, expires_at: Some(AT), uses }
+}
+
+fn access_token() -> AccessToken {
+    let scope = Scope::Namespaces([name("shop"), name("warehouse")].into());
+    AccessToken {
+        id: TokenId(6),
+        secret: SecretHash([8; 32]),
+        name: name("ci"),
+        grant: Grant { role: AccessRole::Deployer, scope },
+        expires_at: Some(AT),
+        created_at: AT,
+    }
+}
+
+/// What a snapshot held before people had tokens must be read as well: so they have a file of their own.
+pub(crate) fn state_with_access() -> State {
+    let everywhere = Grant { role: AccessRole::Admin, scope: Scope::Everywhere };
+    let admin = AccessToken {
+        id: TokenId(7),
+        name: name("alice"),
+        grant: everywhere,
+        expires_at: None,
+        ..access_token()
+    };
+    let objects = Objects { access_tokens: vec![access_token(), admin], ..Objects::default() };
+    State::restore(Version(42), objects)
 }
 
 /// What a snapshot held before hosts could join must be read as well: so this has a file of its own.

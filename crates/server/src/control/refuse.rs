@@ -42,6 +42,9 @@ fn rejection(rejected: &Rejected) -> Reason {
         Rejected::Deleting(_) => Reason::Deleting,
         Rejected::NoRevision { .. } => Reason::NoRevision,
         Rejected::PortTaken { .. } => Reason::PortTaken,
-        Rejected::Conflict { .. } | Rejected::Stale { .. } | Rejected::TokenChanged(_) => Reason::Conflict,
+        Rejected::Conflict { .. }
+        | Rejected::Stale { .. }
+        | Rejected::TokenChanged(_)
+        | Rejected::TokenNameTaken(_) => Reason::Conflict,
     }
 }

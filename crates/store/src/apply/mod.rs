@@ -67,6 +67,10 @@ pub enum Rejected {
     NodeInUse { node: NodeId, name: Name, replicas: u32 },
     #[error("join token {0} was used or withdrawn by another meanwhile; try again")]
     TokenChanged(TokenId),
+    #[error(
+        "there is an access token {0} already; `wharf token revoke {0}` withdraws it, or give the new one another name"
+    )]
+    TokenNameTaken(Name),
 }
 
 impl State {

@@ -21,6 +21,15 @@ impl State {
             TrustChange::RemoveJoinToken { id } => {
                 self.join_tokens.remove(&id);
             }
+            TrustChange::PutAccessToken { token } => {
+                if self.access_tokens().any(|known| known.name == token.name && known.id != token.id) {
+                    return Err(Rejected::TokenNameTaken(token.name));
+                }
+                self.access_tokens.insert(token.id, Arc::new(token));
+            }
+            TrustChange::RemoveAccessToken { id } => {
+                self.access_tokens.remove(&id);
+            }
         }
         Ok((Outcome::Done, Changes::default()))
     }

@@ -1,6 +1,6 @@
 //! A store that is spoken to in few words.
 
-// Each of the two test binaries uses a part of it.
+// Each of the test binaries uses a part of it.
 #![allow(dead_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails where it goes wrong")]
 

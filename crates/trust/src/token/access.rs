@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{AccessToken, ClusterId, Grant, Timestamp, TokenId};
+use model::{AccessToken, ClusterId, Grant, Name, Timestamp, TokenId};
 use zeroize::Zeroizing;
 
 use super::{Token, TokenTextError};
@@ -12,6 +12,8 @@ use crate::{certificate::Pin, random::RandomError, validity::Roughly};
 #[derive(Clone)]
 pub struct AccessTokenText {
     pub token: Token,
+    /// Where servers of the cluster are reached, host and port each: so one word is all that a person or a CI job needs.
+    pub addresses: Vec<String>,
 }
 
 /// Why what somebody presented lets them in nowhere.
@@ -19,21 +21,30 @@ pub struct AccessTokenText {
 pub enum AccessError {
     #[error("the cluster does not know this access token: it was withdrawn; ask an admin for a new one")]
     Unknown,
-    #[error("the access token {description:?} expired {} ago; ask an admin for a new one", Roughly(.now.since(*.at)))]
-    Expired { description: String, at: Timestamp, now: Timestamp },
+    #[error("the access token {name} expired {} ago; ask an admin for a new one", Roughly(.now.since(*.at)))]
+    Expired { name: Name, at: Timestamp, now: Timestamp },
+}
+
+/// What a new token is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub name: Name,
+    pub grant: Grant,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub addresses: Vec<String>,
 }
 
 /// A new token: the text for whoever is to have it, and the record for the cluster.
 pub fn make(
     cluster: ClusterId,
     pin: Pin,
-    description: String,
-    grant: Grant,
-    expires_at: Option<Timestamp>,
+    wanted: Wanted,
 ) -> Result<(AccessTokenText, AccessToken), RandomError> {
+    let Wanted { name, grant, created_at, expires_at, addresses } = wanted;
     let token = Token::draw(cluster, pin)?;
-    let record = AccessToken { id: token.id, secret: token.hash(), description, grant, expires_at };
-    Ok((AccessTokenText { token }, record))
+    let record = AccessToken { id: token.id, secret: token.hash(), name, grant, created_at, expires_at };
+    Ok((AccessTokenText { token, addresses }, record))
 }
 
 /// Whether whoever presents this is who the record speaks of. `record` is the one with the presented id.
@@ -45,14 +56,13 @@ pub fn recognise<'a>(
     let known = record.filter(|record| presented.token.has_secret_of(record.id, &record.secret));
     let record = known.ok_or(AccessError::Unknown)?;
     match record.expires_at {
-        Some(at) if now >= at => {
-            Err(AccessError::Expired { description: record.description.clone(), at, now })
-        }
+        Some(at) if now >= at => Err(AccessError::Expired { name: record.name.clone(), at, now }),
         Some(_) | None => Ok(record),
     }
 }
 
 const KIND: &str = "access";
+const MADE_BY: &str = "wharf token create";
 const BEGINS: &str = "wharf_access_";
 
 impl AccessTokenText {
@@ -62,16 +72,24 @@ impl AccessTokenText {
 
     /// The token, secret and all.
     pub fn reveal(&self) -> Zeroizing<String> {
-        self.token.write(BEGINS)
+        let addresses = (!self.addresses.is_empty()).then(|| self.addresses.join(","));
+        self.token.write(BEGINS, addresses.as_deref())
+    }
+
+    /// What its bearer shows to a server, which knows where it is.
+    pub fn bearer(&self) -> Zeroizing<String> {
+        self.token.write(BEGINS, None)
     }
 
     /// Blanks around it do not matter: files end with a new line.
     pub fn parse(text: &str) -> Result<AccessTokenText, TokenTextError> {
         let text = text.trim();
         if !text.starts_with(BEGINS) {
-            return Err(TokenTextError::Other { expected: KIND, begins: BEGINS });
+            return Err(TokenTextError::Other { expected: KIND, begins: BEGINS, made_by: MADE_BY });
         }
-        Ok(AccessTokenText { token: Token::read(text, BEGINS)? })
+        let (token, more) = Token::read(text, BEGINS)?;
+        let addresses = more.iter().flat_map(|more| more.split(','));
+        Ok(AccessTokenText { token, addresses: addresses.map(str::to_owned).collect() })
     }
 }
 

@@ -71,6 +71,7 @@ pub fn redeem(
 }
 
 const KIND: &str = "join";
+const MADE_BY: &str = "wharf cluster token create";
 const BEGINS: &str = "wharf_join_";
 
 const fn begins(role: HostRole) -> &'static str {
@@ -87,19 +88,22 @@ impl JoinTokenText {
 
     /// The token, secret and all.
     pub fn reveal(&self) -> Zeroizing<String> {
-        self.token.write(begins(self.role))
+        self.token.write(begins(self.role), None)
     }
 
     /// Blanks around it do not matter: files end with a new line.
     pub fn parse(text: &str) -> Result<JoinTokenText, TokenTextError> {
         let text = text.trim();
         if !text.starts_with(BEGINS) {
-            return Err(TokenTextError::Other { expected: KIND, begins: BEGINS });
+            return Err(TokenTextError::Other { expected: KIND, begins: BEGINS, made_by: MADE_BY });
         }
         let roles = [HostRole::Server, HostRole::Agent];
         let role = roles.into_iter().find(|role| text.starts_with(begins(*role)));
         let role = role.ok_or(TokenTextError::Mistyped)?;
-        Ok(JoinTokenText { role, token: Token::read(text, begins(role))? })
+        match Token::read(text, begins(role))? {
+            (token, None) => Ok(JoinTokenText { role, token }),
+            (_, Some(_)) => Err(TokenTextError::Mistyped),
+        }
     }
 }
 
