@@ -19,6 +19,10 @@ pub struct Answer {
     pub events: Vec<EventView>,
     /// The server's clock.
     pub now: Timestamp,
+    /// Of services of all namespaces, only these were looked at; none where nothing was left out.
+    pub narrowed_to: Vec<String>,
+    /// How old it may be, where that was said to be no matter.
+    pub stale: Option<v1::Staleness>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +84,8 @@ impl Answer {
             events: all(response.events, |event| EventView::read(event, &names))?,
             nodes,
             now: Timestamp(response.now_unix_ms),
+            narrowed_to: response.narrowed_to,
+            stale: response.stale,
         })
     }
 

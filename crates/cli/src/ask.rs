@@ -56,9 +56,14 @@ pub async fn status(client: &mut Client, question: Question) -> Result<Answer, F
 
 /// One service that must be there.
 pub async fn service(client: &mut Client, key: &ServiceKey) -> Result<ServiceView, Failure> {
-    let answer = status(client, Question::named([key])).await?;
-    match answer.services.into_iter().next() {
-        Some(found) => Ok(found),
+    about(client, key).await.map(|(found, _)| found)
+}
+
+/// The same, with the rest of the answer.
+pub async fn about(client: &mut Client, key: &ServiceKey) -> Result<(ServiceView, Answer), Failure> {
+    let mut answer = status(client, Question::named([key])).await?;
+    match answer.services.pop() {
+        Some(found) => Ok((found, answer)),
         None => Err(unknown_service(client, key).await),
     }
 }

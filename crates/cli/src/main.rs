@@ -1,6 +1,7 @@
 //! `wharf`: the command line, and the daemons' entry points.
 //!
-//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `patience` what it waits out, `ask` and `answer` what is asked
+//! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `contexts` which cluster that is of,
+//! `reach` several addresses, `patience` what is waited out, `ask` and `answer` what is asked
 //! of it and what comes back, `manifests` and `membership` the way to files, `wait` to the end of a rollout, `output` how things are shown,
 //! `exit` how a command ends. Start reading at [`main`], then at the verb that you are after.
 
@@ -8,6 +9,7 @@ mod answer;
 mod args;
 mod ask;
 mod connect;
+mod contexts;
 mod demo_image;
 mod exit;
 mod hello;
@@ -18,6 +20,7 @@ mod membership;
 mod output;
 mod patience;
 mod ports;
+mod reach;
 #[cfg(test)]
 mod shown;
 mod target;
@@ -26,8 +29,6 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::{args::Verb, exit::Failure};
 
 fn main() -> ExitCode {
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "hello") {
         return hello::run();
     }
-    let args = match args::Args::try_parse() {
+    let args = match args::Args::read() {
         Ok(args) => args,
         Err(error) => return exit::usage(&error),
     };

@@ -1,7 +1,8 @@
-//! A way to the server that waits out the change of a leader: what was not done is asked again, for a while.
+//! A way to the servers that waits out the change of a leader, and the loss of the one that was asked: what was not done is
+//! asked again, for a while.
 //!
 //! Below gRPC, so that no verb has to think of it. A request whose outcome is not known is asked again only where asking
-//! twice is the same as asking once.
+//! twice is the same as asking once. The head of each request says who asks.
 
 use std::{
     future::Future,
@@ -15,10 +16,14 @@ use http_body_util::{BodyExt as _, Full};
 use proto::{reason::reason_of, v1::Reason};
 use tonic::{
     body::Body,
-    codegen::{Service, http},
-    transport::Channel,
+    codegen::{
+        Service,
+        http::{self, HeaderMap},
+    },
 };
 use tower::ServiceExt as _;
+
+use crate::reach::{Reach, Unreachable};
 
 /// Several elections, with what they take on a slow host.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Calls with one request and one answer; what they do if done twice.
-const CALLS: [(&str, Twice); 18] = [
+/// Calls with one request; what they do if done twice.
+const CALLS: [(&str, Twice); 24] = [
     ("/wharf.v1.Control/Apply", Twice::IsOnce),
     ("/wharf.v1.Control/Delete", Twice::IsMore),
     ("/wharf.v1.Control/Scale", Twice::IsOnce),
@@ -35,6 +40,8 @@ const CALLS: [(&str, Twice); 18] = [
     ("/wharf.v1.Control/Restart", Twice::IsMore),
     ("/wharf.v1.Control/ChangeNode", Twice::IsOnce),
     ("/wharf.v1.Control/Status", Twice::IsOnce),
+    ("/wharf.v1.Control/Watch", Twice::IsOnce),
+    ("/wharf.v1.Control/Logs", Twice::IsOnce),
     ("/wharf.v1.Control/ListImages", Twice::IsOnce),
     ("/wharf.v1.Control/RemoveImage", Twice::IsMore),
     ("/wharf.v1.Control/GetVersion", Twice::IsOnce),
@@ -45,6 +52,10 @@ const CALLS: [(&str, Twice); 18] = [
     ("/wharf.v1.Cluster/CreateJoinToken", Twice::IsMore),
     ("/wharf.v1.Cluster/ListJoinTokens", Twice::IsOnce),
     ("/wharf.v1.Cluster/RevokeJoinToken", Twice::IsMore),
+    ("/wharf.v1.Cluster/CreateAccessToken", Twice::IsMore),
+    ("/wharf.v1.Cluster/ListAccessTokens", Twice::IsOnce),
+    ("/wharf.v1.Cluster/RevokeAccessToken", Twice::IsMore),
+    ("/wharf.v1.Cluster/Backup", Twice::IsOnce),
     ("/wharf.v1.Join/Join", Twice::IsMore),
 ];
 
@@ -55,50 +66,69 @@ enum Twice {
     IsMore,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Patient {
-    channel: Channel,
+    reach: Reach,
+    head: HeaderMap,
 }
 
 impl Patient {
-    pub fn new(channel: Channel) -> Patient {
-        Patient { channel }
+    /// `head` is part of every request's.
+    pub fn new(reach: Reach, head: HeaderMap) -> Patient {
+        Patient { reach, head }
     }
 }
 
-type Answer = Result<http::Response<Body>, tonic::transport::Error>;
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Broken(#[from] tonic::transport::Error),
+}
+
+type Answer = Result<http::Response<Body>, Unanswered>;
 
 impl Service<http::Request<Body>> for Patient {
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
+    type Error = Unanswered;
     type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tonic::transport::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
         // Each attempt waits for its own channel to be ready.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let channel = self.channel.clone();
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let reach = self.reach.clone();
+        request.headers_mut().extend(self.head.clone());
         let twice = CALLS.iter().find(|(path, _)| *path == request.uri().path()).map(|(_, twice)| *twice);
         Box::pin(async move {
             match twice {
-                Some(twice) => ask(channel, request, twice).await,
-                None => channel.oneshot(request).await,
+                Some(twice) => ask(&reach, request, twice).await,
+                None => once(&reach, request).await,
             }
         })
     }
 }
 
-async fn ask(channel: Channel, request: http::Request<Body>, twice: Twice) -> Answer {
+async fn once(reach: &Reach, request: http::Request<Body>) -> Answer {
+    let answer = reach.channel().await?.oneshot(request).await;
+    if answer.is_err() {
+        reach.lost();
+    }
+    Ok(answer?)
+}
+
+async fn ask(reach: &Reach, request: http::Request<Body>, twice: Twice) -> Answer {
     let (head, body) = request.into_parts();
     // A request is encoded before it is sent: reading it never fails.
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
-        let answer = channel.clone().oneshot(again(&head, &body)).await;
-        if !is_worth_another(&answer, twice) || Instant::now() + pause > deadline {
+        let answer = once(reach, again(&head, &body)).await;
+        if !is_worth_another(&answer, twice, reach.has_several()) || Instant::now() + pause > deadline {
             return answer;
         }
         tokio::time::sleep(pause).await;
@@ -115,12 +145,16 @@ fn again(head: &http::request::Parts, body: &Bytes) -> http::Request<Body> {
     request
 }
 
-/// The server on this host that cannot be reached is for the user to know at once.
-fn is_worth_another(answer: &Answer, twice: Twice) -> bool {
-    match answer.as_ref().ok().and_then(|answer| reason_of(answer.headers())) {
-        Some(Reason::NoLeader) => true,
-        Some(Reason::OutcomeUnknown) => twice == Twice::IsOnce,
-        Some(_) | None => false,
+/// Where no server can be reached at all, and where the only one is lost, the user is to know at once.
+fn is_worth_another(answer: &Answer, twice: Twice, has_several: bool) -> bool {
+    match answer {
+        Ok(answer) => match reason_of(answer.headers()) {
+            Some(Reason::NoLeader) => true,
+            Some(Reason::OutcomeUnknown) => twice == Twice::IsOnce,
+            Some(_) | None => false,
+        },
+        Err(Unanswered::Broken(_)) => has_several && twice == Twice::IsOnce,
+        Err(Unanswered::Unreachable(_)) => false,
     }
 }
 
@@ -134,8 +168,8 @@ mod tests {
     fn what_was_not_done_is_asked_again_and_what_may_have_been_only_if_that_is_harmless() {
         let refused = |reason| Ok(refuse(reason, "for this test").into_http());
         let check = |reason, once, more| {
-            assert_eq!(is_worth_another(&refused(reason), Twice::IsOnce), once, "{reason:?}");
-            assert_eq!(is_worth_another(&refused(reason), Twice::IsMore), more, "{reason:?}");
+            assert_eq!(is_worth_another(&refused(reason), Twice::IsOnce, false), once, "{reason:?}");
+            assert_eq!(is_worth_another(&refused(reason), Twice::IsMore, true), more, "{reason:?}");
         };
         check(Reason::NoLeader, true, true);
         check(Reason::OutcomeUnknown, true, false);

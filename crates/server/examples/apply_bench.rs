@@ -39,6 +39,7 @@ async fn main() -> Result<(), Failure> {
         data_dir: folder.path().join("data"),
         socket: socket.clone(),
         unlock: Unlock::Beside,
+        audit_log: None,
         remote: None,
     };
     let server = tokio::spawn(server::run(config, std::future::pending()));

@@ -6,10 +6,11 @@ mod worker;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use consensus::Snapshot;
@@ -32,7 +33,11 @@ pub struct Brain {
     inputs: Sender<Input>,
     views: watch::Receiver<View>,
     servers: watch::Receiver<Vec<String>>,
+    leader_heard: LeaderHeard,
 }
+
+/// When a leader last said something to this server; none while none has since it started.
+type LeaderHeard = Arc<Mutex<Option<Instant>>>;
 
 /// The thread has ended: the server is shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,11 +88,12 @@ pub fn start(
     let (told, servers) = watch::channel(addresses(&manager.view()));
     let peers = connect(hears_peers(&inputs));
     let (says_removed, removed) = oneshot::channel();
+    let leader_heard = LeaderHeard::default();
     let worker = Worker::new(
         manager,
         log,
         peers,
-        Readers { views: publish, servers: told },
+        Readers { views: publish, servers: told, leader_heard: leader_heard.clone() },
         says_removed,
         inputs.clone(),
     )?;
@@ -98,7 +104,7 @@ pub fn start(
             std::process::abort();
         }
     })?;
-    Ok(Started { brain: Brain { inputs, views, servers }, thread, removed })
+    Ok(Started { brain: Brain { inputs, views, servers, leader_heard }, thread, removed })
 }
 
 /// Where those are that take part, or are to.
@@ -134,6 +140,11 @@ impl Brain {
     /// What this server knows, which may be old.
     pub(crate) fn newest(&self) -> View {
         self.views.borrow().clone()
+    }
+
+    /// When a leader last said something to this server. What this server knows is about as old, while it keeps up.
+    pub(crate) fn leader_heard(&self) -> Option<Instant> {
+        *self.leader_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is true now: everything that was answered before this call is in the view.

@@ -1,10 +1,31 @@
 //! Who calls, as the connection proves it.
 
-use model::{HostRole, MemberId, NodeId};
+use std::net::SocketAddr;
+
+use model::{HostRole, NodeId};
 use tonic::Status;
 use trust::identity::Identity;
 
-/// Who is at the other end of a connection; an extension of each of its requests.
+use crate::strangers::Probation;
+
+/// What is known of a connection; an extension of each of its requests.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub caller: Caller,
+    /// None over the socket.
+    pub from: Option<SocketAddr>,
+    /// Of a stranger.
+    pub(crate) probation: Option<Probation>,
+}
+
+/// Over a connection that comes from nowhere else.
+impl From<Caller> for Arrival {
+    fn from(caller: Caller) -> Arrival {
+        Arrival { caller, from: None, probation: None }
+    }
+}
+
+/// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Root on this host.
@@ -18,7 +39,7 @@ pub enum Caller {
 impl Caller {
     /// Of a request that came over a connection; one that did not is nobody's.
     pub fn of(extensions: &tonic::Extensions) -> Caller {
-        extensions.get().copied().unwrap_or(Caller::Stranger)
+        extensions.get::<Arrival>().map_or(Caller::Stranger, |arrival| arrival.caller)
     }
 
     /// The member that a server's certificate names: a server's node id is its id in consensus.
@@ -50,21 +71,6 @@ impl Caller {
         match self {
             Caller::Node(Identity { role: HostRole::Agent, node, .. }) => self.is_agent_of(node),
             Caller::Host | Caller::Node(_) | Caller::Stranger => self.is_agent_of(NodeId(0)),
-        }
-    }
-
-    /// Whether this may do what users do; a server may, for a user, if `speaks_for_users` says so of it.
-    pub fn is_user(self, speaks_for_users: impl FnOnce(MemberId) -> bool) -> Result<(), Status> {
-        match self {
-            Caller::Host => Ok(()),
-            Caller::Node(Identity { role: HostRole::Server, node, .. })
-                if speaks_for_users(MemberId(node.0)) =>
-            {
-                Ok(())
-            }
-            Caller::Node(_) | Caller::Stranger => Err(Status::unauthenticated(
-                "users of this cluster call over the socket of a server, as root",
-            )),
         }
     }
 }

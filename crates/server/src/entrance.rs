@@ -1,9 +1,12 @@
 //! Where connections come in: the socket for root on this host, and TLS for everyone else.
 //!
 //! Each connection knows its [`Caller`]; each handler asks for the one that it is for. A handshake that takes its time
-//! holds up nobody else, and of strangers only so many may be at it at once.
+//! holds up nobody else: only so many may be at it at once, and the slowest give way. Whoever has no certificate is a stranger until it shows a
+//! token: see `strangers`.
 
 use std::{
+    collections::VecDeque,
+    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -17,20 +20,26 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixStream},
-    sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use trust::tls::{Reloading, explain, peer_identity};
 
-use crate::caller::Caller;
+use crate::{
+    caller::{Arrival, Caller},
+    strangers::{Deadline, Strangers},
+};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many may be at it at once; more wait in the kernel's queue.
 const HANDSHAKES: usize = 128;
+/// How long one may take at least, also when others wait.
+const GIVES_WAY: Duration = Duration::from_secs(1);
 /// After a connection that could not be accepted: there may be descriptors again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -38,16 +47,24 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub enum Connection {
     Host(UnixStream),
-    Remote(Box<TlsStream<TcpStream>>, Caller),
+    Remote(Box<Remote>),
+}
+
+#[derive(Debug)]
+pub struct Remote {
+    stream: TlsStream<TcpStream>,
+    arrival: Arrival,
+    /// Of a stranger.
+    deadline: Option<Deadline>,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Caller;
+    type ConnectInfo = Arrival;
 
-    fn connect_info(&self) -> Caller {
+    fn connect_info(&self) -> Arrival {
         match self {
-            Connection::Host(_) => Caller::Host,
-            Connection::Remote(_, caller) => *caller,
+            Connection::Host(_) => Caller::Host.into(),
+            Connection::Remote(remote) => remote.arrival.clone(),
         }
     }
 }
@@ -60,10 +77,9 @@ pub(crate) fn over_tls(
 ) -> impl Stream<Item = io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(HANDSHAKES);
     tokio::spawn(async move {
-        let turns = Arc::new(Semaphore::new(HANDSHAKES));
+        let mut handshakes = Handshakes::default();
+        let strangers = Strangers::new();
         while !accepted.is_closed() {
-            // The semaphore is never closed.
-            let Ok(turn) = turns.clone().acquire_owned().await else { return };
             let stream = tokio::select! {
                 accept = listener.accept() => match accept {
                     Ok((stream, from)) => (stream, from),
@@ -76,22 +92,59 @@ pub(crate) fn over_tls(
                 },
                 () = accepted.closed() => return,
             };
-            let (config, accepted) = (config.current(), accepted.clone());
-            tokio::spawn(async move {
+            let (config, accepted, strangers) = (config.current(), accepted.clone(), strangers.clone());
+            handshakes.make_room().await;
+            handshakes.begin(async move {
                 let (stream, from) = stream;
-                if let Some(connection) = shake_hands(stream, from, config).await {
+                if let Some(connection) = shake_hands(stream, from, config, &strangers).await {
                     // Nobody takes connections any more when the server stops.
                     let _ = accepted.send(Ok(connection)).await;
                 }
-                drop(turn);
             });
         }
     });
     ReceiverStream::new(connections)
 }
 
+/// Those that are being made, the oldest first.
+#[derive(Default)]
+struct Handshakes {
+    tasks: JoinSet<()>,
+    begun: VecDeque<(Instant, AbortHandle)>,
+}
+
+impl Handshakes {
+    /// Waits until there are fewer than may be. One that takes its time gives way to those who wait: else a few silent
+    /// connections would keep everybody out.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= HANDSHAKES {
+            self.begun.retain(|(_, handshake)| !handshake.is_finished());
+            let Some((since, oldest)) = self.begun.front() else { return };
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(*since + GIVES_WAY) => {
+                    tracing::debug!("a handshake that takes its time gives way to another");
+                    oldest.abort();
+                    let _ = self.tasks.join_next().await;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, handshake: impl Future<Output = ()> + Send + 'static) {
+        self.begun.retain(|(_, handshake)| !handshake.is_finished());
+        self.begun.push_back((Instant::now(), self.tasks.spawn(handshake)));
+    }
+}
+
 /// None, with a word in the log, where it fails: whoever scans ports is not to be told more.
-async fn shake_hands(stream: TcpStream, from: SocketAddr, config: Arc<ServerConfig>) -> Option<Connection> {
+async fn shake_hands(
+    stream: TcpStream,
+    from: SocketAddr,
+    config: Arc<ServerConfig>,
+    strangers: &Strangers,
+) -> Option<Connection> {
     // Small messages that wait for each other are most of what is said.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%from, %error, "a connection may be slow");
@@ -116,7 +169,18 @@ async fn shake_hands(stream: TcpStream, from: SocketAddr, config: Arc<ServerConf
             return None;
         }
     };
-    Some(Connection::Remote(Box::new(stream), caller))
+    let (probation, deadline) = match caller {
+        Caller::Stranger => match strangers.admit() {
+            Some((probation, deadline)) => (Some(probation), Some(deadline)),
+            None => {
+                tracing::warn!(%from, "too many are connected that have shown no token yet: one was turned away");
+                return None;
+            }
+        },
+        Caller::Host | Caller::Node(_) => (None, None),
+    };
+    let arrival = Arrival { caller, from: Some(from), probation };
+    Some(Connection::Remote(Box::new(Remote { stream, arrival, deadline })))
 }
 
 impl AsyncRead for Connection {
@@ -127,7 +191,13 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_read(context, buffer),
-            Connection::Remote(stream, _) => Pin::new(stream).poll_read(context, buffer),
+            Connection::Remote(remote) => {
+                if remote.deadline.as_mut().is_some_and(|deadline| deadline.has_passed(context)) {
+                    let reason = "no token was shown in time";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+                }
+                Pin::new(&mut remote.stream).poll_read(context, buffer)
+            }
         }
     }
 }
@@ -136,7 +206,7 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_write(context, bytes),
-            Connection::Remote(stream, _) => Pin::new(stream).poll_write(context, bytes),
+            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_write(context, bytes),
         }
     }
 
@@ -147,28 +217,28 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Connection::Remote(stream, _) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_write_vectored(context, bytes),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Connection::Host(stream) => stream.is_write_vectored(),
-            Connection::Remote(stream, _) => stream.is_write_vectored(),
+            Connection::Remote(remote) => remote.stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_flush(context),
-            Connection::Remote(stream, _) => Pin::new(stream).poll_flush(context),
+            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_shutdown(context),
-            Connection::Remote(stream, _) => Pin::new(stream).poll_shutdown(context),
+            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_shutdown(context),
         }
     }
 }

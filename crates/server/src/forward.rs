@@ -1,7 +1,7 @@
 //! Any server answers any user: what only the leader can answer is handed on to it as it came, bytes and streams alike.
 //!
-//! Below gRPC, so that no call has to be written twice. Another server's word that it speaks for a user is good: it holds
-//! the same log. What was handed on once is not handed on again; leadership may have moved meanwhile, and the user hears so.
+//! Below gRPC, so that no call has to be written twice. What is handed on says who asks (`access`). What was handed on once
+//! is not handed on again; leadership may have moved meanwhile, and the user hears so.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,11 @@ use tonic::{
 };
 use tower::{Layer, ServiceExt as _};
 
-use crate::{brain::Brain, peers::FindWay};
-
-/// In the head of what one server hands on to another.
-pub(crate) const HANDED_ON: &str = "wharf-handed-on";
+use crate::{
+    access::{Asker, HandedOn, is_stale},
+    brain::Brain,
+    peers::FindWay,
+};
 
 /// What is about the very server that is asked.
 const LOCAL: [&str; 5] = [
@@ -39,6 +40,9 @@ const LOCAL: [&str; 5] = [
     "/wharf.v1.Join/Announce",
     "/wharf.v1.Join/Renew",
 ];
+
+/// What any server answers by itself, if that is all that is asked for.
+const MAY_BE_STALE: [&str; 2] = ["/wharf.v1.Control/Status", "/wharf.v1.Control/Watch"];
 
 /// How long a request waits for a leader to be elected.
 const ELECTION: Duration = Duration::from_secs(5);
@@ -113,7 +117,8 @@ impl Leader {
         channel: Channel,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<Body>, Status> {
-        request.headers_mut().insert(HANDED_ON, http::HeaderValue::from_static("1"));
+        let asker = request.extensions().get::<Asker>().cloned();
+        HandedOn::put_in(request.headers_mut(), asker.as_ref());
         match channel.oneshot(request).await {
             Ok(response) => Ok(response),
             Err(error) => {
@@ -127,6 +132,13 @@ impl Leader {
             }
         }
     }
+}
+
+/// Whether only the leader can answer this, and it may still be handed on.
+fn is_leaders(request: &http::Request<Body>) -> bool {
+    let (path, head) = (request.uri().path(), request.headers());
+    let may_be_stale = MAY_BE_STALE.contains(&path) && is_stale(head);
+    !LOCAL.contains(&path) && !may_be_stale && HandedOn::read(head).is_none()
 }
 
 /// The server that leads, where it is known and another one, and its address as far as it is known.
@@ -190,8 +202,7 @@ where
         // The one that is ready is the one that is called.
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);
-        let is_leaders = !LOCAL.contains(&request.uri().path()) && !request.headers().contains_key(HANDED_ON);
-        let leader = self.leader.clone().filter(|_| is_leaders);
+        let leader = self.leader.clone().filter(|_| is_leaders(&request));
         Box::pin(async move {
             let Some(leader) = leader else { return inner.call(request).await };
             match leader.reach().await {

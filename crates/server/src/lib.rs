@@ -6,14 +6,18 @@
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member;
 //!   `renewal`: how its certificate never ends.
-//! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls.
+//! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls; `strangers`: without a
+//!   certificate.
+//! - `access`: which user asks, and whether they may; `audit`: what was asked and how it ended.
 //! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
 //!
 //! Start reading at [`run`], then `brain`.
 
+mod access;
 pub mod agents;
 mod announce;
+pub mod audit;
 mod backups;
 pub mod brain;
 pub mod caller;
@@ -21,7 +25,7 @@ pub mod chain;
 mod clock;
 mod cluster;
 pub mod codec;
-pub mod control;
+mod control;
 mod durable_file;
 pub mod entrance;
 mod forward;
@@ -36,6 +40,8 @@ pub mod remote;
 mod renewal;
 pub mod rescue;
 pub mod socket;
+mod strangers;
+mod tokens;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
@@ -43,23 +49,24 @@ use consensus::Recovered;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use manager::{Manager, MemberError, MemberRequest};
-use model::{ClusterId, MemberId, MemberPart};
+use model::{ClusterId, MemberId};
 use proto::v1::{
     agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
     join_server::JoinServer, peers_server::PeersServer,
 };
 use tokio::sync::oneshot;
-use tonic::{Status, body::Body, codegen::http, service::interceptor::InterceptedService, transport::Server};
+use tonic::{Status, body::Body, codegen::http, transport::Server};
 use tower::{Layer as _, util::MapRequestLayer};
 
 use crate::{
+    access::{Gate, Recognise},
     agents::Agents,
+    audit::Audit,
     brain::{Brain, Started},
-    caller::Caller,
     codec::WireCodec,
     control::Control,
     entrance::Connection,
-    forward::{HANDED_ON, Leader, ToLeader},
+    forward::{Leader, ToLeader},
     joins::Joins,
     keys::{Keys, KeysError, Unlock},
     log::{HostDisk, Log, SegmentSizes},
@@ -74,6 +81,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The largest gRPC message in bytes: an assignment set of a large node, an apply of many services.
 pub const MAX_MESSAGE: usize = 64 << 20;
+/// The same of what a host says that is nobody yet: a token and a key.
+const MAX_JOIN: usize = 64 << 10;
+/// A connection that says nothing for so long is asked, and closed if it says nothing for as long again: whoever watches
+/// from a laptop may have closed it.
+const SILENCE: Duration = Duration::from_secs(30);
 /// In one connection: an agent has one, for the logs of all its replicas.
 const MAX_STREAMS: u32 = 10_000;
 /// How long another server may take to lead; two round trips and a write to its disk are enough.
@@ -91,6 +103,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// What opens the keys that the log is encrypted with.
     pub unlock: Unlock,
+    /// Where the audit is written; none for the data folder.
+    pub audit_log: Option<PathBuf>,
     /// How it takes part in a cluster of several hosts; none where this host is the cluster.
     pub remote: Option<RemoteConfig>,
 }
@@ -123,9 +137,10 @@ pub enum Error {
 
 /// Serves until `shutdown` completes. What was acknowledged is on disk whenever and however this ends.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let Config { data_dir, socket: path, unlock, remote } = config;
+    let Config { data_dir, socket: path, unlock, audit_log, remote } = config;
     let seed = random().map_err(Error::Random)?;
     let remote = remote.map(Remote::open).transpose()?;
+    let audit = Audit::new(audit_log.unwrap_or_else(|| data_dir.join(audit::FILE)));
     let Open { manager, log, keys, cluster } = open(data_dir.clone(), unlock, seed, remote.as_ref())?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
     let from_afar = match &remote {
@@ -149,7 +164,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
     let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
-    let serve = serve(&brain, cluster, keys, remote.as_ref(), incoming, async { drop(closed.await) });
+    let serve = serve(&brain, cluster, keys, audit, remote.as_ref(), incoming, async { drop(closed.await) });
     tokio::pin!(serve);
     let shutdown = async {
         shutdown.await;
@@ -199,6 +214,7 @@ fn serve<I, C>(
     brain: &Brain,
     cluster: ClusterId,
     keys: Keys,
+    audit: Audit,
     remote: Option<&Remote>,
     incoming: I,
     close: C,
@@ -212,37 +228,29 @@ where
     let to_leader =
         ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
     let relays = Relays::default();
-    let control = ControlServer::new(Control::new(brain.clone(), relays.clone()));
+    let recognise = Recognise::new(brain.clone(), cluster, own, audit.clone());
+    let gate = Gate::new(audit);
+    let control = ControlServer::new(Control::new(brain.clone(), relays.clone(), gate.clone(), own));
     let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
     let joins = remote.map(|remote| {
         let lifetime = remote.config.certificate_lifetime;
-        to_leader.layer(JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime)))
+        let joins = JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime));
+        to_leader.layer(joins.max_decoding_message_size(MAX_JOIN))
     });
-    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys));
+    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys, gate));
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(SILENCE))
+        .http2_keepalive_timeout(Some(SILENCE))
         .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(InterceptedService::new(to_leader.layer(control), for_users(brain.clone())))
-        .add_service(InterceptedService::new(to_leader.layer(cluster), for_users(brain.clone())))
+        .add_service(recognise.layer(to_leader.layer(control)))
+        .add_service(recognise.layer(to_leader.layer(cluster)))
         .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
         .add_optional_service(joins)
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)
-}
-
-/// A server that hands a call on must be a member still: its certificate outlives its removal.
-fn for_users(brain: Brain) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, Status> + Clone {
-    move |request| {
-        let handed_on = request.metadata().contains_key(HANDED_ON);
-        let is_member = |id| {
-            let member = brain.newest().state.member(id).cloned();
-            member.is_some_and(|member| member.part != MemberPart::Removed)
-        };
-        Caller::of(request.extensions()).is_user(|id| handed_on && is_member(id))?;
-        Ok(request)
-    }
 }
 
 /// tonic takes a stream that its client reset for one that ended, and so half an archive for a whole one. An error that

@@ -1,46 +1,47 @@
-//! The gRPC service about the servers themselves: who takes part, who leads, and changing that; and what each of them
-//! encrypts its disk with.
+//! The gRPC service about the servers themselves: who takes part, who leads, and changing that; what each of them
+//! encrypts its disk with; and tokens, which are in `tokens`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use manager::{MemberError, MemberRequest, View};
-use model::{ClusterId, JoinToken, Member, MemberId, Millis, TokenId, Uses};
+use model::{ClusterId, Member, MemberId};
 use proto::{
     reason::refuse,
     v1::{self, Reason},
 };
-use store::TrustChange;
 use tonic::{Request, Response, Status};
-use trust::{bundle::Trust, token::join};
 
 use crate::{
+    access::{Gate, Passed},
     backups::{self, Parts},
     brain::Brain,
     chain::chain,
-    clock,
-    control::refuse::{invalid, not_found, request_error, stopped},
+    control::refuse::{invalid, stopped},
     joins::nobody_joins,
     keys::Keys,
 };
 
 #[derive(Clone, Debug)]
 pub(crate) struct Members {
-    brain: Brain,
-    cluster: ClusterId,
+    pub(crate) brain: Brain,
+    pub(crate) cluster: ClusterId,
     /// This server, where it is one of several.
     own: Option<MemberId>,
     keys: Arc<Mutex<Keys>>,
+    gate: Gate,
 }
 
-impl Members {
-    pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>, keys: Keys) -> Members {
-        Members { brain, cluster, own, keys: Arc::new(Mutex::new(keys)) }
-    }
+type Answer<T> = Result<Response<T>, Status>;
 
-    async fn change_trust(&self, change: TrustChange) -> Result<(), Status> {
-        let asked = self.brain.request(manager::Request::Trust(change)).await.map_err(stopped)?;
-        asked.map(|_| ()).map_err(request_error)
+impl Members {
+    pub(crate) fn new(
+        brain: Brain,
+        cluster: ClusterId,
+        own: Option<MemberId>,
+        keys: Keys,
+        gate: Gate,
+    ) -> Members {
+        Members { brain, cluster, own, keys: Arc::new(Mutex::new(keys)), gate }
     }
 
     async fn change(&self, request: MemberRequest) -> Result<(), Status> {
@@ -55,117 +56,138 @@ impl Members {
 impl v1::cluster_server::Cluster for Members {
     type BackupStream = Parts;
 
-    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Parts>, Status> {
-        backups::backup(&self.brain, self.cluster).await.map(Response::new)
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Parts> {
+        let (_, write) = self.gate.write(request)?;
+        write.begun(backups::backup(&self.brain, self.cluster).await)
     }
 
-    async fn get_cluster(
-        &self,
-        _: Request<v1::GetClusterRequest>,
-    ) -> Result<Response<v1::GetClusterResponse>, Status> {
-        // What this server knows also tells why it knows no more: nobody is asked.
-        let view = self.brain.newest();
-        let members = view.state.members().map(|member| status(&view, member)).collect();
-        Ok(Response::new(v1::GetClusterResponse {
-            cluster: self.cluster.0,
-            server: self.own.map(|own| own.0),
-            leader: view.leader,
-            members,
-        }))
+    async fn get_cluster(&self, request: Request<v1::GetClusterRequest>) -> Answer<v1::GetClusterResponse> {
+        self.gate.read(request)?;
+        Ok(Response::new(self.do_get_cluster()))
     }
 
-    async fn add_member(
-        &self,
-        request: Request<v1::AddMemberRequest>,
-    ) -> Result<Response<v1::AddMemberResponse>, Status> {
-        let part = request.get_ref().part().try_into().map_err(invalid)?;
-        let v1::AddMemberRequest { id, name, address, .. } = request.into_inner();
-        let name = name.parse().map_err(invalid)?;
-        let address = checked_address(address)?;
-        self.change(MemberRequest::Add { id: MemberId(id), name, address, part }).await?;
-        Ok(Response::new(v1::AddMemberResponse {}))
+    async fn add_member(&self, request: Request<v1::AddMemberRequest>) -> Answer<v1::AddMemberResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_add_member(asked).await)
     }
 
     async fn set_member_part(
         &self,
         request: Request<v1::SetMemberPartRequest>,
-    ) -> Result<Response<v1::SetMemberPartResponse>, Status> {
-        let part = request.get_ref().part().try_into().map_err(invalid)?;
-        let member = MemberId(request.into_inner().id);
-        self.change(MemberRequest::SetPart { member, part }).await?;
-        Ok(Response::new(v1::SetMemberPartResponse {}))
+    ) -> Answer<v1::SetMemberPartResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_set_member_part(asked).await)
     }
 
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
-    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        let to = request.into_inner().to.map(MemberId);
-        self.change(MemberRequest::Transfer { to }).await?;
-        Ok(Response::new(v1::TransferLeaderResponse {}))
+    ) -> Answer<v1::TransferLeaderResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        let to = asked.to.map(MemberId);
+        let changed = self.change(MemberRequest::Transfer { to }).await;
+        write.ended(changed.map(|()| v1::TransferLeaderResponse {}))
     }
 
     async fn rotate_data_key(
         &self,
-        _: Request<v1::RotateDataKeyRequest>,
-    ) -> Result<Response<v1::RotateDataKeyResponse>, Status> {
+        request: Request<v1::RotateDataKeyRequest>,
+    ) -> Answer<v1::RotateDataKeyResponse> {
+        let (_, write) = self.gate.write(request)?;
+        write.ended(self.do_rotate_data_key().await)
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Answer<v1::CreateJoinTokenResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_create_join_token(asked).await)
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<v1::ListJoinTokensRequest>,
+    ) -> Answer<v1::ListJoinTokensResponse> {
+        self.gate.read(request)?;
+        self.do_list_join_tokens().await.map(Response::new)
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Answer<v1::RevokeJoinTokenResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_revoke_join_token(asked).await)
+    }
+
+    async fn create_access_token(
+        &self,
+        request: Request<v1::CreateAccessTokenRequest>,
+    ) -> Answer<v1::CreateAccessTokenResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_create_access_token(asked).await)
+    }
+
+    async fn list_access_tokens(
+        &self,
+        request: Request<v1::ListAccessTokensRequest>,
+    ) -> Answer<v1::ListAccessTokensResponse> {
+        self.gate.read(request)?;
+        self.do_list_access_tokens().await.map(Response::new)
+    }
+
+    async fn revoke_access_token(
+        &self,
+        request: Request<v1::RevokeAccessTokenRequest>,
+    ) -> Answer<v1::RevokeAccessTokenResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_revoke_access_token(asked).await)
+    }
+}
+
+impl Members {
+    fn do_get_cluster(&self) -> v1::GetClusterResponse {
+        // What this server knows also tells why it knows no more: nobody is asked.
+        let view = self.brain.newest();
+        let members = view.state.members().map(|member| status(&view, member)).collect();
+        v1::GetClusterResponse {
+            cluster: self.cluster.0,
+            server: self.own.map(|own| own.0),
+            leader: view.leader,
+            members,
+        }
+    }
+
+    async fn do_add_member(
+        &self,
+        asked: Passed<v1::AddMemberRequest>,
+    ) -> Result<v1::AddMemberResponse, Status> {
+        let part = asked.part().try_into().map_err(invalid)?;
+        let v1::AddMemberRequest { id, name, address, .. } = asked.into_inner();
+        let name = name.parse().map_err(invalid)?;
+        let address = checked_address(address)?;
+        self.change(MemberRequest::Add { id: MemberId(id), name, address, part }).await?;
+        Ok(v1::AddMemberResponse {})
+    }
+
+    async fn do_set_member_part(
+        &self,
+        asked: Passed<v1::SetMemberPartRequest>,
+    ) -> Result<v1::SetMemberPartResponse, Status> {
+        let part = asked.part().try_into().map_err(invalid)?;
+        self.change(MemberRequest::SetPart { member: MemberId(asked.id), part }).await?;
+        Ok(v1::SetMemberPartResponse {})
+    }
+
+    async fn do_rotate_data_key(&self) -> Result<v1::RotateDataKeyResponse, Status> {
         let keys = self.keys.clone();
         // It writes a file, and stretches a passphrase.
         let rotate = move || keys.lock().unwrap_or_else(PoisonError::into_inner).rotate();
         let rotated = tokio::task::spawn_blocking(rotate).await;
         let rotated = rotated.map_err(|error| Status::internal(error.to_string()))?;
         let key = rotated.map_err(|error| Status::internal(chain(&error)))?;
-        Ok(Response::new(v1::RotateDataKeyResponse { key: key.0 }))
-    }
-
-    async fn create_join_token(
-        &self,
-        request: Request<v1::CreateJoinTokenRequest>,
-    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
-        let role = request.get_ref().role().try_into().map_err(invalid)?;
-        let v1::CreateJoinTokenRequest { expires_after_ms, uses, replaces_others, .. } = request.into_inner();
-        let state = self.brain.read().await.map_err(stopped)?.state;
-        let trust = state.trust().ok_or_else(nobody_joins)?;
-        let bundle = Trust::from_pem(&trust.bundle).map_err(|error| Status::internal(error.to_string()))?;
-        let expires_at = expires_after_ms.map(|after| clock::now() + Millis(after));
-        let uses = uses.map_or(Uses::Unlimited, Uses::Left);
-        let made = join::make(self.cluster, bundle.signer().pin(), role, expires_at, uses);
-        let (text, token) = made.map_err(|error| Status::internal(error.to_string()))?;
-        self.change_trust(TrustChange::PutJoinToken { token, replaces: None }).await?;
-        if replaces_others {
-            let others = state.join_tokens().filter(|token| token.role == role);
-            for id in others.map(|token| token.id).collect::<Vec<_>>() {
-                self.change_trust(TrustChange::RemoveJoinToken { id }).await?;
-            }
-        }
-        Ok(Response::new(v1::CreateJoinTokenResponse { id: text.id().0, token: text.reveal().to_string() }))
-    }
-
-    async fn list_join_tokens(
-        &self,
-        _: Request<v1::ListJoinTokensRequest>,
-    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
-        let state = self.brain.read().await.map_err(stopped)?.state;
-        let shown = |token: &Arc<JoinToken>| v1::JoinToken {
-            secret_hash: Bytes::new(),
-            ..v1::JoinToken::from(&**token)
-        };
-        Ok(Response::new(v1::ListJoinTokensResponse { tokens: state.join_tokens().map(shown).collect() }))
-    }
-
-    async fn revoke_join_token(
-        &self,
-        request: Request<v1::RevokeJoinTokenRequest>,
-    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
-        let id = TokenId(request.into_inner().id);
-        let state = self.brain.read().await.map_err(stopped)?.state;
-        if state.join_token(id).is_none() {
-            return Err(not_found(format!(
-                "there is no join token {id}; `wharf cluster token ls` lists them"
-            )));
-        }
-        self.change_trust(TrustChange::RemoveJoinToken { id }).await?;
-        Ok(Response::new(v1::RevokeJoinTokenResponse {}))
+        Ok(v1::RotateDataKeyResponse { key: key.0 })
     }
 }
 

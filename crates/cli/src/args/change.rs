@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{Output, value::read_duration};
-use crate::target::{Target, read_service};
+use super::{Output, Stale, value::read_duration};
+use crate::{
+    connect::Freshness,
+    target::{Target, read_service},
+};
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Waiting {
@@ -101,6 +104,8 @@ pub enum Rollout {
         service: Target,
         #[command(flatten)]
         waiting: Waiting,
+        #[command(flatten)]
+        stale: Stale,
     },
     /// List the kept revisions and how each fared
     History {
@@ -110,6 +115,8 @@ pub enum Rollout {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
         output: Output,
+        #[command(flatten)]
+        stale: Stale,
     },
     /// Go back to a revision
     Undo {
@@ -130,4 +137,14 @@ pub enum Rollout {
         #[command(flatten)]
         waiting: Waiting,
     },
+}
+
+impl Rollout {
+    /// What changes something is never stale.
+    pub fn freshness(&self) -> Freshness {
+        match self {
+            Rollout::Status { stale, .. } | Rollout::History { stale, .. } => stale.freshness(),
+            Rollout::Undo { .. } | Rollout::Restart { .. } => Freshness::Now,
+        }
+    }
 }

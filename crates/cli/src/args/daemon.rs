@@ -42,6 +42,10 @@ pub struct Server {
     pub listen: PathBuf,
     #[command(flatten)]
     pub data_keys: DataKeys,
+    /// Where a line of JSON is written for everything that was changed or refused; `audit.log` in the data folder. Four
+    /// files of at most 64 MiB are kept
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
     /// What the certificates live that this server signs; hosts renew theirs after two thirds of that
     #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = read_duration)]
     pub certificate_lifetime: Duration,

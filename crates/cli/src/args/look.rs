@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::value::Since;
-use crate::target::{Target, read_name, read_service};
+use crate::{
+    connect::Freshness,
+    target::{Target, read_name, read_service},
+};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -15,6 +18,19 @@ pub enum Output {
     Json,
     Yaml,
     Name,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ClapArgs)]
+pub struct Stale {
+    /// Take what the server that is asked knows by itself, without a leader; the answer says how old that may be
+    #[arg(long)]
+    stale: bool,
+}
+
+impl Stale {
+    pub fn freshness(self) -> Freshness {
+        if self.stale { Freshness::Stale } else { Freshness::Now }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,6 +66,8 @@ pub struct Get {
     /// Show it again whenever it changes
     #[arg(short, long)]
     pub watch: bool,
+    #[command(flatten)]
+    pub stale: Stale,
 }
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -61,6 +79,8 @@ pub struct Describe {
     /// A service, such as web or shop/web; a slot of it, such as web.3; or a node, such as node/vm
     #[arg(value_name = "WHAT", value_parser = What::read)]
     pub what: What,
+    #[command(flatten)]
+    pub stale: Stale,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +162,8 @@ pub struct Events {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
+    #[command(flatten)]
+    pub stale: Stale,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! The grammar of the command line: this file has the verbs, the others what each is told.
 
+mod access;
 mod change;
 mod cluster;
 mod daemon;
@@ -8,16 +9,20 @@ mod node;
 mod rescue;
 mod value;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    ArgMatches, Args as ClapArgs, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    parser::ValueSource,
+};
 use model::Name;
 
 pub use self::{
+    access::{AccessToken, AddContext, Context, NewAccess},
     change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
     cluster::{Cluster, Init, Join, NewToken, Reached, Token},
     daemon::{Agent, Dev, Server},
-    look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, What},
+    look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, Stale, What},
     node::{Drain, Node},
     rescue::{Backup, BackupKey, DataKeys, LockKeys, Recover, Restore},
 };
@@ -60,6 +65,57 @@ pub struct Global {
         value_name = "PATH"
     )]
     pub socket: PathBuf,
+    /// The cluster, by a context that `wharf context ls` lists
+    #[arg(
+        long,
+        global = true,
+        display_order = 902,
+        env = "WHARF_CONTEXT",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub context: Option<String>,
+    #[arg(skip)]
+    pub said: Said,
+}
+
+/// Who said which cluster is meant: the command line outweighs the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said {
+    pub namespace: Option<By>,
+    pub socket: Option<By>,
+    pub context: Option<By>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    CommandLine,
+    Environment,
+}
+
+impl Said {
+    fn of(matches: &ArgMatches) -> Said {
+        let by = |name| match matches.value_source(name)? {
+            ValueSource::CommandLine => Some(By::CommandLine),
+            ValueSource::EnvVariable => Some(By::Environment),
+            _ => None,
+        };
+        Said { namespace: by("namespace"), socket: by("socket"), context: by("context") }
+    }
+}
+
+impl Args {
+    /// Of this process.
+    pub fn read() -> Result<Args, clap::Error> {
+        Args::read_from(std::env::args_os())
+    }
+
+    fn read_from(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Args, clap::Error> {
+        let matches = Args::command().try_get_matches_from(line)?;
+        let mut args = Args::from_arg_matches(&matches)?;
+        args.global.said = Said::of(&matches);
+        Ok(args)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +149,12 @@ pub enum Verb {
     /// Look after nodes: drain, cordon, label and remove them
     #[command(subcommand)]
     Node(Node),
+    /// Make, list and withdraw what people and CI jobs work with
+    #[command(subcommand)]
+    Token(AccessToken),
+    /// Remember clusters, and say which one is meant
+    #[command(subcommand, long_about = access::CONTEXT)]
+    Context(Context),
     /// Make a cluster of several servers, and look after it
     #[command(subcommand)]
     Cluster(Cluster),
@@ -155,6 +217,30 @@ mod tests {
             let error = nodes(&["wharf", "dev", "--nodes", wrong]).expect_err("it is no such number");
             assert!(error.contains("--nodes <N>") && error.contains(wrong), "{error}");
         }
+    }
+
+    #[test]
+    fn who_said_which_cluster_is_meant_is_known_wherever_it_was_said() {
+        let said = |line: &[&str]| Args::read_from(line).map(|args| args.global.said).expect("it is allowed");
+        let by = said(&["wharf", "get", "services", "--socket", "/x", "--context=prod"]);
+        assert_eq!((by.socket, by.context), (Some(By::CommandLine), Some(By::CommandLine)));
+        let by = said(&["wharf", "--context", "prod", "node", "cordon", "a"]);
+        assert_eq!(by.context, Some(By::CommandLine));
+        assert_ne!(by.socket, Some(By::CommandLine));
+    }
+
+    #[test]
+    fn a_token_is_for_the_namespaces_that_were_named_for_it_and_else_for_all() {
+        let check = |more: &[&str], expected: &[&str]| {
+            let line = [&["wharf", "token", "create", "ci", "--role", "viewer"], more].concat();
+            let Args { global, verb } = Args::read_from(line).expect("it is allowed");
+            let Verb::Token(AccessToken::Create(new)) = verb else { panic!("it is that") };
+            let names: Vec<&str> = new.namespaces(global.said).iter().map(Name::as_str).collect();
+            assert_eq!(names, expected, "{more:?}");
+        };
+        check(&[], &[]);
+        check(&["-n", "shop"], &["shop"]);
+        check(&["--namespace", "shop", "--namespace=web"], &["shop", "web"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nobody wants them: in a pipe, with `NO_COLOR`, on a dumb terminal, as `CLICOLOR` and `CLICOLOR_FORCE` say.
 //! Start reading at [`print`] and [`say`], which are the only ways out.
 
+pub mod caveats;
 pub mod clock;
 pub mod describe;
 pub mod json;

@@ -184,6 +184,8 @@ pub fn answer() -> Answer {
     let key = manifest("").key;
     let event = |ms, what: &str| EventView { at: at(ms), service: Some(key.clone()), what: what.to_owned() };
     Answer {
+        narrowed_to: Vec::new(),
+        stale: None,
         services: vec![view(service(&manifest("  replicas: 4\n")))],
         nodes: vec![node()],
         events: vec![

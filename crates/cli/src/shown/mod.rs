@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_GOLDENS=1 cargo test -p cli` writes them anew; read what changed before committing it.
 
-mod fixtures;
+pub(crate) mod fixtures;
 mod verdicts;
 
 use std::path::Path;

@@ -20,7 +20,7 @@ use crate::{
 
 pub async fn run(global: &Global, args: args::Apply) -> Result<Code, Failure> {
     let manifests = manifests::read(&args.files)?;
-    let client = &mut connect(&global.socket).await?;
+    let client = &mut connect(global).await?;
     if args.dry_run {
         for (manifest, result) in manifests.iter().zip(&declare(client, &manifests, Try::Dry).await?) {
             say(plan::plan(manifest, result, Detail::Fields)?.trim_end());

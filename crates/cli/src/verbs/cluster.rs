@@ -24,7 +24,7 @@ pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
         Cluster::Lock(lock) => return rescue::lock(lock),
         verb => verb,
     };
-    let mut client = connect::cluster(&global.socket).await?;
+    let mut client = connect::cluster(global).await?;
     match verb {
         Cluster::Init(_) | Cluster::Restore(_) | Cluster::Recover(_) | Cluster::Lock(_) => {
             unreachable!("they need no server, and were handled before")

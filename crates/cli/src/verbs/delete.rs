@@ -17,7 +17,7 @@ use crate::{
 
 pub async fn run(global: &Global, args: args::Delete) -> Result<Code, Failure> {
     let keys = keys(global, &args)?;
-    let client = &mut connect(&global.socket).await?;
+    let client = &mut connect(global).await?;
     let request = v1::DeleteRequest { services: keys.iter().map(v1::ServiceKey::from).collect() };
     if let Err(status) = client.delete(request).await {
         return Err(ask::refused(client, &keys, status).await);

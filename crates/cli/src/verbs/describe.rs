@@ -8,7 +8,7 @@ use crate::{
     ask::{self, Question},
     connect::Client,
     exit::{Code, Failure},
-    output::{clock::Clock, describe, print},
+    output::{caveats, clock::Clock, describe, print, remark},
     target::Target,
 };
 
@@ -31,6 +31,7 @@ async fn node(client: &mut Client, name: &str) -> Result<(), Failure> {
         let known: Vec<&str> = answer.nodes.iter().map(NodeView::name).collect();
         return Err(ask::no_such_node(name, &known));
     };
+    remark(&caveats::text(&answer));
     let id: NodeId = found.node.info.id;
     let all = answer.services.iter().flat_map(|service| &service.replicas);
     let here: Vec<&ReplicaView> = all.filter(|found| found.replica.node == Some(id)).collect();
@@ -44,6 +45,7 @@ async fn service(client: &mut Client, global: &Global, target: &Target) -> Resul
     let Some(found) = answer.service(&key) else {
         return Err(ask::unknown_service(client, &key).await);
     };
+    remark(&caveats::text(&answer));
     let clock = Clock::at(answer.now);
     let Some(slot) = target.slot else {
         return print(&describe::service(found, &answer.events, &clock));

@@ -16,7 +16,7 @@ use crate::{
 
 pub async fn run(global: &Global, args: args::Diff) -> Result<Code, Failure> {
     let manifests = manifests::read(&args.files)?;
-    let results = declare(&mut connect(&global.socket).await?, &manifests, Try::Dry).await?;
+    let results = declare(&mut connect(global).await?, &manifests, Try::Dry).await?;
     for (manifest, result) in manifests.iter().zip(&results) {
         print(&plan::plan(manifest, result, Detail::Fields)?)?;
     }

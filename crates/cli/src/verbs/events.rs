@@ -9,7 +9,7 @@ use crate::{
     ask::{self, Question},
     connect::Client,
     exit::{Code, Failure},
-    output::{clock::Clock, json, print, remark, tables, text::Format, words::or_dash},
+    output::{caveats, clock::Clock, json, print, remark, tables, text::Format, words::or_dash},
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Result<Code, Failure> {
@@ -30,8 +30,12 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Re
     {
         return Err(ask::unknown_service(client, key).await);
     }
+    remark(&caveats::text(&answer));
     match Format::of(args.output) {
-        Some(format) => format.print(&answer.events.iter().map(json::event).collect::<Json>())?,
+        Some(format) => {
+            let events = answer.events.iter().map(json::event).collect::<Json>();
+            format.print(&caveats::around(&answer, events))?
+        }
         None if answer.events.is_empty() => {
             remark("nothing has happened here; -A tells of all namespaces and nodes\n")
         }

@@ -14,6 +14,7 @@ use crate::{
     connect::Client,
     exit::{Code, Failure},
     output::{
+        caveats,
         clock::Clock,
         json,
         live::Live,
@@ -32,6 +33,7 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Get) -> Resul
     }
     let answer = ask::status(client, listing.question.clone()).await?;
     listing.check_names(client, &answer).await?;
+    remark(&caveats::text(&answer));
     let text = listing.render(&answer, &Clock::at(answer.now))?;
     print(&text)?;
     if text.is_empty() {
@@ -102,7 +104,7 @@ impl Listing {
     /// Empty where there is nothing to show.
     fn render(&self, answer: &Answer, clock: &Clock) -> Result<String, Failure> {
         if let Some(format) = Format::of(self.output) {
-            return format.render(&self.json(answer));
+            return format.render(&caveats::around(answer, self.json(answer)));
         }
         if self.output == Output::Name {
             return Ok(lines(self.names(answer)));
@@ -197,6 +199,7 @@ async fn watch(client: &mut Client, listing: &Listing) -> Result<Code, Failure> 
     let Some(first) = updates.message().await? else { return Err(ended()) };
     let mut answer = Answer::read(first)?;
     listing.check_names(client, &answer).await?;
+    remark(&caveats::text(&answer));
     let is_table = Format::of(listing.output).is_none();
     let mut live = Live::on_terminal().filter(|_| is_table);
     let pause = Duration::from_secs(if live.is_some() { 1 } else { 3_600 });

@@ -4,14 +4,15 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
-use dial::{Patience, Way, dial};
+use dial::Way;
 use model::{HostRole, MemberId, Name, Timestamp};
 use proto::v1::{self, join_client::JoinClient};
 use rustls::time_provider::DefaultTimeProvider;
 use server::founding;
+use tonic::codegen::http::HeaderMap;
 use trust::{
     bundle::Trust,
     certificate::NodeCertificate,
@@ -27,11 +28,11 @@ use crate::{
     membership::{Membership, trust_dir},
     output::say,
     patience::Patient,
+    reach::Reach,
     verbs::agent::{host_address, host_name},
 };
 
 const PORT: u16 = 7400;
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(10) };
 
 pub fn init(init: args::Init) -> Result<Code, Failure> {
     let args::Init { data, reached } = init;
@@ -109,21 +110,20 @@ async fn ask(
     let believe = Believe::Pin(token.token.cluster, token.token.pin);
     let config = client_config(Present::Nothing, believe, Arc::new(DefaultTimeProvider));
     let config = Arc::new(config.map_err(|error| Failure::new("TLS cannot be set up").caused_by(error))?);
-    let mut failure = Failure::new("no server could be reached");
-    for address in addresses {
-        let (name, config) = (any_server_name(token.token.cluster), config.clone());
-        match dial(Way::Tls { address: address.clone(), name, config }, PATIENCE).await {
-            Ok(channel) => {
-                let answer = JoinClient::new(Patient::new(channel)).join(request.clone()).await;
-                return answer
-                    .map(tonic::Response::into_inner)
-                    .map_err(|status| Failure::new("this host cannot join").because(status.message()));
-            }
-            Err(error) => failure = failure.caused_by(error),
-        }
+    let name = any_server_name(token.token.cluster);
+    let way =
+        |address: &String| Way::Tls { address: address.clone(), name: name.clone(), config: config.clone() };
+    let reach = Reach::new(addresses.iter().map(way).collect());
+    if let Err(unreachable) = reach.channel().await {
+        let failure = unreachable.into_failure("the cluster");
+        return Err(failure.help(
+            "name the address and port that a server's --advertise says, and look at firewalls between",
+        ));
     }
-    Err(failure
-        .help("name the address and port that a server's --advertise says, and look at firewalls between"))
+    let answer = JoinClient::new(Patient::new(reach, HeaderMap::new())).join(request).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Failure::new("this host cannot join").because(status.message()))
 }
 
 pub(super) fn membership(

@@ -4,6 +4,7 @@ pub mod agent;
 mod apply;
 mod cluster;
 mod completion;
+mod context;
 mod delete;
 mod describe;
 mod dev;
@@ -21,13 +22,14 @@ pub mod rescue;
 mod rollout;
 mod scale;
 pub mod server;
+mod token;
 mod version;
 
 use std::process::ExitCode;
 
 use crate::{
     args::{Global, Verb},
-    connect::connect,
+    connect::{connect, connect_for},
     exit::{Code, Failure},
     output::text::Format,
 };
@@ -39,16 +41,26 @@ pub async fn run(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Dev(args) => dev::run(global, args).await?,
         Verb::Apply(args) => apply::run(global, args).await?,
         Verb::Diff(args) => diff::run(global, args).await?,
-        Verb::Get(args) => get::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Describe(args) => describe::run(&mut connect(&global.socket).await?, global, args).await?,
+        Verb::Get(args) => {
+            get::run(&mut connect_for(global, args.stale.freshness()).await?, global, args).await?
+        }
+        Verb::Describe(args) => {
+            describe::run(&mut connect_for(global, args.stale.freshness()).await?, global, args).await?
+        }
         Verb::Delete(args) => delete::run(global, args).await?,
-        Verb::Scale(args) => scale::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Logs(args) => logs::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Exec(args) => return exec::run(&mut connect(&global.socket).await?, global, args).await,
-        Verb::Rollout(args) => rollout::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Events(args) => events::run(&mut connect(&global.socket).await?, global, args).await?,
-        Verb::Image(args) => image::run(&mut connect(&global.socket).await?, args).await?,
-        Verb::Node(args) => node::run(&mut connect(&global.socket).await?, args).await?,
+        Verb::Scale(args) => scale::run(&mut connect(global).await?, global, args).await?,
+        Verb::Logs(args) => logs::run(&mut connect(global).await?, global, args).await?,
+        Verb::Exec(args) => return exec::run(&mut connect(global).await?, global, args).await,
+        Verb::Rollout(args) => {
+            rollout::run(&mut connect_for(global, args.freshness()).await?, global, args).await?
+        }
+        Verb::Events(args) => {
+            events::run(&mut connect_for(global, args.stale.freshness()).await?, global, args).await?
+        }
+        Verb::Image(args) => image::run(&mut connect(global).await?, args).await?,
+        Verb::Node(args) => node::run(&mut connect(global).await?, args).await?,
+        Verb::Token(verb) => token::run(global, verb).await?,
+        Verb::Context(verb) => context::run(verb)?,
         Verb::Cluster(verb) => cluster::run(global, verb).await?,
         Verb::Join(args) => join::join(args).await?,
         Verb::Doctor(args) => doctor::run(args)?,

@@ -5,11 +5,12 @@ use proto::v1;
 use crate::{
     args::{self, Global, Output, Rollout},
     ask,
-    connect::Client,
+    connect::{Client, Freshness},
     exit::{Code, Failure},
     output::{
+        caveats,
         clock::{self, Clock},
-        json, print, say, tables,
+        json, print, remark, say, tables,
         text::{Format, lines},
     },
     target::Target,
@@ -18,8 +19,12 @@ use crate::{
 
 pub async fn run(client: &mut Client, global: &Global, rollout: Rollout) -> Result<Code, Failure> {
     match rollout {
-        Rollout::Status { service, waiting } => status(client, global, &service, &waiting).await,
-        Rollout::History { service, output } => history(client, global, &service, output).await,
+        Rollout::Status { waiting, stale, .. } if waiting.wait && stale.freshness() == Freshness::Stale => {
+            let failure = Failure::new("--wait follows what happens, which --stale may not know");
+            Err(failure.help("leave one of them out"))
+        }
+        Rollout::Status { service, waiting, .. } => status(client, global, &service, &waiting).await,
+        Rollout::History { service, output, .. } => history(client, global, &service, output).await,
         Rollout::Undo { service, to, waiting } => {
             let service = service.key(&global.namespace);
             let request = v1::UndoRequest { service: Some(v1::ServiceKey::from(&service)), to_revision: to };
@@ -53,7 +58,8 @@ async fn status(
     waiting: &args::Waiting,
 ) -> Result<Code, Failure> {
     let key = target.key(&global.namespace);
-    let found = ask::service(client, &key).await?;
+    let (found, answer) = ask::about(client, &key).await?;
+    remark(&caveats::text(&answer));
     let rollout = &found.service.rollout;
     if waiting.wait {
         let goal = Goal::Runs { service: key, generation: rollout.generation, revision: rollout.to };
@@ -75,12 +81,13 @@ async fn history(
     target: &Target,
     output: Output,
 ) -> Result<Code, Failure> {
-    let found = ask::service(client, &target.key(&global.namespace)).await?;
+    let (found, answer) = ask::about(client, &target.key(&global.namespace)).await?;
+    remark(&caveats::text(&answer));
     let text = match Format::of(output) {
         Some(format) => {
             let list: Vec<_> =
                 found.revisions.iter().map(|revision| json::revision(&found, revision)).collect();
-            format.render(&list.into())?
+            format.render(&caveats::around(&answer, list.into()))?
         }
         None if output == Output::Name => {
             lines(found.revisions.iter().map(|revision| revision.number.to_string()))

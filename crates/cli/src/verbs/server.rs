@@ -27,7 +27,13 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
         return Err(Failure::new(format!("--certificate-lifetime {lifetime} is less than {SHORTEST_LIFE}")));
     }
     let remote = Membership::read(&args.data)?.map(|known| known.remote(&args.data, lifetime)).transpose()?;
-    let config = server::Config { data_dir: args.data, socket: args.listen, unlock, remote };
+    let config = server::Config {
+        data_dir: args.data,
+        socket: args.listen,
+        unlock,
+        audit_log: args.audit_log,
+        remote,
+    };
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;

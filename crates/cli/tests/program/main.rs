@@ -22,7 +22,15 @@ struct Ended {
 
 fn command(socket: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    for variable in ["WHARF_NAMESPACE", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for variable in [
+        "WHARF_NAMESPACE",
+        "WHARF_CONTEXT",
+        "WHARF_TOKEN",
+        "WHARF_CONFIG",
+        "NO_COLOR",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+    ] {
         command.env_remove(variable);
     }
     command.args(args).env("WHARF_SOCKET", socket).stdin(Stdio::null());

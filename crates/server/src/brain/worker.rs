@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -17,7 +20,7 @@ use manager::{
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Input, ToAgent, addresses};
+use super::{Input, LeaderHeard, ToAgent, addresses};
 use crate::{
     chain::chain,
     clock::now,
@@ -60,6 +63,7 @@ pub(super) struct Worker {
 pub(super) struct Readers {
     pub(super) views: watch::Sender<View>,
     pub(super) servers: watch::Sender<Vec<String>>,
+    pub(super) leader_heard: LeaderHeard,
 }
 
 /// Dropping the first part tells the thread that nobody waits for it.
@@ -167,7 +171,13 @@ impl Worker {
                 self.sessions.remove(&session);
                 Event::SessionClosed { session }
             }
-            Input::Peer(PeerEvent::Received(message)) => Event::Peer(message),
+            Input::Peer(PeerEvent::Received(message)) => {
+                if self.readers.views.borrow().leader == Some(message.from) {
+                    let mut heard = self.readers.leader_heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    *heard = Some(Instant::now());
+                }
+                Event::Peer(message)
+            }
             Input::Peer(PeerEvent::Unreachable(peer)) => Event::Unreachable { peer },
             Input::Peer(PeerEvent::Snapshot(peer, delivery)) => Event::SnapshotSent { peer, delivery },
             Input::Log(event) => return self.take_log_event(event),

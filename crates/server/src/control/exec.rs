@@ -14,16 +14,17 @@ use super::{
     chosen::Chosen,
     refuse::{invalid, refuse, stopped},
 };
-use crate::relay::Relay;
+use crate::{access::Passed, relay::Relay};
 
 const QUEUE: usize = 256;
 
 impl Control {
     pub(super) async fn do_exec(
         &self,
-        mut input: Streaming<v1::ExecInput>,
+        first: Passed<v1::ExecInput>,
+        input: Streaming<v1::ExecInput>,
     ) -> Result<Outbound<v1::ExecOutput>, Status> {
-        let Some(Input::Start(start)) = input.message().await?.and_then(|first| first.input) else {
+        let Some(Input::Start(start)) = first.into_inner().input else {
             return Err(invalid("a command begins with start"));
         };
         let chosen = Chosen::read(&start.namespace, &start.service, start.replica.as_ref())?;

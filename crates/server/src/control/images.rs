@@ -17,7 +17,7 @@ use super::{
     Control,
     refuse::{invalid, not_found, stopped},
 };
-use crate::relay::Relay;
+use crate::{access::Passed, relay::Relay};
 
 /// How many parts of an archive wait for a slow node before the others wait for it.
 const PARTS_AHEAD: usize = 4;
@@ -35,9 +35,10 @@ enum Now {
 impl Control {
     pub(super) async fn do_load_image(
         &self,
+        first: Passed<v1::LoadImageRequest>,
         mut input: Streaming<v1::LoadImageRequest>,
     ) -> Result<v1::LoadImageResponse, Status> {
-        let Some(Part::Start(start)) = input.message().await?.and_then(|first| first.part) else {
+        let Some(Part::Start(start)) = first.into_inner().part else {
             return Err(invalid("an image begins with start"));
         };
         let (mut uploads, mut nodes) = (JoinSet::new(), Vec::new());
@@ -83,7 +84,7 @@ impl Control {
 
     pub(super) async fn do_list_images(
         &self,
-        request: v1::ListImagesRequest,
+        request: Passed<v1::ListImagesRequest>,
     ) -> Result<v1::ListImagesResponse, Status> {
         let images =
             self.ask(request.node.as_deref(), || open::Request::ListImages(open::ListImages {})).await?;
@@ -92,8 +93,9 @@ impl Control {
 
     pub(super) async fn do_remove_image(
         &self,
-        request: v1::RemoveImageRequest,
+        asked: Passed<v1::RemoveImageRequest>,
     ) -> Result<v1::RemoveImageResponse, Status> {
+        let request = asked.into_inner();
         let reference = request.reference;
         let wanted = || open::Request::RemoveImage(open::RemoveImage { reference: reference.clone() });
         let images = self.ask(request.node.as_deref(), wanted).await?;

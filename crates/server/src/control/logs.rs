@@ -17,14 +17,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{Control, Outbound, chosen::Chosen, refuse::stopped};
-use crate::{brain::Stopped, relay::Relays};
+use crate::{access::Passed, brain::Stopped, relay::Relays};
 
 const QUEUE: usize = 256;
 /// Lines that were on their way when an agent went away are not older than this.
 const ON_THEIR_WAY_MS: u64 = 5_000;
 
 impl Control {
-    pub(super) async fn do_logs(&self, request: v1::LogsRequest) -> Result<Outbound<v1::LogLine>, Status> {
+    pub(super) async fn do_logs(
+        &self,
+        asked: Passed<v1::LogsRequest>,
+    ) -> Result<Outbound<v1::LogLine>, Status> {
+        let request = asked.into_inner();
         let chosen = Chosen::read(&request.namespace, &request.service, request.replica.as_ref())?;
         let views = self.brain.views();
         let view = self.brain.read().await.map_err(stopped)?;

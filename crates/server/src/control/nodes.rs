@@ -14,12 +14,14 @@ use super::{
     Control,
     refuse::{invalid, not_found, refuse, stopped},
 };
+use crate::access::Passed;
 
 impl Control {
     pub(super) async fn do_change_node(
         &self,
-        request: v1::ChangeNodeRequest,
+        asked: Passed<v1::ChangeNodeRequest>,
     ) -> Result<v1::ChangeNodeResponse, Status> {
+        let request = asked.into_inner();
         let asked = read(request.change.ok_or_else(|| invalid("nothing is asked of the node"))?)?;
         let view = self.brain.read().await.map_err(stopped)?;
         let (node, name) = find(&view, &request.node)?;

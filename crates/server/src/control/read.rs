@@ -7,7 +7,7 @@ use std::{
 };
 
 use manager::View;
-use model::{NodeId, Reach, ServiceKey, Timestamp};
+use model::{Name, NodeId, Reach, ServiceKey, Timestamp};
 use proto::v1::{self, status_request::Services};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +17,7 @@ use super::{
     Control, Outbound,
     refuse::{invalid, stopped},
 };
-use crate::brain::Stopped;
+use crate::{access::Passed, brain::Stopped};
 
 /// How many events an answer has at most.
 const MAX_EVENTS: usize = 1_000;
@@ -31,6 +31,8 @@ struct Wanted {
     services: Selection,
     nodes: bool,
     events: Option<usize>,
+    /// Whether this server's own knowledge will do.
+    is_stale: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ enum Selection {
     None,
     All,
     Namespace(String),
+    /// All that whoever asks may read.
+    Narrowed(BTreeSet<Name>),
     Named(BTreeSet<ServiceKey>),
 }
 
@@ -47,32 +51,65 @@ impl Selection {
             Selection::None => false,
             Selection::All => true,
             Selection::Namespace(namespace) => key.namespace.as_str() == namespace,
+            Selection::Narrowed(namespaces) => namespaces.contains(&key.namespace),
             Selection::Named(keys) => keys.contains(key),
+        }
+    }
+
+    fn narrowed_to(&self) -> Vec<String> {
+        match self {
+            Selection::Narrowed(namespaces) => namespaces.iter().map(Name::to_string).collect(),
+            Selection::None | Selection::All | Selection::Namespace(_) | Selection::Named(_) => Vec::new(),
         }
     }
 }
 
 impl Control {
-    pub(super) async fn do_status(&self, request: v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
-        let wanted = read_request(request)?;
-        let view = self.brain.read().await.map_err(stopped)?;
-        Ok(status(&view, &wanted))
+    pub(super) async fn do_status(
+        &self,
+        asked: Passed<v1::StatusRequest>,
+    ) -> Result<v1::StatusResponse, Status> {
+        let wanted = read_request(asked)?;
+        let view = self.view(&wanted).await?;
+        Ok(self.status(&view, &wanted))
+    }
+
+    async fn view(&self, wanted: &Wanted) -> Result<View, Status> {
+        match wanted.is_stale {
+            true => Ok(self.brain.newest()),
+            false => self.brain.read().await.map_err(stopped),
+        }
+    }
+
+    fn status(&self, view: &View, wanted: &Wanted) -> v1::StatusResponse {
+        let stale = wanted.is_stale.then(|| self.staleness(view));
+        v1::StatusResponse { stale, ..status(view, wanted) }
+    }
+
+    fn staleness(&self, view: &View) -> v1::Staleness {
+        let own = self.own.and_then(|own| view.state.member(own));
+        v1::Staleness {
+            server: own.map(|member| member.name.to_string()),
+            leads: view.is_leader,
+            leader_heard_ms_ago: self.brain.leader_heard().map(|at| at.elapsed().as_millis() as u64),
+        }
     }
 
     pub(super) async fn do_watch(
         &self,
-        request: v1::StatusRequest,
+        asked: Passed<v1::StatusRequest>,
     ) -> Result<Outbound<v1::StatusResponse>, Status> {
-        let wanted = read_request(request)?;
+        let wanted = read_request(asked)?;
         // In this order: every later view is as new as the first answer, or newer.
         let mut views = self.brain.views();
-        let mut view = self.brain.read().await.map_err(stopped)?;
+        let mut view = self.view(&wanted).await?;
+        let control = self.clone();
         let (to_user, outbound) = mpsc::channel(1);
         tokio::spawn(async move {
             let mut last = None;
             loop {
                 let again = Instant::now() + GATHER;
-                let next = status(&view, &wanted);
+                let next = control.status(&view, &wanted);
                 if last.as_ref().is_none_or(|last| differs(last, &next)) {
                     if to_user.send(Ok(next.clone())).await.is_err() {
                         return;
@@ -95,10 +132,12 @@ impl Control {
     }
 }
 
-fn read_request(request: v1::StatusRequest) -> Result<Wanted, Status> {
+fn read_request(asked: Passed<v1::StatusRequest>) -> Result<Wanted, Status> {
+    let (narrowed_to, is_stale) = (asked.narrowed_to(), asked.is_stale());
+    let request = asked.into_inner();
     let services = match request.services {
         None => Selection::None,
-        Some(Services::All(_)) => Selection::All,
+        Some(Services::All(_)) => narrowed_to.map_or(Selection::All, Selection::Narrowed),
         Some(Services::Namespace(namespace)) => Selection::Namespace(namespace),
         Some(Services::Named(named)) => {
             let keys = named.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
@@ -109,7 +148,7 @@ fn read_request(request: v1::StatusRequest) -> Result<Wanted, Status> {
         0 => MAX_EVENTS,
         limit => MAX_EVENTS.min(limit as usize),
     };
-    Ok(Wanted { services, nodes: request.nodes, events: request.events.then_some(limit) })
+    Ok(Wanted { services, nodes: request.nodes, events: request.events.then_some(limit), is_stale })
 }
 
 /// Whether there is anything new for a watcher: time alone is not.
@@ -127,6 +166,8 @@ fn status(view: &View, wanted: &Wanted) -> v1::StatusResponse {
         events: wanted.events.map(|limit| events(view, &wanted.services, limit)).unwrap_or_default(),
         server_version: crate::VERSION.to_owned(),
         now_unix_ms: now.0,
+        narrowed_to: wanted.services.narrowed_to(),
+        stale: None,
     }
 }
 

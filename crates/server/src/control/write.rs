@@ -12,12 +12,17 @@ use super::{
     Control,
     refuse::{invalid, request_error, stopped},
 };
+use crate::access::Passed;
 
 /// What a manifest can say, too.
 const MAX_REPLICAS: u32 = 10_000;
 
 impl Control {
-    pub(super) async fn do_apply(&self, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
+    pub(super) async fn do_apply(
+        &self,
+        asked: Passed<v1::ApplyRequest>,
+    ) -> Result<v1::ApplyResponse, Status> {
+        let request = asked.into_inner();
         let declarations =
             request.services.into_iter().map(read_declaration).collect::<Result<Vec<_>, _>>()?;
         let mut named = BTreeSet::new();
@@ -28,14 +33,22 @@ impl Control {
         Ok(v1::ApplyResponse { results: reply.applied.into_iter().map(apply_result).collect() })
     }
 
-    pub(super) async fn do_delete(&self, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
+    pub(super) async fn do_delete(
+        &self,
+        asked: Passed<v1::DeleteRequest>,
+    ) -> Result<v1::DeleteResponse, Status> {
+        let request = asked.into_inner();
         let services =
             request.services.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(invalid)?;
         self.request(Request::Delete { services }).await?;
         Ok(v1::DeleteResponse {})
     }
 
-    pub(super) async fn do_scale(&self, request: v1::ScaleRequest) -> Result<v1::ScaleResponse, Status> {
+    pub(super) async fn do_scale(
+        &self,
+        asked: Passed<v1::ScaleRequest>,
+    ) -> Result<v1::ScaleResponse, Status> {
+        let request = asked.into_inner();
         let service = read_key(request.service)?;
         let replicas = request.replicas;
         if replicas > MAX_REPLICAS {
@@ -50,7 +63,8 @@ impl Control {
         })
     }
 
-    pub(super) async fn do_undo(&self, request: v1::UndoRequest) -> Result<v1::UndoResponse, Status> {
+    pub(super) async fn do_undo(&self, asked: Passed<v1::UndoRequest>) -> Result<v1::UndoResponse, Status> {
+        let request = asked.into_inner();
         let service = read_key(request.service)?;
         let to = request.to_revision.map(RevisionNumber);
         let applied = self.request_one(Request::Undo { service, to }).await?;
@@ -59,9 +73,9 @@ impl Control {
 
     pub(super) async fn do_restart(
         &self,
-        request: v1::RestartRequest,
+        asked: Passed<v1::RestartRequest>,
     ) -> Result<v1::RestartResponse, Status> {
-        let service = read_key(request.service)?;
+        let service = read_key(asked.into_inner().service)?;
         let applied = self.request_one(Request::Restart { service }).await?;
         Ok(v1::RestartResponse { generation: applied.generation.0, revision: revision(&applied) })
     }

@@ -68,6 +68,7 @@ impl Home {
             data_dir: self.data.clone(),
             socket: self.socket.clone(),
             unlock: self.unlock.clone(),
+            audit_log: None,
             remote: self.remote.clone(),
         }
     }

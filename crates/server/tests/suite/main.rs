@@ -7,6 +7,7 @@
 mod agent;
 mod fixture;
 
+mod access;
 mod apply;
 mod refusals;
 mod sizes;

@@ -17,7 +17,7 @@ use model::{ClusterId, HostRole, NodeId};
 use proto::v1::peers_server::PeersServer;
 use server::{
     brain::Stopped,
-    caller::Caller,
+    caller::{Arrival, Caller},
     peers::{FindWay, Incoming, PeerEvent, Peers, Tell},
 };
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ fn serve(listener: UnixListener, own: MemberId, peer: MemberId) -> (Served, Even
     let incoming = PeersServer::new(Incoming::new(own, tell));
     let proves = InterceptorLayer::new(move |mut request: tonic::Request<()>| {
         let (cluster, role, node) = (ClusterId(1), HostRole::Server, NodeId(peer));
-        request.extensions_mut().insert(Caller::Node(Identity { cluster, role, node }));
+        request.extensions_mut().insert(Arrival::from(Caller::Node(Identity { cluster, role, node })));
         Ok(request)
     });
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     args::Global,
     ask::{self, Question},
-    connect::{Client, connect},
+    connect::{Client, at_socket},
     exit::Failure,
     output::{
         progress::{Progress, Step},
@@ -144,7 +144,7 @@ async fn stop_agent(agent: Daemon) {
 /// Waits until all of these nodes are ready; without names, until one is.
 pub async fn nodes_ready(global: &Global, names: &[String]) -> Result<Client, Failure> {
     loop {
-        if let Ok(mut client) = connect(&global.socket).await
+        if let Ok(mut client) = at_socket(&global.socket).await
             && let Ok(answer) = ask::status(&mut client, Question::nodes()).await
         {
             let ready = answer.nodes.iter().filter(|node| node.reach == model::Reach::Ready);

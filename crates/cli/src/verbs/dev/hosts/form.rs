@@ -76,7 +76,7 @@ impl Hosts {
     }
 
     async fn all_vote(&self, socket: &Path) -> Result<bool, Failure> {
-        let mut client = connect::cluster(socket).await?;
+        let mut client = connect::cluster_at_socket(socket).await?;
         let members = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner().members;
         let voters = members.iter().filter(|member| member.now() == MemberPart::Voter);
         let voters: Vec<&str> =
@@ -96,7 +96,7 @@ async fn token(socket: &Path, role: HostRole) -> Result<String, Failure> {
         uses: Some(1),
         replaces_others: false,
     };
-    Ok(connect::cluster(socket).await?.create_join_token(request).await?.into_inner().token)
+    Ok(connect::cluster_at_socket(socket).await?.create_join_token(request).await?.into_inner().token)
 }
 
 /// The server or the agent of a host.
