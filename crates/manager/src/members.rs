@@ -7,7 +7,7 @@
 //!   it, for an answer, and when it is about to happen, because servers die in between. Then only who was heard of in the
 //!   last few heartbeats counts: a vote that one who has just died is given may be what the others cannot do without.
 //! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
-//! - Who was removed asks, and is told so once the others can do without it: see `farewell`.
+//! - Who was removed is told so once the others can do without it: see `farewell`.
 
 mod farewell;
 mod tend;
@@ -40,6 +40,8 @@ pub(crate) struct Members {
     silent: BTreeMap<u64, u32>,
     /// For how many ticks all of them have been.
     lonely_ticks: u32,
+    /// For how many ticks no farewell was said.
+    farewell_ticks: u32,
     handover: Option<Handover>,
     /// What each member's part waits for.
     pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
@@ -69,6 +71,7 @@ impl Members {
             attention_ticks: (config.heartbeat_ticks * HEARTBEATS_MISSED).min(config.election_ticks),
             silent: BTreeMap::new(),
             lonely_ticks: 0,
+            farewell_ticks: 0,
             handover: None,
             waiting: BTreeMap::new(),
             removed: None,
@@ -255,6 +258,7 @@ impl<C: Codec> Manager<C> {
                 self.effects.push(Effect::MembersReply { id, result });
             }
         }
+        self.tell_removed(now);
         self.introduce_itself(now);
         self.tend_members();
     }

@@ -1,14 +1,18 @@
 //! How a server that was removed learns of it: consensus itself stops talking to it at once.
 //!
 //! It does not stop by itself, also where it has applied the decision: as long as others do not know of it, they need its
-//! vote. So it goes on until the leader tells it that it is not needed any more. It asks whomever it knows; who does not
-//! lead hands the question on.
+//! vote. So it goes on until the leader tells it that it is not needed any more. The leader says so for a while after the
+//! removal; who was away for longer asks whomever it knows, and who does not lead hands the question on. Neither would do
+//! alone: nobody may be left of those whom it knew, and a leader cannot talk to all that ever were for ever.
 
 use bytes::Bytes;
 use consensus::{PeerMessage, PeerMessageKind};
-use model::{MemberId, MemberPart};
+use model::{MemberId, MemberPart, Millis, Timestamp};
 
 use crate::{Codec, Effect, Manager};
+
+/// For so long after a removal the leader says it unasked.
+const TOLD_FOR: Millis = Millis::from_secs(600);
 
 impl<C: Codec> Manager<C> {
     /// Says whether the message is for consensus.
@@ -54,7 +58,23 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    /// Nobody talks to a server that was removed; so one that hears nothing for long asks. One that was removed before it
+    /// Of the leader, now and then.
+    pub(super) fn tell_removed(&mut self, now: Timestamp) {
+        self.members.farewell_ticks += 1;
+        if self.members.farewell_ticks < self.members.patience_ticks
+            || !self.consensus.is_membership_settled()
+        {
+            return;
+        }
+        self.members.farewell_ticks = 0;
+        let lately = self.state.members().filter(|member| now.since(member.since) < TOLD_FOR);
+        let removed: Vec<u64> = lately.map(|member| member.id.0).filter(|id| self.was_removed(*id)).collect();
+        for member in removed {
+            self.say(member, PeerMessageKind::Removed, Bytes::new());
+        }
+    }
+
+    /// Nobody talks to a server that was removed long ago; so one that hears nothing for long asks. One that was removed before it
     /// ever heard of the others knows only those whom it was told of when it joined.
     pub(super) fn ask_whether_removed(&mut self) {
         let patience = self.members.patience_ticks * 2;

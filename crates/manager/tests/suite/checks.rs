@@ -76,7 +76,7 @@ impl Checks {
                 assert_eq!(*term, entry.term, "entry {} was committed twice", entry.index);
                 continue;
             }
-            let take_part = || members.values().filter(|member| view.membership.contains(member.id));
+            let take_part = || members.values().filter(|member| view.membership.voters.contains(&member.id));
             let having = take_part().filter(|member| member.disk.has(entry.index, entry.term)).count();
             assert!(
                 having * 2 > take_part().count(),
