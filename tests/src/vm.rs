@@ -3,13 +3,15 @@
 //! A [`Machine`] is QEMU without hardware support, so it runs anywhere and everything in it takes about ten times as
 //! long: give deadlines accordingly. It boots a cloud kernel of Debian's with cgroup v2 alone, as today's distributions do,
 //! from a file system in memory with busybox, the program under test and what the test adds; `/var` is a disk that
-//! survives [`Machine::kill`] and [`Machine::boot`]. A [`Network`] joins machines, and its cables can be pulled.
+//! survives [`Machine::kill`] and [`Machine::boot`]. A [`Network`] joins machines, and its cables can be pulled; a [`Fleet`] is
+//! machines that are one cluster.
 //!
 //! Start reading at [`Builder`]. When a machine is dropped, or the test dies, it is gone.
 
 mod base64;
 mod channel;
 mod cpio;
+mod fleet;
 mod kernel;
 mod network;
 mod qemu;
@@ -23,6 +25,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use channel::Ran;
+pub use fleet::{Fleet, address};
 pub use kernel::Debian;
 pub use network::{Cable, Network};
 
