@@ -16,6 +16,8 @@ cd /
 
 fail() {
     echo "init: $*" >/dev/console
+    # The console is slower than that.
+    sleep 1
     poweroff -f
 }
 
@@ -59,14 +61,18 @@ if [ -e /dev/vda ]; then
 fi
 mkdir -p /var/lib /var/log /var/tmp
 
-for port in /sys/class/virtio-ports/*; do
-    if [ "$(cat "$port/name")" = tests ]; then
-        exec 3<>"/dev/${port##*/}"
-    fi
+# A port is told its name some time after it appears, later still on a busy host.
+tries=0
+until name=$(grep -lx tests /sys/class/virtio-ports/*/name 2>/dev/null); do
+    tries=$((tries + 1))
+    [ "$tries" -lt 300 ] || fail "there is no way to the test"
+    sleep 0.1
 done
+port=${name%/name}
+exec 3<>"/dev/${port##*/}"
 
 # A line is a number and a script; its answer the number, the exit code and the output. Both texts in base64.
-echo ready >&3 || fail "there is no way to the test"
+echo ready >&3
 mkdir /run/job
 while read -r number script <&3; do
     echo "$script" | base64 -d >/run/job/script
