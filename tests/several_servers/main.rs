@@ -1,5 +1,6 @@
 //! Several servers and agents, each a process of its own, and what their loss costs.
 
+mod access;
 mod runbooks;
 
 use std::time::{Duration, Instant};

@@ -276,8 +276,13 @@ pub(crate) fn command_at(socket: &Path, args: &[&str]) -> Command {
 }
 
 /// Runs a command of the CLI to its end.
-pub(crate) fn ended(command: &mut Command) -> Ended {
-    let output = command.env_remove("WHARF_NAMESPACE").stdin(Stdio::null()).output().expect("the CLI runs");
+pub fn ended(command: &mut Command) -> Ended {
+    ended_with(command, Stdio::null())
+}
+
+/// The same with something on standard input.
+pub fn ended_with(command: &mut Command, stdin: Stdio) -> Ended {
+    let output = command.env_remove("WHARF_NAMESPACE").stdin(stdin).output().expect("the CLI runs");
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -43,23 +43,17 @@ impl Several {
         let before = leftovers::Host::look();
         let server_args = server_args.iter().map(|&arg| arg.to_owned()).collect();
         let mut several = Several { running: BTreeMap::new(), server_args, folder, before, _host: host };
-        let address = several.choose_address("server1");
-        let data = several.data("server1");
-        several.ok_without_server(&[
-            "cluster",
-            "init",
-            "--name",
-            "server1",
-            "--advertise",
-            &address,
-            "--listen",
-            &address,
-            "--data",
-            &data,
-        ]);
-        several.start("server1");
-        several.wait_for_voters(&["server1"]);
+        several.init("server1");
         several
+    }
+
+    /// Lets a server found a cluster, and waits until it leads. More than one are clusters of their own.
+    pub fn init(&mut self, name: &str) {
+        let (address, data) = (self.choose_address(name), self.data(name));
+        let reached = ["--name", name, "--advertise", &address, "--listen", &address, "--data", &data];
+        self.ok_without_server(&[&["cluster", "init"], &reached[..]].concat());
+        self.start(name);
+        self.wait_for_voters(&[name]);
     }
 
     /// Also this many servers and agents in all, all of which take part.
@@ -200,6 +194,14 @@ impl Several {
     /// Asks the server of this name.
     pub fn ask(&self, server: &str, args: &[&str]) -> Ended {
         ended(Command::new(program()).args(args).arg("--socket").arg(self.socket(server)))
+    }
+
+    /// As somebody does who is on none of these hosts: with a file of contexts, and these variables.
+    pub fn from_afar(&self, variables: &[(&str, &str)], args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(args).env("WHARF_CONFIG", self.path("contexts/config.yaml"));
+        command.envs(variables.iter().copied());
+        command
     }
 
     /// Asks the first server that runs, for what must succeed.

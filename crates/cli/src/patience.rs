@@ -150,7 +150,8 @@ fn is_worth_another(answer: &Answer, twice: Twice, has_several: bool) -> bool {
     match answer {
         Ok(answer) => match reason_of(answer.headers()) {
             Some(Reason::NoLeader) => true,
-            Some(Reason::OutcomeUnknown) => twice == Twice::IsOnce,
+            // Nodes take a moment to find a new leader.
+            Some(Reason::OutcomeUnknown | Reason::NodeSilent) => twice == Twice::IsOnce,
             Some(_) | None => false,
         },
         Err(Unanswered::Broken(_)) => has_several && twice == Twice::IsOnce,
@@ -173,6 +174,7 @@ mod tests {
         };
         check(Reason::NoLeader, true, true);
         check(Reason::OutcomeUnknown, true, false);
+        check(Reason::NodeSilent, true, false);
         check(Reason::Conflict, false, false);
     }
 }

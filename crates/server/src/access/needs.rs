@@ -11,6 +11,9 @@ use trust::rights::Right;
 
 use crate::control::refuse::invalid;
 
+/// A line of the audit tells of so many services, or as many images.
+const AT_MOST: usize = 1_000;
+
 /// One thing that whoever asks must be allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
@@ -95,7 +98,7 @@ impl Writes for v1::ApplyRequest {
     const VERB: &'static str = "apply";
 
     fn about(&self) -> Vec<String> {
-        self.services.iter().filter_map(|declared| named(&declared.service)).collect()
+        self.services.iter().filter_map(|declared| named(&declared.service)).take(AT_MOST).collect()
     }
 
     fn is_write(&self) -> bool {
@@ -113,7 +116,7 @@ impl Writes for v1::DeleteRequest {
     const VERB: &'static str = "delete";
 
     fn about(&self) -> Vec<String> {
-        self.services.iter().filter_map(|key| named(&Some(key.clone()))).collect()
+        self.services.iter().filter_map(|key| named(&Some(key.clone()))).take(AT_MOST).collect()
     }
 }
 
@@ -290,7 +293,7 @@ impl Became for v1::ApplyResponse {
                 "change": result.outcome().as_str_name().trim_start_matches("OUTCOME_").to_ascii_lowercase(),
             })
         };
-        self.results.iter().map(one).collect()
+        self.results.iter().take(AT_MOST).map(one).collect()
     }
 }
 
@@ -338,7 +341,11 @@ impl Became for v1::CreateAccessTokenResponse {
 }
 
 fn images(images: &[v1::Image]) -> Json {
-    images.iter().map(|image| json!({ "image": image.reference, "digest": image.digest })).collect()
+    images
+        .iter()
+        .take(AT_MOST)
+        .map(|image| json!({ "image": image.reference, "digest": image.digest }))
+        .collect()
 }
 
 impl Became for v1::LoadImageResponse {

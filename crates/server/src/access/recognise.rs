@@ -121,7 +121,9 @@ impl Known {
     }
 
     /// Whose token is in the head. Who is refused waits for it.
-    async fn bearer(&self, head: &HeaderMap) -> Result<Arc<AccessToken>, Status> {
+    async fn bearer(&self, head: &mut HeaderMap) -> Result<Arc<AccessToken>, Status> {
+        // It is not to be in what is logged of a connection, nor kept with it when it is handed on.
+        head.get_mut(AUTHORIZATION).into_iter().for_each(|shown| shown.set_sensitive(true));
         let presented = self.presented(head)?;
         if let Ok(found) = self.look_up(&presented) {
             return Ok(found);
