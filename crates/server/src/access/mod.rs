@@ -5,9 +5,11 @@
 //! 2. `needs`: the table of what each call takes, by its first message.
 //! 3. [`Gate`], on the server that decides: no handler gets a message but as [`Passed`], which only this module makes, and
 //!    only of a message that the table knows. So a call that was forgotten does not compile.
-//! 4. What is written, and what is refused of it, is a line of the audit (`crate::audit`).
+//! 4. What goes on ends with the token that it was begun with (`ends`).
+//! 5. What is written, and what is refused of it, is a line of the audit (`crate::audit`).
 
 mod asker;
+mod ends;
 mod needs;
 mod recognise;
 

@@ -33,7 +33,10 @@ use trust::{
     token::access::{AccessError, AccessTokenText, recognise},
 };
 
-use super::asker::{Asker, HandedOn, Who};
+use super::{
+    asker::{Asker, HandedOn, Who},
+    ends::with_token,
+};
 use crate::{
     audit::Audit,
     brain::Brain,
@@ -226,8 +229,13 @@ where
             let arrival = request.extensions().get::<Arrival>().cloned();
             match known.recognise(arrival.as_ref(), request.headers_mut()).await {
                 Ok(asker) => {
+                    let who = asker.who.clone();
                     request.extensions_mut().insert(asker);
-                    inner.call(request).await
+                    let answer = inner.call(request).await?;
+                    Ok(match who {
+                        Who::Root(_) => answer,
+                        Who::Token(token) => with_token(answer, known.brain.clone(), token),
+                    })
                 }
                 Err(status) => Ok(status.into_http()),
             }

@@ -325,6 +325,41 @@ async fn a_token_holds_until_it_expires_or_is_withdrawn_and_only_in_its_cluster(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_ends_with_its_token() {
+    let founded = Founded::start().await;
+    let token = founded.token("ci", AccessRole::Viewer, &[], None).await;
+    let brief = founded.token("brief", AccessRole::Viewer, &[], Some(1_500)).await;
+    let watch = async |token: &AccessTokenText| {
+        let mut users = ControlClient::new(founded.over_tls(token).await);
+        let request = with(everything(), &[("authorization", &bearer(token))]);
+        let mut watch = users.watch(request).await.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watch
+    };
+    let ends = async |mut watch: tonic::Streaming<v1::StatusResponse>| {
+        loop {
+            match in_time("the watch ends", watch.message()).await {
+                Ok(Some(_)) => {}
+                ended => return ended.unwrap_err(),
+            }
+        }
+    };
+    let (brief, long) = (watch(&brief).await, watch(&token).await);
+    let ended = ends(brief).await;
+    assert_eq!(
+        (ended.code(), ended.message()),
+        (Code::Unauthenticated, "the access token brief has expired meanwhile")
+    );
+    let request = v1::RevokeAccessTokenRequest { token: "ci".to_owned() };
+    founded.root().await.revoke_access_token(request).await.unwrap();
+    let ended = ends(long).await;
+    assert_eq!(
+        (ended.code(), ended.message()),
+        (Code::Unauthenticated, "the access token ci was withdrawn meanwhile")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_are_narrowed_to_what_a_token_may_read_and_say_so() {
     let founded = Founded::start().await;
     let scoped = founded.token("scoped", AccessRole::Viewer, &["shop", "web"], None).await;
