@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manager", &["reference", "model", "store", "consensus", "orchestrator", "scheduler"]),
     ("proto", &["model", "store"]),
     ("trust", &["model"]),
-    ("dial", &["model"]),
+    ("dial", &["model", "trust"]),
     ("image", &["reference"]),
     ("network", &[]),
     ("runtime", &[]),

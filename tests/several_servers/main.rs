@@ -2,6 +2,7 @@
 
 mod access;
 mod runbooks;
+mod trust;
 
 use std::time::{Duration, Instant};
 

@@ -102,6 +102,15 @@ impl Several {
         address
     }
 
+    /// As an administrator does it: for a server that does not run. Its new address.
+    pub fn move_to_another_port(&self, server: &str) -> String {
+        let (before, after) = (self.address(server), self.choose_address(server));
+        let path = self.path(server).join("host.json");
+        let known = std::fs::read_to_string(&path).expect("what the server was told when it joined");
+        std::fs::write(&path, known.replace(&before, &after)).expect("it is written");
+        after
+    }
+
     pub fn address(&self, server: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{server}.address"))).expect("the address of a server")
     }
@@ -133,6 +142,15 @@ impl Several {
 
     pub fn start(&mut self, name: &str) {
         self.start_with(name, &[]);
+    }
+
+    /// Starts a server, and waits until it answers.
+    pub fn start_to_answer(&mut self, server: &str) {
+        self.start(server);
+        wait_for(server, SOON, || {
+            let asked = self.ask(server, &["version"]);
+            if asked.code == 0 { Ok(()) } else { Err(format!("{asked:?}\n{}", self.log(server))) }
+        });
     }
 
     /// With more arguments than it needs.

@@ -15,14 +15,14 @@ mod ways;
 use std::{sync::Arc, time::Duration};
 
 use dial::{DialError, Patience, dial};
-use model::{Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
+use model::{Belief, Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
 use proto::{
     CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
     v1::{self, agents_client::AgentsClient, server_message::Message},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -224,6 +224,8 @@ impl Session {
         mut inbound: Streaming<v1::ServerMessage>,
     ) -> Ended {
         let mut heartbeats = Heartbeats::new();
+        // None until the server has told whom to believe: an older one does not ask.
+        let mut beliefs = None;
         let channel = Arc::new(channel);
         let mut flush_at = None;
         let mut not_before = Instant::now();
@@ -234,7 +236,7 @@ impl Session {
             let says = tokio::select! {
                 message = inbound.message() => {
                     match message {
-                        Ok(Some(message)) => match self.hear(message, &channel, &mut heartbeats) {
+                        Ok(Some(message)) => match self.hear(message, &channel, &mut heartbeats, &mut beliefs) {
                             Ok(()) => continue,
                             Err(ended) => return ended,
                         },
@@ -255,6 +257,7 @@ impl Session {
                     not_before = Instant::now() + GATHER;
                     AgentSays::Report(self.pending.take())
                 }
+                belief = next(&mut beliefs) => AgentSays::Believes(self.node.id, belief),
                 () = sleep_until(heartbeats.due()) => heartbeats.next(self.host.clock.now(), self.meter.look()),
             };
             if outbound.send((&says).into()).await.is_err() {
@@ -284,6 +287,7 @@ impl Session {
         message: v1::ServerMessage,
         channel: &Arc<Channel>,
         heartbeats: &mut Heartbeats,
+        beliefs: &mut Option<watch::Receiver<Belief>>,
     ) -> Result<(), Ended> {
         match message.message {
             Some(Message::Dispatch(dispatch)) => {
@@ -294,7 +298,14 @@ impl Session {
                 relay::serve(self.host.clone(), Channel::clone(channel), open, self.happened.clone());
                 Ok(())
             }
-            Some(Message::Servers(servers)) => Ok(self.ways.servers_are(servers.addresses)?),
+            Some(Message::Servers(servers)) => {
+                self.ways.servers_are(servers.addresses)?;
+                if !servers.trust.is_empty() {
+                    self.ways.trust_is(servers.trust)?;
+                    beliefs.get_or_insert_with(|| self.ways.beliefs());
+                }
+                Ok(())
+            }
             Some(Message::Heard(heard)) => {
                 let heard = Heard::from(heard);
                 self.scatter = Duration::from_millis(heard.scatter.0);
@@ -317,4 +328,14 @@ impl Session {
             }
         }
     }
+}
+
+/// What is believed, each time that it changes; never, while nobody asks.
+async fn next(beliefs: &mut Option<watch::Receiver<Belief>>) -> Belief {
+    if let Some(beliefs) = beliefs
+        && beliefs.changed().await.is_ok()
+    {
+        return *beliefs.borrow_and_update();
+    }
+    std::future::pending().await
 }

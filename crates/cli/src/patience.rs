@@ -32,7 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls with one request; what they do if done twice.
-const CALLS: [(&str, Twice); 24] = [
+const CALLS: [(&str, Twice); 29] = [
     ("/wharf.v1.Control/Apply", Twice::IsOnce),
     ("/wharf.v1.Control/Delete", Twice::IsMore),
     ("/wharf.v1.Control/Scale", Twice::IsOnce),
@@ -49,6 +49,11 @@ const CALLS: [(&str, Twice); 24] = [
     ("/wharf.v1.Cluster/AddMember", Twice::IsOnce),
     ("/wharf.v1.Cluster/SetMemberPart", Twice::IsOnce),
     ("/wharf.v1.Cluster/TransferLeader", Twice::IsMore),
+    ("/wharf.v1.Cluster/GetSettings", Twice::IsOnce),
+    ("/wharf.v1.Cluster/ChangeSettings", Twice::IsOnce),
+    ("/wharf.v1.Cluster/GetAuthority", Twice::IsOnce),
+    ("/wharf.v1.Cluster/RotateAuthority", Twice::IsMore),
+    ("/wharf.v1.Cluster/AbandonRotation", Twice::IsMore),
     ("/wharf.v1.Cluster/CreateJoinToken", Twice::IsMore),
     ("/wharf.v1.Cluster/ListJoinTokens", Twice::IsOnce),
     ("/wharf.v1.Cluster/RevokeJoinToken", Twice::IsMore),

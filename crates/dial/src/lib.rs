@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
+use trust::tls::explain;
 
 /// The way to one server.
 #[derive(Clone)]
@@ -90,7 +91,11 @@ pub async fn dial(way: Way, patience: Patience) -> Result<Channel, DialError> {
     };
     let failed = |source| DialError { way: shown.clone(), source };
     match tokio::time::timeout(patience.connect, connect).await {
-        Ok(connected) => connected.map_err(|error| failed(error.into())),
+        Ok(connected) => connected.map_err(|error| {
+            // What a refused certificate means is not to be read out of the layers above it.
+            let meaning = explain(&error).map(Into::into);
+            failed(meaning.unwrap_or_else(|| error.into()))
+        }),
         Err(_) => Err(failed(format!("no answer within {:?}", patience.connect).into())),
     }
 }

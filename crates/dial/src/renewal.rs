@@ -1,17 +1,19 @@
-//! When a host renews its certificate: two thirds into its life, and again and again until it is done.
+//! When a host renews its certificate: two thirds into its life, or when there is another bundle to follow, and again and
+//! again until it is done.
 
 use std::{error::Error, future::Future, time::Duration};
 
 use model::Timestamp;
+use tokio::sync::watch;
 
 /// Clocks are set, hosts are suspended: nobody sleeps for sixty days.
 const LOOK: Duration = Duration::from_secs(600);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(600);
 
-/// Calls `step` whenever it may be time. `step` renews if it is, and says when it is next; it is told how often it failed
-/// in all, so that it can ask another server each time. Never ends.
-pub async fn keep_valid<F, Done, E>(now: impl Fn() -> Timestamp, mut step: F)
+/// Calls `step` whenever it may be time, and whenever `news` comes. `step` renews if it is, and says when it is next; it is
+/// told how often it failed in all, so that it can ask another server each time. Never ends.
+pub async fn keep_valid<N, F, Done, E>(now: impl Fn() -> Timestamp, mut news: watch::Receiver<N>, mut step: F)
 where
     F: FnMut(usize) -> Done,
     Done: Future<Output = Result<Timestamp, E>>,
@@ -32,6 +34,9 @@ where
                 pause
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = news.changed() => {}
+        }
     }
 }

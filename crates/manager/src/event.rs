@@ -158,6 +158,10 @@ pub enum Request {
         node: NodeId,
         asked: NodeRequest,
     },
+    /// How long a node may be silent before it is lost.
+    Configure {
+        node_lost_after: Millis,
+    },
     Trust(TrustChange),
 }
 

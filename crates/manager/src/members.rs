@@ -122,6 +122,7 @@ impl<C: Codec> Manager<C> {
     ) -> Result<(), MemberError> {
         let member = match request {
             MemberRequest::Add { id, name, address, part } => self.check_new(id, name, address, part, now)?,
+            MemberRequest::Announce { id, name, address } => self.check_announced(id, name, address, now)?,
             MemberRequest::SetPart { member, part } => {
                 let known = self.known_member(member)?;
                 if part != MemberPart::Voter {
@@ -146,25 +147,49 @@ impl<C: Codec> Manager<C> {
         part: MemberPart,
         since: Timestamp,
     ) -> Result<Member, MemberError> {
-        for known in self.ahead().members() {
-            let is_gone = known.part == MemberPart::Removed;
-            if known.id == id && is_gone {
+        if let Some(known) = self.ahead().member(id) {
+            if known.part == MemberPart::Removed {
                 return Err(MemberError::WasRemoved { member: id, name: known.name.clone() });
             }
-            if known.id == id && known.name == name && known.address == address {
-                continue;
-            }
-            if known.id == id {
+            if known.name != name || known.address != address {
                 return Err(MemberError::IdTaken { member: id, by: known.name.clone() });
             }
-            if known.name == name && !is_gone {
-                return Err(MemberError::NameTaken { name });
+        }
+        self.check_not_anothers(id, &name, &address)?;
+        Ok(Member { id, name, address, part, since })
+    }
+
+    /// A server that is known may have moved.
+    fn check_announced(
+        &self,
+        id: MemberId,
+        name: Name,
+        address: String,
+        now: Timestamp,
+    ) -> Result<Member, MemberError> {
+        let known = match self.ahead().member(id) {
+            Some(_) => Some(self.known_member(id)?),
+            None => None,
+        };
+        self.check_not_anothers(id, &name, &address)?;
+        let (part, since) = known.map_or((MemberPart::Voter, now), |known| (known.part, known.since));
+        Ok(Member { id, name, address, part, since })
+    }
+
+    fn check_not_anothers(&self, id: MemberId, name: &Name, address: &str) -> Result<(), MemberError> {
+        let others = self.ahead().members();
+        for other in others.filter(|other| other.id != id && other.part != MemberPart::Removed) {
+            if other.name == *name {
+                return Err(MemberError::NameTaken { name: name.clone() });
             }
-            if known.address == address && !is_gone {
-                return Err(MemberError::AddressTaken { address, by: known.name.clone() });
+            if other.address == address {
+                return Err(MemberError::AddressTaken {
+                    address: address.to_owned(),
+                    by: other.name.clone(),
+                });
             }
         }
-        Ok(Member { id, name, address, part, since })
+        Ok(())
     }
 
     fn known_member(&self, member: MemberId) -> Result<Member, MemberError> {

@@ -43,6 +43,9 @@ impl<C: Codec> Manager<C> {
     ) -> Result<Option<Reply>, RequestError> {
         match request {
             Request::Node { node, asked } => self.node_request(now, id, node, asked).map(|()| None),
+            Request::Configure { node_lost_after } => {
+                self.propose_for(id, Command::Configure { node_lost_after, at: now }).map(|()| None)
+            }
             Request::Trust(change) => self.propose_for(id, Command::Trust(change)).map(|()| None),
             request => self.service_request(now, id, request),
         }
@@ -84,7 +87,7 @@ impl<C: Codec> Manager<C> {
                 vec![(service.clone(), Command::Undo { service, to, at })]
             }
             Request::Restart { service } => vec![(service.clone(), self.restart_command(now, service)?)],
-            Request::Node { .. } | Request::Trust(_) => {
+            Request::Node { .. } | Request::Configure { .. } | Request::Trust(_) => {
                 unreachable!("it is of no service, and was handled before")
             }
         })

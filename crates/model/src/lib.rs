@@ -46,5 +46,5 @@ pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
 pub use settings::{Heard, Settings};
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
 pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
-pub use trust::{ClusterTrust, SecretText};
+pub use trust::{Belief, ClusterTrust, Pin, PinError, SecretText};
 pub use waiting::{Unplaceable, WaitingOn};

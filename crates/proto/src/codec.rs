@@ -120,7 +120,7 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         Record::Settings(settings) => objects.settings = settings.into(),
         Record::Event(event) => objects.events.push(event.try_into().within("event")?),
         Record::Member(member) => objects.members.push(member.try_into().within("member")?),
-        Record::Trust(trust) => objects.trust = Some(trust.into()),
+        Record::Trust(trust) => objects.trust = Some(trust.try_into().within("trust")?),
         Record::JoinToken(token) => objects.join_tokens.push(token.try_into().within("join_token")?),
         Record::AccessToken(token) => objects.access_tokens.push(token.try_into().within("access_token")?),
         Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),

@@ -1,9 +1,10 @@
 //! What hosts know each other by, as the log and snapshots hold it.
 
 use model::{
-    AccessToken, ClusterTrust, Grant, JoinToken, Name, Scope, SecretHash, SecretText, Timestamp, TokenId,
-    Uses,
+    AccessToken, Belief, ClusterTrust, Grant, JoinToken, Name, NodeId, Pin, Scope, SecretHash, SecretText,
+    Timestamp, TokenId, Uses,
 };
+use prost::bytes::Bytes;
 use store::TrustChange;
 
 use crate::{
@@ -19,14 +20,38 @@ same_variants! {
 
 impl From<&ClusterTrust> for v1::ClusterTrust {
     fn from(trust: &ClusterTrust) -> Self {
-        v1::ClusterTrust { bundle: trust.bundle.clone(), authority: trust.authority.0.clone() }
+        v1::ClusterTrust {
+            bundle: trust.bundle.clone(),
+            authority: trust.authority.0.clone(),
+            next_authority: trust.next_authority.as_ref().map(|next| next.0.clone()),
+            beliefs: trust.beliefs.iter().map(|(host, belief)| belief_of(*host, *belief)).collect(),
+        }
     }
 }
 
-impl From<v1::ClusterTrust> for ClusterTrust {
-    fn from(wire: v1::ClusterTrust) -> Self {
-        ClusterTrust { bundle: wire.bundle, authority: SecretText(wire.authority) }
+impl TryFrom<v1::ClusterTrust> for ClusterTrust {
+    type Error = DecodeError;
+    fn try_from(wire: v1::ClusterTrust) -> Result<Self, DecodeError> {
+        let beliefs: Result<_, DecodeError> = wire.beliefs.into_iter().map(read_belief).collect();
+        Ok(ClusterTrust {
+            bundle: wire.bundle,
+            authority: SecretText(wire.authority),
+            next_authority: wire.next_authority.map(SecretText),
+            beliefs: beliefs.within("beliefs")?,
+        })
     }
+}
+
+/// A host and how far it is.
+pub fn belief_of(host: NodeId, belief: Belief) -> v1::Belief {
+    let signed_by = belief.signed_by.map(|pin| pin.0.to_vec().into());
+    v1::Belief { host: host.0, generation: belief.generation, signed_by }
+}
+
+pub fn read_belief(wire: v1::Belief) -> Result<(NodeId, Belief), DecodeError> {
+    let pin = |bytes: Bytes| bytes.as_ref().try_into().map(Pin).map_err(|_| Problem::Missing);
+    let signed_by = wire.signed_by.map(pin).transpose().within("signed_by")?;
+    Ok((NodeId(wire.host), Belief { generation: wire.generation, signed_by }))
 }
 
 impl From<&JoinToken> for v1::JoinToken {
@@ -112,7 +137,7 @@ pub fn scope(wire: Option<v1::access_token::Namespaces>) -> Result<Scope, Decode
 impl From<&TrustChange> for v1::TrustChange {
     fn from(change: &TrustChange) -> Self {
         use v1::trust_change::{
-            Found, Kind, PutAccessToken, PutJoinToken, RemoveAccessToken, RemoveJoinToken,
+            Found, Kind, PutAccessToken, PutJoinToken, RemoveAccessToken, RemoveJoinToken, Rotate,
         };
         let kind = match change {
             TrustChange::Found { trust, tokens } => Kind::Found(Found {
@@ -128,6 +153,10 @@ impl From<&TrustChange> for v1::TrustChange {
                 Kind::PutAccessToken(PutAccessToken { token: Some(token.into()) })
             }
             TrustChange::RemoveAccessToken { id } => Kind::RemoveAccessToken(RemoveAccessToken { id: id.0 }),
+            TrustChange::Rotate { trust, replaces } => {
+                Kind::Rotate(Rotate { trust: Some(trust.into()), replaces: replaces.clone() })
+            }
+            TrustChange::Believe { host, belief } => Kind::Believe(belief_of(*host, *belief)),
         };
         v1::TrustChange { kind: Some(kind) }
     }
@@ -139,7 +168,7 @@ impl TryFrom<v1::TrustChange> for TrustChange {
         use v1::trust_change::Kind;
         Ok(match field::kind(wire.kind, "kind")? {
             Kind::Found(found) => TrustChange::Found {
-                trust: field::kind(found.trust, "found.trust")?.into(),
+                trust: field::required(found.trust, "found.trust")?,
                 tokens: field::list(found.tokens, "found.tokens")?,
             },
             Kind::PutJoinToken(put) => TrustChange::PutJoinToken {
@@ -155,6 +184,14 @@ impl TryFrom<v1::TrustChange> for TrustChange {
                 TrustChange::PutAccessToken { token: field::required(put.token, "put_access_token.token")? }
             }
             Kind::RemoveAccessToken(remove) => TrustChange::RemoveAccessToken { id: TokenId(remove.id) },
+            Kind::Rotate(rotate) => TrustChange::Rotate {
+                trust: field::required(rotate.trust, "rotate.trust")?,
+                replaces: rotate.replaces,
+            },
+            Kind::Believe(belief) => {
+                let (host, belief) = read_belief(belief).within("believe")?;
+                TrustChange::Believe { host, belief }
+            }
         })
     }
 }

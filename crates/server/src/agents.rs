@@ -23,10 +23,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    brain::{Brain, Stopped, ToAgent},
+    brain::{Brain, Servers, Stopped, ToAgent},
     caller::Caller,
     forward::check_leads,
     relay::{AgentSession, Life, Relays},
+    rotation,
 };
 
 /// How many messages may wait for a slow agent before the server waits for it.
@@ -176,13 +177,13 @@ async fn answer<P>(
 
 /// The same. A cluster of this host alone has no addresses to tell.
 async fn tell_servers(
-    mut servers: watch::Receiver<Vec<String>>,
+    mut servers: watch::Receiver<Servers>,
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
 ) -> Option<Status> {
     loop {
-        let addresses = servers.borrow_and_update().clone();
+        let Servers { addresses, trust } = servers.borrow_and_update().clone();
         if !addresses.is_empty() {
-            let message = server_message::Message::Servers(v1::Servers { addresses });
+            let message = server_message::Message::Servers(v1::Servers { addresses, trust });
             to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;
         }
         if servers.changed().await.is_err() {
@@ -205,13 +206,13 @@ async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) ->
                 return Some(Status::deadline_exceeded(format!("the agent said nothing for {silence}")));
             }
         };
-        if let Err(status) = hear(said, ends) {
+        if let Err(status) = hear(said, ends).await {
             return Some(status);
         }
     }
 }
 
-fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
+async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
     let report = match AgentSays::try_from(said)? {
         AgentSays::Report(said) => Report {
             observed: said.observed,
@@ -225,6 +226,9 @@ fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
         AgentSays::Heartbeat { number, usage } => {
             return ends.brain.heartbeat(ends.session, number, usage).map_err(stopped);
         }
+        // One after the other, so that the last is what stays. Where it cannot be written, the agent opens another session,
+        // and says it again.
+        AgentSays::Believes(_, belief) => return rotation::note(&ends.brain, ends.node, belief).await,
         // Nothing waits for acknowledgements.
         AgentSays::Acknowledged { .. } => return Ok(()),
     };

@@ -32,7 +32,7 @@ use worker::{Readers, Worker};
 pub struct Brain {
     inputs: Sender<Input>,
     views: watch::Receiver<View>,
-    servers: watch::Receiver<Vec<String>>,
+    servers: watch::Receiver<Servers>,
     leader_heard: LeaderHeard,
 }
 
@@ -85,7 +85,7 @@ pub fn start(
 ) -> std::io::Result<Started> {
     let (inputs, received) = channel();
     let (publish, views) = watch::channel(manager.view());
-    let (told, servers) = watch::channel(addresses(&manager.view()));
+    let (told, servers) = watch::channel(Servers::of(&manager.view()));
     let peers = connect(hears_peers(&inputs));
     let (says_removed, removed) = oneshot::channel();
     let leader_heard = LeaderHeard::default();
@@ -107,10 +107,33 @@ pub fn start(
     Ok(Started { brain: Brain { inputs, views, servers, leader_heard }, thread, removed })
 }
 
-/// Where those are that take part, or are to.
-fn addresses(view: &View) -> Vec<String> {
+/// What hosts are told of the servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Servers {
+    /// Where those are that take part, or are to.
+    pub(crate) addresses: Vec<String>,
+    /// Whom to believe, in PEM; empty where there is no authority.
+    pub(crate) trust: String,
+}
+
+impl Servers {
+    fn of(view: &View) -> Servers {
+        Servers { addresses: addresses(view).map(str::to_owned).collect(), trust: bundle(view).to_owned() }
+    }
+
+    /// The same without any copy: it is asked of each view.
+    fn are_those_of(&self, view: &View) -> bool {
+        self.trust == bundle(view) && addresses(view).eq(self.addresses.iter())
+    }
+}
+
+fn addresses(view: &View) -> impl Iterator<Item = &str> {
     let members = view.state.members().filter(|member| member.part != MemberPart::Removed);
-    members.map(|member| member.address.clone()).collect()
+    members.map(|member| member.address.as_str())
+}
+
+fn bundle(view: &View) -> &str {
+    view.state.trust().map_or("", |trust| &trust.bundle)
 }
 
 fn hears_peers(inputs: &Sender<Input>) -> Tell {
@@ -162,8 +185,8 @@ impl Brain {
         views
     }
 
-    /// Where the servers are, all of them. Changes only when they do: each agent's session waits for that.
-    pub(crate) fn servers(&self) -> watch::Receiver<Vec<String>> {
+    /// Changes only when they do: each agent's session waits for that.
+    pub(crate) fn servers(&self) -> watch::Receiver<Servers> {
         self.servers.clone()
     }
 

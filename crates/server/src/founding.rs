@@ -4,6 +4,7 @@
 //! founding twice changes nothing, so a crash anywhere costs nothing.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -68,8 +69,12 @@ pub fn found(data_dir: &Path, trust_dir: &Path, now: Timestamp) -> Result<Identi
     let identity = Identity { cluster, role: HostRole::Server, node: NodeId(drawn()?) };
     let authority = Authority::make(cluster, now, validity::AUTHORITY_LIFETIME)?;
     let bundle = Trust::new(authority.certificate().clone());
-    let trust =
-        ClusterTrust { bundle: bundle.to_pem(), authority: SecretText(authority.encode().to_string()) };
+    let trust = ClusterTrust {
+        bundle: bundle.to_pem(),
+        authority: SecretText(authority.encode().to_string()),
+        next_authority: None,
+        beliefs: BTreeMap::new(),
+    };
     keep(data_dir, &trust).map_err(|source| FoundError::Write { path: file(data_dir), source })?;
     // The certificate last: with it the server is founded, and without it this can be done again.
     folder.believe(&bundle)?;

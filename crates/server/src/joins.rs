@@ -4,6 +4,7 @@ use manager::{MemberRequest, Request as Asked, RequestError};
 use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, Millis, NodeId, Timestamp};
 use proto::{
     reason::refuse,
+    trust::read_belief,
     v1::{self, Reason},
 };
 use store::{Rejected, State, TrustChange};
@@ -23,7 +24,7 @@ use crate::{
     control::refuse::{invalid, request_error, stopped},
     forward::check_leads,
     members::{checked_address, refusal},
-    random,
+    random, rotation,
 };
 
 /// How often a token is looked at again that another host redeemed at the same time.
@@ -128,11 +129,17 @@ impl v1::join_server::Join for Joins {
     ) -> Result<Response<v1::AnnounceResponse>, Status> {
         let id = MemberId(Caller::of(request.extensions()).member()?);
         check_leads(&self.brain, self.own)?;
-        let v1::AnnounceRequest { name, address } = request.into_inner();
-        let name = name.parse().map_err(invalid)?;
-        let asked =
-            MemberRequest::Add { id, name, address: checked_address(address)?, part: MemberPart::Voter };
-        self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
+        let v1::AnnounceRequest { name, address, believes } = request.into_inner();
+        let (name, address) = (name.parse().map_err(invalid)?, checked_address(address)?);
+        let known = self.brain.newest().state.member(id).cloned();
+        if known.is_none_or(|known| known.name != name || known.address != address) {
+            let asked = MemberRequest::Announce { id, name, address };
+            self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
+        }
+        if let Some(belief) = believes {
+            let (_, belief) = read_belief(belief).map_err(invalid)?;
+            rotation::note(&self.brain, NodeId(id.0), belief).await?;
+        }
         Ok(Response::new(v1::AnnounceResponse {}))
     }
 }

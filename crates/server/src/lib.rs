@@ -5,7 +5,8 @@
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member;
-//!   `renewal`: how its certificate never ends.
+//!   `renewal`: how its certificate never ends; `rotation`: how the cluster gets another authority, and `authority`: how
+//!   users ask for that.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls; `strangers`: without a
 //!   certificate.
 //! - `access`: which user asks, and whether they may; `audit`: what was asked and how it ended.
@@ -18,6 +19,7 @@ mod access;
 pub mod agents;
 mod announce;
 pub mod audit;
+mod authority;
 mod backups;
 pub mod brain;
 pub mod caller;
@@ -39,6 +41,7 @@ pub mod relay;
 pub mod remote;
 mod renewal;
 pub mod rescue;
+mod rotation;
 pub mod socket;
 mod strangers;
 mod tokens;
@@ -153,12 +156,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let _stops = StopsBrain(brain.clone());
     if let Some(remote) = &remote {
         tokio::spawn(renewal::keep_valid(remote.renewing(), brain.clone()));
+        tokio::spawn(remote.announcing().run(brain.clone()));
+        tokio::spawn(rotation::go_on(MemberId(remote.member()), brain.clone()));
         match remote.config.beginning {
             Beginning::Founds => drop(tokio::spawn(founding::bring(data_dir, brain.clone()))),
-            Beginning::Joins => {
-                let (own, config) = (MemberId(remote.member()), remote.config.clone());
-                tokio::spawn(announce::announce(own, config, brain.clone(), remote.find_any()));
-            }
+            Beginning::Joins => {}
         }
     }
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");

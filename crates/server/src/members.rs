@@ -97,6 +97,46 @@ impl v1::cluster_server::Cluster for Members {
         write.ended(self.do_rotate_data_key().await)
     }
 
+    async fn get_settings(
+        &self,
+        request: Request<v1::GetSettingsRequest>,
+    ) -> Answer<v1::GetSettingsResponse> {
+        self.gate.read(request)?;
+        self.do_get_settings().await.map(Response::new)
+    }
+
+    async fn change_settings(
+        &self,
+        request: Request<v1::ChangeSettingsRequest>,
+    ) -> Answer<v1::ChangeSettingsResponse> {
+        let (asked, write) = self.gate.write(request)?;
+        write.ended(self.do_change_settings(asked).await)
+    }
+
+    async fn get_authority(
+        &self,
+        request: Request<v1::GetAuthorityRequest>,
+    ) -> Answer<v1::GetAuthorityResponse> {
+        self.gate.read(request)?;
+        self.do_get_authority().await.map(Response::new)
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Answer<v1::RotateAuthorityResponse> {
+        let (_, write) = self.gate.write(request)?;
+        write.ended(self.do_rotate_authority().await)
+    }
+
+    async fn abandon_rotation(
+        &self,
+        request: Request<v1::AbandonRotationRequest>,
+    ) -> Answer<v1::AbandonRotationResponse> {
+        let (_, write) = self.gate.write(request)?;
+        write.ended(self.do_abandon_rotation().await)
+    }
+
     async fn create_join_token(
         &self,
         request: Request<v1::CreateJoinTokenRequest>,

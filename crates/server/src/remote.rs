@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use consensus::MemberId;
 use dial::Way;
-use model::{HostRole, Millis, Name, NodeId};
+use model::{Belief, HostRole, MemberId as Id, Millis, Name, NodeId};
 use rustls::{ClientConfig, ServerConfig, time_provider::DefaultTimeProvider};
-use tokio::{net::TcpListener, runtime::Handle};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 use tokio_stream::Stream;
 use trust::{
     folder::{FolderError, IdentityFolder},
@@ -15,7 +15,7 @@ use trust::{
 };
 
 use crate::{
-    announce::FindAny,
+    announce::{Announcing, FindAny},
     entrance::{self, Connection},
     peers::{FindWay, Peers, Tell},
     renewal::Renewing,
@@ -65,6 +65,7 @@ pub(crate) struct Remote {
     pub(crate) identity: Identity,
     serves: Arc<Reloading<ServerConfig>>,
     dials: Arc<Reloading<ClientConfig>>,
+    pub(crate) belief: watch::Sender<Belief>,
 }
 
 impl Remote {
@@ -73,6 +74,7 @@ impl Remote {
         let stored = stored.ok_or_else(|| RemoteError::NoIdentity(config.identity.clone()))?;
         Ok(Remote {
             identity: stored.credentials.identity(),
+            belief: watch::Sender::new(stored.belief()),
             config,
             serves: Arc::new(Reloading::new(stored.server_config(Arc::new(DefaultTimeProvider))?)),
             dials: Arc::new(Reloading::new(stored.client_config(Arc::new(DefaultTimeProvider))?)),
@@ -86,6 +88,7 @@ impl Remote {
             lifetime: self.config.certificate_lifetime,
             serves: self.serves.clone(),
             dials: self.dials.clone(),
+            belief: self.belief.clone(),
         }
     }
 
@@ -102,8 +105,17 @@ impl Remote {
         })
     }
 
+    pub(crate) fn announcing(&self) -> Announcing {
+        Announcing {
+            own: Id(self.member()),
+            config: self.config.clone(),
+            belief: self.belief.subscribe(),
+            find_any: self.find_any(),
+        }
+    }
+
     /// The way to whatever server of this cluster listens at an address.
-    pub(crate) fn find_any(&self) -> FindAny {
+    fn find_any(&self) -> FindAny {
         let (dials, name) = (self.dials.clone(), any_server_name(self.identity.cluster));
         Box::new(move |address| Way::Tls { address, name: name.clone(), config: dials.current() })
     }

@@ -30,12 +30,12 @@ use crate::{
 const MAX_ADDRESSES: usize = 16;
 
 impl Members {
-    async fn change_trust(&self, change: TrustChange) -> Result<(), Status> {
+    pub(crate) async fn change_trust(&self, change: TrustChange) -> Result<(), Status> {
         let asked = self.brain.request(manager::Request::Trust(change)).await.map_err(stopped)?;
         asked.map(|_| ()).map_err(request_error)
     }
 
-    async fn state(&self) -> Result<State, Status> {
+    pub(crate) async fn state(&self) -> Result<State, Status> {
         Ok(self.brain.read().await.map_err(stopped)?.state)
     }
 

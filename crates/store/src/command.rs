@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AccessToken, ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo, ReplicaId,
-    RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId, Version,
+    AccessToken, Belief, ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo,
+    ReplicaId, RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId,
+    Version,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub enum TrustChange {
     PutAccessToken { token: AccessToken },
     /// Whoever has it is refused from now on.
     RemoveAccessToken { id: TokenId },
+    /// The next step of a rotation of the authority: only if the bundle still is `replaces`. What hosts have said stays.
+    Rotate { trust: ClusterTrust, replaces: String },
+    /// How far a host has followed a rotation.
+    Believe { host: NodeId, belief: Belief },
 }
 
 /// What can be decided of a node.

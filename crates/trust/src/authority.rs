@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::{
-    certificate::{AuthorityCertificate, CertificateError, NodeCertificate, Pin},
+    certificate::{AuthorityCertificate, CertificateError, NodeCertificate, Pin, pin_of},
     identity::{self, Identity},
     key::{CertificateRequest, KeyError, PrivateKey},
     pem::{self, PemError},
@@ -59,7 +59,7 @@ impl Authority {
     /// A new one, whose certificate it signs itself. [`crate::validity::AUTHORITY_LIFETIME`] is the usual lifetime.
     pub fn make(cluster: ClusterId, now: Timestamp, lifetime: Millis) -> Result<Authority, AuthorityError> {
         let key = PrivateKey::generate()?;
-        let pin = Pin::of(&key.subject_public_key_info());
+        let pin = pin_of(&key.subject_public_key_info());
         // With the pin in its subject, two authorities of one cluster have different names during a rotation.
         let mut params = named(&format!("wharf {cluster} {pin:.8}"), Validity::starting(now, lifetime))?;
         params.subject_alt_names = vec![uri(identity::authority_uri(cluster))?];
@@ -121,7 +121,7 @@ impl Authority {
         let [certificate, pkcs8] = document.exactly([pem::CERTIFICATE, pem::PRIVATE_KEY])?;
         let certificate = AuthorityCertificate::from_der(&certificate)?;
         let key = PrivateKey::from_pkcs8(&pkcs8)?;
-        if Pin::of(&key.subject_public_key_info()) != certificate.pin() {
+        if pin_of(&key.subject_public_key_info()) != certificate.pin() {
             return Err(AuthorityError::Mismatch);
         }
         Ok(Authority { key, certificate })

@@ -10,14 +10,14 @@
 //! generation of the bundle; a host takes only newer ones ([`Trust::follow`]), and only those that it can tie to what it
 //! believes already.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use model::{ClusterId, NodeId};
+use model::{Belief, ClusterId, NodeId};
 use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
 use crate::{
-    certificate::{AuthorityCertificate, CertificateError, Pin},
+    certificate::{AuthorityCertificate, CertificateError},
     pem::{self, PemError},
 };
 
@@ -38,15 +38,8 @@ pub enum Stage {
     Switched { signer: AuthorityCertificate, old: AuthorityCertificate },
 }
 
-/// How far a host is, as it reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostTrust {
-    pub node: NodeId,
-    /// Of the bundle that it believes.
-    pub generation: u64,
-    /// The authority of the certificate that it presents.
-    pub signed_by: Pin,
-}
+/// Every host of a cluster, and how far it is; `None` of one that has not said so since the rotation began.
+pub type Hosts = BTreeMap<NodeId, Option<Belief>>;
 
 /// Why a rotation does not take its next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,7 +172,7 @@ impl Trust {
     }
 
     /// Second step; `hosts` is every host of the cluster.
-    pub fn switch(&self, hosts: &[HostTrust]) -> Result<Trust, RotationError> {
+    pub fn switch(&self, hosts: &Hosts) -> Result<Trust, RotationError> {
         match &self.stage {
             Stage::Settled { .. } => Err(RotationError::NotIntroduced),
             Stage::Switched { .. } => Err(RotationError::UnderWay),
@@ -191,7 +184,7 @@ impl Trust {
     }
 
     /// Third step; `hosts` is every host of the cluster.
-    pub fn retire(&self, hosts: &[HostTrust]) -> Result<Trust, RotationError> {
+    pub fn retire(&self, hosts: &Hosts) -> Result<Trust, RotationError> {
         match &self.stage {
             Stage::Settled { .. } => Err(RotationError::NotIntroduced),
             Stage::Introduced { .. } => Err(RotationError::NotSwitched),
@@ -248,12 +241,14 @@ impl Trust {
         Trust { generation: self.generation + 1, stage }
     }
 
-    fn all(&self, hosts: &[HostTrust], lacking: Lacking) -> Result<(), RotationError> {
-        let is_there = |host: &HostTrust| match lacking {
-            Lacking::Belief => host.generation >= self.generation,
-            Lacking::Certificate => host.signed_by == self.signer().pin(),
+    fn all(&self, hosts: &Hosts, lacking: Lacking) -> Result<(), RotationError> {
+        let signer = self.signer().pin();
+        let is_there = |belief: &Belief| match lacking {
+            Lacking::Belief => belief.generation >= self.generation,
+            Lacking::Certificate => belief.signed_by.is_none_or(|by| by == signer),
         };
-        let behind: Vec<NodeId> = hosts.iter().filter(|host| !is_there(host)).map(|host| host.node).collect();
+        let behind = hosts.iter().filter(|(_, belief)| !belief.as_ref().is_some_and(is_there));
+        let behind: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
         if behind.is_empty() { Ok(()) } else { Err(RotationError::NotYet(behind, lacking)) }
     }
 
@@ -269,6 +264,11 @@ impl Trust {
             pem::write(pem::CERTIFICATE, authority.der(), &mut text);
         }
         std::mem::take(&mut text)
+    }
+
+    /// Whether a text that [`Trust::to_pem`] wrote is of no rotation; reads its first line only.
+    pub fn is_settled(text: &str) -> bool {
+        text.lines().next().is_some_and(|header| header.ends_with(SETTLED))
     }
 
     pub fn from_pem(text: &str) -> Result<Trust, TrustTextError> {

@@ -3,7 +3,7 @@
 //! A [`NodeCertificate`] always travels with the certificate of the authority that signed it. So a host that knows only the
 //! authority's [`Pin`] finds in the handshake what the pin speaks of.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use model::{ClusterId, HostRole, Timestamp};
 use rustls::pki_types::CertificateDer;
@@ -12,48 +12,17 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::{
-    hex,
     identity::{self, Identity},
     key::{self, NodeKey},
     pem::{self, PemError},
     validity::Validity,
 };
 
-/// SHA-256 over an authority's public key (SubjectPublicKeyInfo in DER): what a token pins. Shown as 64 hex digits, as
-/// `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum` prints them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pin(pub [u8; 32]);
+pub use model::{Pin, PinError};
 
-impl Pin {
-    pub(crate) fn of(public_key: &[u8]) -> Pin {
-        Pin(Sha256::digest(public_key).into())
-    }
-}
-
-impl fmt::Display for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
-        hex::write(&self.0, &mut text);
-        f.pad(&text)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no pin: expected 64 hex digits, the SHA-256 of an authority's public key")]
-pub struct PinError(pub String);
-
-impl FromStr for Pin {
-    type Err = PinError;
-
-    fn from_str(text: &str) -> Result<Pin, PinError> {
-        hex::read(text).map(Pin).ok_or_else(|| PinError(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Pin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:.8}..")
-    }
+/// What a token pins; shown as `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum` prints it.
+pub(crate) fn pin_of(public_key: &[u8]) -> Pin {
+    Pin(Sha256::digest(public_key).into())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +67,7 @@ impl AuthorityCertificate {
         Ok(AuthorityCertificate {
             der: CertificateDer::from(der.to_vec()),
             cluster: cluster.ok_or(CertificateError::Foreign("it does not name a cluster"))?,
-            pin: Pin::of(public_key),
+            pin: pin_of(public_key),
             validity: validity(&parsed),
         })
     }

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-use model::Timestamp;
+use model::{Belief, Timestamp};
 use rustls::{ClientConfig, ServerConfig, time_provider::TimeProvider};
 
 use crate::{
@@ -55,6 +55,17 @@ impl Stored {
     /// Of this host when it dials.
     pub fn client_config(&self, clock: Arc<dyn TimeProvider>) -> Result<ClientConfig, ConfigError> {
         tls::client_config(Present::Certificate(&self.credentials), Believe::Trust(&self.trust), clock)
+    }
+
+    /// Whether its certificate is to be renewed now: in time, or because the authority that signed it is about to go.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.renews_at() || self.trust.outdates(self.credentials.certificate().authority())
+    }
+
+    /// What this host says of itself to the leader.
+    pub fn belief(&self) -> Belief {
+        let signed_by = Some(self.credentials.certificate().authority().pin());
+        Belief { generation: self.trust.generation(), signed_by }
     }
 
     /// When its certificate is to be renewed.
@@ -156,6 +167,15 @@ impl IdentityFolder {
         Ok(credentials)
     }
 
+    /// Another bundle, over a connection that is trusted. One that would leave this host without a certificate that others
+    /// believe is refused: it comes again once there is one.
+    pub fn follow(&self, stored: Stored, offered: Trust) -> Result<Stored, FolderError> {
+        let trust = self.tied(&stored.trust, offered)?;
+        self.check_belief(stored.credentials.certificate(), &trust)?;
+        self.believe(&trust)?;
+        Ok(Stored { trust, ..stored })
+    }
+
     /// A renewal, over a connection that is trusted: the bundle, then the certificate for [`IdentityFolder::next_key`].
     pub fn renew(
         &self,
@@ -163,10 +183,14 @@ impl IdentityFolder {
         offered: Trust,
         certificate: NodeCertificate,
     ) -> Result<Stored, FolderError> {
-        let followed = known.follow(offered);
-        let trust = followed.map_err(|source| FolderError::Follow { path: self.path.join(TRUST), source })?;
+        let trust = self.tied(known, offered)?;
         self.believe(&trust)?;
         Ok(Stored { credentials: self.install(certificate)?, trust })
+    }
+
+    fn tied(&self, known: &Trust, offered: Trust) -> Result<Trust, FolderError> {
+        let followed = known.follow(offered);
+        followed.map_err(|source| FolderError::Follow { path: self.path.join(TRUST), source })
     }
 
     /// The certificate with its key, which is the next one if a crash came between the two steps of a renewal.

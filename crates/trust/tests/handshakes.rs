@@ -4,12 +4,12 @@
 
 mod support;
 
-use model::{ClusterId, HostRole, Millis, Timestamp};
+use model::{Belief, ClusterId, HostRole, Millis, NodeId, Timestamp};
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use support::{DAY, Host, NOW, authority, clock, handshake, host, shaken};
 use trust::{
     authority::Authority,
-    bundle::{HostTrust, Trust},
+    bundle::{Hosts, Trust},
     certificate::Pin,
     identity::any_server_name,
     tls::{Believe, Present, Reloading, client_config, server_config},
@@ -245,12 +245,10 @@ fn the_authority_is_rotated_while_everyone_connects() {
             self.reload();
         }
 
-        fn reported(&self) -> HostTrust {
-            HostTrust {
-                node: self.host.credentials.identity().node,
-                generation: self.trust.generation(),
-                signed_by: self.host.certificate().authority().pin(),
-            }
+        fn reported(&self) -> (NodeId, Option<Belief>) {
+            let signed_by = Some(self.host.certificate().authority().pin());
+            let belief = Belief { generation: self.trust.generation(), signed_by };
+            (self.host.credentials.identity().node, Some(belief))
         }
     }
 
@@ -268,7 +266,7 @@ fn the_authority_is_rotated_while_everyone_connects() {
         }
     }
 
-    fn reports(hosts: &[Running]) -> Vec<HostTrust> {
+    fn reports(hosts: &[Running]) -> Hosts {
         hosts.iter().map(Running::reported).collect()
     }
 

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Clippy's exemption of tests does not reach the helpers of an integration test.
 
-use model::{ClusterId, NodeId, Timestamp};
+use model::{Belief, ClusterId, NodeId, Timestamp};
 use trust::{
     authority::Authority,
-    bundle::{FollowError, HostTrust, Lacking, RotationError, Stage, Trust, TrustTextError},
+    bundle::{FollowError, Hosts, Lacking, RotationError, Stage, Trust, TrustTextError},
     certificate::AuthorityCertificate,
     validity::AUTHORITY_LIFETIME,
 };
@@ -16,8 +16,11 @@ fn certificate(cluster: ClusterId) -> AuthorityCertificate {
     Authority::make(cluster, Timestamp(0), AUTHORITY_LIFETIME).unwrap().certificate().clone()
 }
 
-fn host(node: u64, generation: u64, signed_by: &AuthorityCertificate) -> HostTrust {
-    HostTrust { node: NodeId(node), generation, signed_by: signed_by.pin() }
+/// Node, generation and signer of each.
+fn hosts<const N: usize>(hosts: [(u64, u64, &AuthorityCertificate); N]) -> Hosts {
+    let belief =
+        |generation, signer: &AuthorityCertificate| Belief { generation, signed_by: Some(signer.pin()) };
+    hosts.into_iter().map(|(node, at, signer)| (NodeId(node), Some(belief(at, signer)))).collect()
 }
 
 /// Settled, introduced, switched and settled again, with the two authorities.
@@ -25,8 +28,8 @@ fn rotation() -> ([Trust; 4], AuthorityCertificate, AuthorityCertificate) {
     let (old, new) = (certificate(OURS), certificate(OURS));
     let settled = Trust::new(old.clone());
     let introduced = settled.introduce(new.clone()).unwrap();
-    let switched = introduced.switch(&[host(1, 2, &old)]).unwrap();
-    let retired = switched.retire(&[host(1, 3, &new)]).unwrap();
+    let switched = introduced.switch(&hosts([(1, 2, &old)])).unwrap();
+    let retired = switched.retire(&hosts([(1, 3, &new)])).unwrap();
     ([settled, introduced, switched, retired], old, new)
 }
 
@@ -55,10 +58,10 @@ fn steps_out_of_order_are_refused() {
         Err(RotationError::OtherCluster { ours: OURS, theirs })
     );
 
-    assert_eq!(settled.switch(&[]), Err(RotationError::NotIntroduced));
-    assert_eq!(switched.switch(&[]), Err(RotationError::UnderWay));
-    assert_eq!(settled.retire(&[]), Err(RotationError::NotIntroduced));
-    assert_eq!(introduced.retire(&[host(1, 9, &new)]), Err(RotationError::NotSwitched));
+    assert_eq!(settled.switch(&Hosts::new()), Err(RotationError::NotIntroduced));
+    assert_eq!(switched.switch(&Hosts::new()), Err(RotationError::UnderWay));
+    assert_eq!(settled.retire(&Hosts::new()), Err(RotationError::NotIntroduced));
+    assert_eq!(introduced.retire(&hosts([(1, 9, &new)])), Err(RotationError::NotSwitched));
 
     assert_eq!(settled.abandon(), Err(RotationError::NotIntroduced));
     assert_eq!(switched.abandon(), Err(RotationError::TooLate));
@@ -69,20 +72,30 @@ fn steps_out_of_order_are_refused() {
 #[test]
 fn a_step_waits_for_every_host_and_names_those_behind() {
     let ([_, introduced, switched, _], old, new) = rotation();
-    let hosts = [host(1, 2, &old), host(2, 1, &old), host(3, 3, &old), host(4, 0, &old)];
-    let refused = introduced.switch(&hosts).unwrap_err();
+    let mut all = hosts([(1, 2, &old), (2, 1, &old), (3, 3, &old)]);
+    all.insert(NodeId(4), None);
+    let refused = introduced.switch(&all).unwrap_err();
     assert_eq!(refused, RotationError::NotYet(vec![NodeId(2), NodeId(4)], Lacking::Belief));
     assert_eq!(
         refused.to_string(),
         "2 hosts do not yet believe the new authority: 0000000000002, 0000000000004; wait for them, or remove those that \
          are gone"
     );
-    let refused = switched.retire(&[host(1, 3, &new), host(2, 3, &old)]).unwrap_err();
+    let refused = switched.retire(&hosts([(1, 3, &new), (2, 3, &old)])).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "1 host does not yet have a certificate by the new authority: 0000000000002; wait for them, or remove those that \
          are gone"
     );
+}
+
+#[test]
+fn nobody_waits_for_the_certificate_of_a_host_that_has_none() {
+    let ([_, introduced, switched, _], ..) = rotation();
+    let without = |generation| Hosts::from([(NodeId(1), Some(Belief { generation, signed_by: None }))]);
+    assert!(introduced.switch(&without(1)).is_err());
+    introduced.switch(&without(2)).unwrap();
+    switched.retire(&without(2)).unwrap();
 }
 
 #[test]

@@ -10,15 +10,17 @@ use std::{
 };
 
 use dial::Way;
-use model::{HostRole, NodeId};
+use model::{Belief, HostRole, NodeId};
 use rustls::{ClientConfig, pki_types::ServerName, time_provider::DefaultTimeProvider};
+use tokio::sync::watch;
 use trust::{
+    bundle::{Trust, TrustTextError},
     folder::{FolderError, IdentityFolder},
     identity::{Identity, any_server_name},
     tls::{ConfigError, Reloading},
 };
 
-use super::renewal::keep_valid;
+use super::renewal::Renewing;
 use crate::{
     clock::Clock,
     config::{Config, ServerAddress},
@@ -35,6 +37,8 @@ pub enum WaysError {
     OtherRole { path: PathBuf, identity: Identity },
     #[error(transparent)]
     Tls(#[from] ConfigError),
+    #[error("the leader tells whom to believe in a way that cannot be read")]
+    Bundle(#[from] TrustTextError),
     #[error("cannot use {}, which tells where the servers are", path.display())]
     Servers { path: PathBuf, source: io::Error },
     #[error("{} names no server: expected an address such as 10.0.0.1:7400 on each line", .0.display())]
@@ -43,7 +47,7 @@ pub enum WaysError {
 
 #[derive(Debug)]
 pub(crate) enum Ways {
-    Socket(PathBuf),
+    Socket(PathBuf, watch::Sender<Belief>),
     Joined(Joined),
 }
 
@@ -58,12 +62,19 @@ pub(crate) struct Joined {
     turn: usize,
     /// Said to lead by one that does not.
     leader: Option<String>,
+    /// The newest bundle that a leader told; empty before the first.
+    offered: watch::Sender<String>,
+    /// Whom this host believes, durably.
+    belief: watch::Sender<Belief>,
 }
 
 impl Ways {
     pub(crate) fn open(config: &Config) -> Result<Ways, WaysError> {
         match &config.server {
-            ServerAddress::Unix(path) => Ok(Ways::Socket(path.clone())),
+            ServerAddress::Unix(path) => {
+                let belief = Belief { generation: 0, signed_by: None };
+                Ok(Ways::Socket(path.clone(), watch::Sender::new(belief)))
+            }
             ServerAddress::Joined => Joined::open(&config.data_dir).map(Ways::Joined),
         }
     }
@@ -71,22 +82,50 @@ impl Ways {
     /// As whom the cluster knows this agent, if a certificate says it.
     pub(crate) fn node(&self) -> Option<NodeId> {
         match self {
-            Ways::Socket(_) => None,
+            Ways::Socket(..) => None,
             Ways::Joined(joined) => Some(joined.identity.node),
         }
     }
 
-    /// Keeps the certificate valid, if there is one.
+    /// Keeps the certificate valid, and what is believed current, if there are such.
     pub(super) fn renew_in_time(&self, clock: Clock) {
         if let Ways::Joined(joined) = self {
-            tokio::spawn(keep_valid(joined.data_dir.clone(), joined.config.clone(), clock));
+            let renewing = Renewing {
+                data_dir: joined.data_dir.clone(),
+                config: joined.config.clone(),
+                clock,
+                offered: joined.offered.subscribe(),
+                belief: joined.belief.clone(),
+            };
+            tokio::spawn(renewing.keep_valid());
         }
+    }
+
+    /// Whom this host believes, for the leader to be told: what it is now, and whenever it changes.
+    pub(super) fn beliefs(&self) -> watch::Receiver<Belief> {
+        let (Ways::Socket(_, belief) | Ways::Joined(Joined { belief, .. })) = self;
+        let mut beliefs = belief.subscribe();
+        beliefs.mark_changed();
+        beliefs
+    }
+
+    /// Whom to believe, in the words of the leader.
+    pub(super) fn trust_is(&mut self, bundle: String) -> Result<(), WaysError> {
+        match self {
+            Ways::Joined(joined) => drop(joined.offered.send_replace(bundle)),
+            // The socket's permissions are what counts: there is nothing to follow.
+            Ways::Socket(_, belief) => {
+                let generation = Trust::from_pem(&bundle)?.generation();
+                belief.send_replace(Belief { generation, signed_by: None });
+            }
+        }
+        Ok(())
     }
 
     /// The way to try now.
     pub(super) fn next(&mut self) -> Way {
         match self {
-            Ways::Socket(path) => Way::Socket(path.clone()),
+            Ways::Socket(path, _) => Way::Socket(path.clone()),
             Ways::Joined(joined) => joined.next(),
         }
     }
@@ -102,7 +141,7 @@ impl Ways {
     pub(super) fn servers_are(&mut self, addresses: Vec<String>) -> Result<(), WaysError> {
         match self {
             Ways::Joined(joined) if !addresses.is_empty() => joined.servers.replace(addresses),
-            Ways::Joined(_) | Ways::Socket(_) => Ok(()),
+            Ways::Joined(_) | Ways::Socket(..) => Ok(()),
         }
     }
 }
@@ -124,6 +163,8 @@ impl Joined {
             servers: Servers::read(Config::servers_path(data_dir))?,
             turn: 0,
             leader: None,
+            offered: watch::Sender::default(),
+            belief: watch::Sender::new(stored.belief()),
         })
     }
 
@@ -178,7 +219,7 @@ pub fn write_servers(path: &Path, addresses: &[String]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use model::{ClusterId, Millis, Timestamp};
-    use trust::{authority::Authority, bundle::Trust, validity};
+    use trust::{authority::Authority, validity};
 
     use super::*;
 

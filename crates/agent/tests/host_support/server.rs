@@ -209,7 +209,7 @@ impl Memory {
                     self.say(Message::Heard(heard.into()));
                 }
             }
-            AgentSays::Images(_) | AgentSays::Acknowledged { .. } => {}
+            AgentSays::Images(_) | AgentSays::Acknowledged { .. } | AgentSays::Believes(..) => {}
         }
     }
 }

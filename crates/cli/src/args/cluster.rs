@@ -45,9 +45,41 @@ pub enum Cluster {
     RotateDataKey,
     /// Change what opens a server's data keys: another key file, or a passphrase
     Lock(LockKeys),
+    /// Tell how the cluster is run, and change it
+    Settings(ClusterSettings),
+    /// Tell what signs the certificates of hosts, and replace it
+    #[command(subcommand)]
+    Authority(Authority),
     /// Make, list and withdraw what hosts join with
     #[command(subcommand)]
     Token(Token),
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ClusterSettings {
+    /// How long a node may be silent before its replicas are replaced elsewhere; from 5s to 1h
+    #[arg(long, value_name = "DURATION", value_parser = read_duration)]
+    pub node_lost_after: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Authority {
+    /// Tell which authority signs, until when it holds, and how far a rotation is
+    Status,
+    /// Replace the authority by a new one, while everything goes on
+    #[command(
+        after_help = "Hosts are told of the new authority first; once all of them believe it, it signs their certificates; once all
+have such certificates, the old one is believed no more. A host that is away is waited for: bring it back, or remove it.
+
+Join tokens and access tokens of before pin the old authority, and are good for nothing in the end: make new ones."
+    )]
+    Rotate {
+        /// Return at once; `wharf cluster authority status` tells how far it is
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Give a rotation up, as long as the new authority has signed nothing
+    Abandon,
 }
 
 #[derive(Clone, Debug, Subcommand)]

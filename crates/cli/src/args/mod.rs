@@ -20,7 +20,7 @@ use model::Name;
 pub use self::{
     access::{AccessToken, AddContext, Context, NewAccess},
     change::{Apply, Delete, Diff, Rollout, Scale, Waiting},
-    cluster::{Cluster, Init, Join, NewToken, Reached, Token},
+    cluster::{Authority, Cluster, ClusterSettings, Init, Join, NewToken, Reached, Token},
     daemon::{Agent, Dev, Server},
     look::{Describe, Doctor, Events, Exec, Get, Image, Kind, Logs, Output, Stale, What},
     node::{Drain, Node},

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use model::{MemberId, Timestamp, TokenId};
+use model::{MemberId, Millis, Timestamp, TokenId};
 use proto::v1::{self, HostRole, MemberPart, cluster_client::ClusterClient};
 
-use super::rescue;
+use super::{authority, rescue};
 use crate::{
-    args::{Cluster, Global, NewToken, Token},
+    args::{Cluster, ClusterSettings, Global, NewToken, Token},
     connect,
     exit::{Code, Failure},
     output::{clock::utc, print, say, table, text::nearest},
     patience::Patient,
 };
 
-type Client = ClusterClient<Patient>;
+pub(super) type Client = ClusterClient<Patient>;
 
 pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
     let verb = match verb {
@@ -58,6 +58,8 @@ pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
             say(format_args!("server {} leads now", leader(&seen)));
             Ok(Code::Done)
         }
+        Cluster::Settings(settings) => self::settings(&mut client, settings).await,
+        Cluster::Authority(verb) => authority::run(&mut client, verb).await,
         Cluster::Token(token) => self::token(&mut client, token).await,
     }
 }
@@ -149,6 +151,17 @@ async fn find(client: &mut Client, wanted: &str) -> Result<(u64, String), Failur
             })
         }
     }
+}
+
+async fn settings(client: &mut Client, wanted: ClusterSettings) -> Result<Code, Failure> {
+    if let Some(after) = wanted.node_lost_after {
+        let request = v1::ChangeSettingsRequest { node_lost_after_ms: Some(after.as_millis() as u64) };
+        client.change_settings(request).await?;
+    }
+    let settings =
+        client.get_settings(v1::GetSettingsRequest {}).await?.into_inner().settings.unwrap_or_default();
+    print(&format!("nodes are lost after  {}\n", Millis(settings.node_lost_after_ms)))?;
+    Ok(Code::Done)
 }
 
 async fn set_part(client: &mut Client, server: &str, part: MemberPart, done: &str) -> Result<Code, Failure> {

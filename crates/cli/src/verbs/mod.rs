@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod apply;
+mod authority;
 mod cluster;
 mod completion;
 mod context;

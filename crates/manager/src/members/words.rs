@@ -7,6 +7,8 @@ use model::{MemberId, MemberPart, Name};
 pub enum MemberRequest {
     /// A server with an empty data directory, which has drawn this id for it.
     Add { id: MemberId, name: Name, address: String, part: MemberPart },
+    /// By the server itself, which its certificate names: that it is there, and where. A new one is to vote.
+    Announce { id: MemberId, name: Name, address: String },
     /// Promotes, demotes or removes it.
     SetPart { member: MemberId, part: MemberPart },
     /// Answered once this server does not lead any more. Without a name the one with most of the log takes over.

@@ -110,6 +110,7 @@ impl Checks {
             | Request::Undo { .. }
             | Request::Restart { .. }
             | Request::Node { .. }
+            | Request::Configure { .. }
             | Request::Trust(_) => Asked::ToWrite,
         };
         assert_eq!(self.asked.insert(id, (at, asked)), None, "every request has a number of its own");

@@ -17,6 +17,7 @@
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
 //! join 4                    a server with an empty disk and that id starts
 //! member #1 add 4 voter | member #1 set 3 removed | lead #1 [3]
+//! announce #1 4 4:9       by the server itself: it is at 4:9
 //! members                   who takes part, and what each waits for
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
@@ -129,6 +130,12 @@ impl Script {
                     }
                     _ => MemberRequest::SetPart { member: id, part },
                 };
+                Event::Members { id: RequestId(numbered(number)), request }
+            }
+            ["announce", number, id, address] => {
+                let id = MemberId(id.parse().unwrap());
+                let request =
+                    MemberRequest::Announce { id, name: server_name(id), address: (*address).to_owned() };
                 Event::Members { id: RequestId(numbered(number)), request }
             }
             ["lead", number, to @ ..] => {

@@ -1,13 +1,13 @@
 //! What agents say. These types exist only between the shells and here: the cores know what is in them.
 
 use model::{
-    Bytes, Digest, Event, EventKind, Exit, MilliCpu, Name, NodeInfo, Observed, ReplicaId, ServiceKey, Slot,
-    Stop, Usage,
+    Belief, Bytes, Digest, Event, EventKind, Exit, MilliCpu, Name, NodeId, NodeInfo, Observed, ReplicaId,
+    ServiceKey, Slot, Stop, Usage,
 };
 
 use crate::{
     error::{DecodeError, Within},
-    field,
+    field, trust,
     v1::{self, agent_message::Message},
 };
 
@@ -28,6 +28,8 @@ pub enum AgentSays {
     Acknowledged {
         sequence: u64,
     },
+    /// Whom the host believes, and by whom its certificate is.
+    Believes(NodeId, Belief),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl From<&AgentSays> for v1::AgentMessage {
             AgentSays::Acknowledged { sequence } => {
                 Message::Acknowledged(v1::Acknowledged { sequence: *sequence })
             }
+            AgentSays::Believes(host, belief) => Message::Believes(trust::belief_of(*host, *belief)),
         };
         v1::AgentMessage { message: Some(message) }
     }
@@ -121,6 +124,10 @@ impl TryFrom<v1::AgentMessage> for AgentSays {
             }
             Message::Acknowledged(acknowledged) => {
                 AgentSays::Acknowledged { sequence: acknowledged.sequence }
+            }
+            Message::Believes(belief) => {
+                let (host, belief) = trust::read_belief(belief).within("believes")?;
+                AgentSays::Believes(host, belief)
             }
         })
     }

@@ -9,8 +9,8 @@ use proptest::{
 use store::{Apply, Command, NodeChange, Placement, State, Step, TrustChange};
 
 use super::{
-    access_token, desired, event, hash, join_token, key, map, member, node_id, node_info, number, replica_id,
-    slot, span, spec, stop_reason, text, time, trust,
+    access_token, belief, desired, event, hash, join_token, key, map, member, node_id, node_info, number,
+    replica_id, slot, span, spec, stop_reason, text, time, trust,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -51,6 +51,9 @@ fn trust_change() -> impl Strategy<Value = TrustChange> {
         any::<u64>().prop_map(|id| TrustChange::RemoveJoinToken { id: TokenId(id) }),
         access_token().prop_map(|token| TrustChange::PutAccessToken { token }),
         any::<u64>().prop_map(|id| TrustChange::RemoveAccessToken { id: TokenId(id) }),
+        (trust(), text()).prop_map(|(trust, replaces)| TrustChange::Rotate { trust, replaces }),
+        (any::<u64>(), belief())
+            .prop_map(|(host, belief)| TrustChange::Believe { host: NodeId(host), belief }),
     ]
 }
 

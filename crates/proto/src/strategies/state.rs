@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    AccessRole, AccessToken, ClusterTrust, Down, Event, EventKind, Generation, Grant, HostRole, JoinToken,
-    Member, MemberId, MemberPart, Node, NodeInfo, Replica, Revision, RevisionHash, RevisionStatus, Rollout,
-    RolloutPhase, Scheduling, Scope, SecretHash, SecretText, Service, Settings, StopReason, TokenId,
-    Unplaceable, Uses, Version, WaitingOn,
+    AccessRole, AccessToken, Belief, ClusterTrust, Down, Event, EventKind, Generation, Grant, HostRole,
+    JoinToken, Member, MemberId, MemberPart, Node, NodeId, NodeInfo, Pin, Replica, Revision, RevisionHash,
+    RevisionStatus, Rollout, RolloutPhase, Scheduling, Scope, SecretHash, SecretText, Service, Settings,
+    StopReason, TokenId, Unplaceable, Uses, Version, WaitingOn,
 };
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -169,7 +169,20 @@ pub(crate) fn member() -> impl Strategy<Value = Member> {
 }
 
 pub(crate) fn trust() -> impl Strategy<Value = ClusterTrust> {
-    (text(), text()).prop_map(|(bundle, authority)| ClusterTrust { bundle, authority: SecretText(authority) })
+    let beliefs = btree_map(any::<u64>().prop_map(NodeId), belief(), 0..3);
+    (text(), text(), option::of(text()), beliefs).prop_map(|(bundle, authority, next, beliefs)| {
+        ClusterTrust {
+            bundle,
+            authority: SecretText(authority),
+            next_authority: next.map(SecretText),
+            beliefs,
+        }
+    })
+}
+
+pub(crate) fn belief() -> impl Strategy<Value = Belief> {
+    let pin = option::of(any::<[u8; 32]>().prop_map(Pin));
+    (any::<u64>(), pin).prop_map(|(generation, signed_by)| Belief { generation, signed_by })
 }
 
 pub(crate) fn join_token() -> impl Strategy<Value = JoinToken> {

@@ -145,6 +145,11 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("put-access-token", Command::Trust(TrustChange::PutAccessToken { token: access_token() })),
         ("remove-access-token", Command::Trust(TrustChange::RemoveAccessToken { id: TokenId(6) })),
+        (
+            "rotate",
+            Command::Trust(TrustChange::Rotate { trust: rotating_trust(), replaces: "a bundle".into() }),
+        ),
+        ("believe", Command::Trust(TrustChange::Believe { host: NodeId(8), belief: belief() })),
         ("remove-join-token", Command::Trust(TrustChange::RemoveJoinToken { id: TokenId(5) })),
     ]
 }
@@ -237,7 +242,25 @@ fn member() -> Member {
 }
 
 fn trust() -> ClusterTrust {
-    ClusterTrust { bundle: "a bundle".into(), authority: SecretText("an authority".into()) }
+    ClusterTrust {
+        bundle: "a bundle".into(),
+        authority: SecretText("an authority".into()),
+        next_authority: None,
+        beliefs: BTreeMap::new(),
+    }
+}
+
+fn rotating_trust() -> ClusterTrust {
+    ClusterTrust {
+        bundle: "the next bundle".into(),
+        next_authority: Some(SecretText("the next authority".into())),
+        beliefs: BTreeMap::from([(NodeId(8), belief()), (NodeId(9), Belief { signed_by: None, ..belief() })]),
+        ..trust()
+    }
+}
+
+fn belief() -> Belief {
+    Belief { generation: 2, signed_by: Some(Pin([7; 32])) }
 }
 
 fn join_token() -> JoinToken {

@@ -267,6 +267,13 @@ of_the_cluster! {
     TransferLeaderRequest: ManageCluster, "transfer leader",
         |asked| asked.to.iter().map(|id| model::MemberId(*id).to_string()).collect();
     RotateDataKeyRequest: ManageCluster, "rotate data key", |_| Vec::new();
+    GetSettingsRequest: ReadCluster;
+    ChangeSettingsRequest: ManageCluster, "change settings", |asked| {
+        asked.node_lost_after_ms.iter().map(|after| format!("nodes are lost after {}", model::Millis(*after))).collect()
+    };
+    GetAuthorityRequest: ReadCluster;
+    RotateAuthorityRequest: ManageCluster, "rotate authority", |_| Vec::new();
+    AbandonRotationRequest: ManageCluster, "abandon rotation", |_| Vec::new();
     CreateJoinTokenRequest: ManageTokens, "create join token",
         |asked| vec![asked.role().as_str_name().to_ascii_lowercase()];
     ListJoinTokensRequest: ManageTokens;
@@ -319,6 +326,9 @@ impl Became for v1::AddMemberResponse {}
 impl Became for v1::SetMemberPartResponse {}
 impl Became for v1::TransferLeaderResponse {}
 impl Became for v1::RevokeJoinTokenResponse {}
+impl Became for v1::ChangeSettingsResponse {}
+impl Became for v1::RotateAuthorityResponse {}
+impl Became for v1::AbandonRotationResponse {}
 
 impl Became for v1::ChangeNodeResponse {
     fn became(&self) -> Json {

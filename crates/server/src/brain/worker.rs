@@ -20,7 +20,7 @@ use manager::{
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Input, LeaderHeard, ToAgent, addresses};
+use super::{Input, LeaderHeard, Servers, ToAgent};
 use crate::{
     chain::chain,
     clock::now,
@@ -62,7 +62,7 @@ pub(super) struct Worker {
 /// Who waits for what is published.
 pub(super) struct Readers {
     pub(super) views: watch::Sender<View>,
-    pub(super) servers: watch::Sender<Vec<String>>,
+    pub(super) servers: watch::Sender<Servers>,
     pub(super) leader_heard: LeaderHeard,
 }
 
@@ -288,13 +288,16 @@ impl Worker {
             let members = view.state.members();
             peers.know(&members.map(|member| (member.id.0, member.address.clone())).collect());
         }
-        let addresses = addresses(&view);
+        // The view first: who is woken by the servers looks at it.
+        self.readers.views.send_replace(view);
+        let view = self.readers.views.borrow();
         self.readers.servers.send_if_modified(|told| {
-            let is_news = *told != addresses;
-            *told = addresses;
+            let is_news = !told.are_those_of(&view);
+            if is_news {
+                *told = Servers::of(&view);
+            }
             is_news
         });
-        self.readers.views.send_replace(view);
     }
 
     fn tell(&self, session: SessionId, message: ToAgent) {

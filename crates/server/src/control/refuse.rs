@@ -45,6 +45,7 @@ fn rejection(rejected: &Rejected) -> Reason {
         Rejected::Conflict { .. }
         | Rejected::Stale { .. }
         | Rejected::TokenChanged(_)
-        | Rejected::TokenNameTaken(_) => Reason::Conflict,
+        | Rejected::TokenNameTaken(_)
+        | Rejected::AuthorityChanged => Reason::Conflict,
     }
 }

@@ -71,6 +71,8 @@ pub enum Rejected {
         "there is an access token {0} already; `wharf token revoke {0}` withdraws it, or give the new one another name"
     )]
     TokenNameTaken(Name),
+    #[error("the cluster's authority is being changed by another at this moment; look at it and try again")]
+    AuthorityChanged,
 }
 
 impl State {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use model::{ClusterTrust, MemberId, MemberPart, NodeId};
+
 use crate::{Changes, Outcome, Rejected, State, TrustChange};
 
 impl State {
@@ -30,7 +32,27 @@ impl State {
             TrustChange::RemoveAccessToken { id } => {
                 self.access_tokens.remove(&id);
             }
+            TrustChange::Rotate { trust, replaces } => self.rotate(trust, &replaces)?,
+            TrustChange::Believe { host, belief } => {
+                if let Some(trust) = &mut self.trust {
+                    Arc::make_mut(trust).beliefs.insert(host, belief);
+                }
+            }
         }
         Ok((Outcome::Done, Changes::default()))
+    }
+
+    fn rotate(&mut self, next: ClusterTrust, replaces: &str) -> Result<(), Rejected> {
+        let known = self.trust.as_ref().filter(|known| known.bundle == replaces);
+        let mut beliefs = known.ok_or(Rejected::AuthorityChanged)?.beliefs.clone();
+        beliefs.retain(|host, _| self.is_host(*host));
+        self.trust = Some(Arc::new(ClusterTrust { beliefs, ..next }));
+        Ok(())
+    }
+
+    /// Whether a certificate for this id is that of a host which belongs to the cluster.
+    fn is_host(&self, id: NodeId) -> bool {
+        let member = self.members.get(&MemberId(id.0));
+        self.nodes.contains_key(&id) || member.is_some_and(|member| member.part != MemberPart::Removed)
     }
 }
