@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use model::{Service, ServiceKey, ServiceSpec};
 use serde_json::Value as Json;
 
+use crate::check as rules;
 use crate::describe::{self, Document, Metadata};
 use crate::document::{Manifest, parse};
 use crate::errors::{Errors, Problem};
-use crate::shape::{Form, Shape};
+use crate::shape::{Form, Room, Shape};
 use crate::yaml::yaml;
 
 /// What a manifest says of a service, wherever it is kept.
@@ -34,16 +35,22 @@ impl<'a> From<&'a Service> for Declared<'a> {
     }
 }
 
+impl Declared<'_> {
+    fn document(&self) -> Document {
+        let Declared { key, labels, annotations, spec } = *self;
+        let metadata = Metadata {
+            name: key.name.clone(),
+            namespace: key.namespace.clone(),
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+        };
+        Document::new(metadata, spec.clone())
+    }
+}
+
 /// The manifest of a service, its fields in the order of the schema.
 pub fn to_json<'a>(declared: impl Into<Declared<'a>>, form: Form) -> Json {
-    let Declared { key, labels, annotations, spec } = declared.into();
-    let metadata = Metadata {
-        name: key.name.clone(),
-        namespace: key.namespace.clone(),
-        labels: labels.clone(),
-        annotations: annotations.clone(),
-    };
-    describe::document().write(&Document::new(metadata, spec.clone()), form)
+    describe::document().write(&declared.into().document(), form)
 }
 
 /// The same as YAML. What [`parse`] makes of it is the same service again, but for what a manifest cannot say: the
@@ -54,20 +61,24 @@ pub fn to_yaml<'a>(declared: impl Into<Declared<'a>>, form: Form) -> String {
 
 /// Whether a manifest could have declared the service: for specs that came another way than through [`parse`].
 pub fn check<'a>(declared: impl Into<Declared<'a>>) -> Result<(), Errors> {
-    const NAME: &str = "<spec>";
     let declared = declared.into();
-    let manifests = parse(NAME, &to_yaml(declared, Form::Full))?;
-    let mut sayable = declared.spec.clone();
-    sayable.template.restart_nonce = 0;
-    for container in sayable.template.containers_mut() {
+    let mut sayable = declared.document();
+    sayable.spec.template.restart_nonce = 0;
+    for container in sayable.spec.template.containers_mut() {
         container.image.digest = None;
     }
-    let same = |read: &Manifest| {
-        read.key == *declared.key
-            && read.labels == *declared.labels
-            && read.annotations == *declared.annotations
-            && read.spec == sayable
-    };
+    let reread = describe::document().reread(&sayable, &mut Room::of_a_text());
+    if reread.as_ref() == Some(&sayable) && rules::service(&sayable.spec).is_empty() {
+        return Ok(());
+    }
+    // What is wrong is told with the lines of a manifest, so now it becomes one.
+    check_text(declared, &sayable)
+}
+
+fn check_text(declared: Declared<'_>, sayable: &Document) -> Result<(), Errors> {
+    const NAME: &str = "<spec>";
+    let manifests = parse(NAME, &to_yaml(declared, Form::Full))?;
+    let same = |read: &Manifest| Declared::from(read).document() == *sayable;
     match manifests.as_slice() {
         [read] if same(read) => Ok(()),
         _ => Err(Errors::new(

@@ -9,7 +9,7 @@ pub(crate) mod placement;
 pub(crate) mod probe;
 pub(crate) mod template;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use model::{Name, ServiceSpec, node::is_label_name};
 
@@ -21,7 +21,7 @@ use crate::shape::{Table, Via};
 use crate::update::{self, Asked};
 
 /// A document as it is written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
     api_version: ApiVersion,
     pub(crate) kind: Kind,
@@ -36,7 +36,7 @@ enum ApiVersion {
 
 pub(crate) const API_VERSION: &str = "wharf/v1";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Metadata {
     pub(crate) name: Name,
     pub(crate) namespace: Name,
@@ -67,8 +67,13 @@ impl Metadata {
     }
 }
 
-/// The whole of a document.
-pub(crate) fn document() -> Record<Document> {
+/// The whole of a document. Made once.
+pub(crate) fn document() -> &'static Record<Document> {
+    static DOCUMENT: LazyLock<Record<Document>> = LazyLock::new(make_document);
+    &DOCUMENT
+}
+
+fn make_document() -> Record<Document> {
     let fields = Fields::<Document>::new()
         .required(
             "apiVersion",

@@ -39,7 +39,7 @@ pub struct Manifest {
 }
 
 /// Longer texts are refused unread: a manifest has a few hundred lines.
-const MAX_LEN: usize = 1 << 20;
+pub(crate) const MAX_LEN: usize = 1 << 20;
 
 /// The services that a text declares, in its order; or everything that is wrong with it.
 pub fn parse(source_name: &str, text: &str) -> Result<Vec<Manifest>, Errors> {

@@ -12,7 +12,7 @@ use std::fmt;
 use serde_json::{Value as Json, json};
 
 use crate::reader::Reader;
-use crate::shape::{Defs, Form, Shape, wrong_kind};
+use crate::shape::{Defs, Form, Room, Shape, wrong_kind};
 use crate::tree::{Kind, Node, Scalar, Value};
 use crate::{hints, suggest};
 
@@ -48,8 +48,23 @@ impl<V> Shape for Leaf<V> {
         (self.write)(value)
     }
 
+    fn reread(&self, value: &V, room: &mut Room) -> Option<V> {
+        let written = scalar((self.write)(value))?;
+        room.take(written.text.len())?;
+        (self.read)(&written).ok()
+    }
+
     fn schema(&self, _defs: &mut Defs) -> Json {
         (self.schema)()
+    }
+}
+
+/// As it is read where it was written.
+fn scalar(written: Json) -> Option<Scalar> {
+    match written {
+        Json::String(text) => Some(Scalar { text, plain: false }),
+        Json::Bool(_) | Json::Number(_) => Some(Scalar { text: written.to_string(), plain: true }),
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
 }
 
@@ -176,6 +191,11 @@ where
         json!((*value).into())
     }
 
+    fn reread(&self, value: &N, room: &mut Room) -> Option<N> {
+        room.take(0)?;
+        Some(*value).filter(|value| (self.min..=self.max).contains(value))
+    }
+
     fn schema(&self, _defs: &mut Defs) -> Json {
         json!({ "type": "integer", "minimum": self.min.into(), "maximum": self.max.into() })
     }
@@ -225,6 +245,11 @@ impl<V: Copy + PartialEq> Shape for OneOf<V> {
     fn write(&self, value: &V, _form: Form) -> Json {
         let known = self.0.iter().find(|(_, known)| known == value);
         known.map(|(word, _)| json!(word)).unwrap_or_default()
+    }
+
+    fn reread(&self, value: &V, room: &mut Room) -> Option<V> {
+        room.take(0)?;
+        Some(*value).filter(|value| self.0.iter().any(|(_, known)| known == value))
     }
 
     fn schema(&self, _defs: &mut Defs) -> Json {

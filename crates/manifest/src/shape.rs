@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::document::MAX_LEN;
 use crate::reader::Reader;
-use crate::tree::{Kind, Node, Scalar, Value};
+use crate::tree::{Kind, MAX_NODES, Node, Scalar, Value};
 
 /// How much of a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,36 @@ pub(crate) trait Shape {
 
     fn write(&self, value: &Self::Value, form: Form) -> Json;
 
+    /// What reading gives of the value once it is written in full, without the text between; none when it would be
+    /// wrong, or when there is no room for so much.
+    fn reread(&self, value: &Self::Value, room: &mut Room) -> Option<Self::Value>;
+
     fn schema(&self, defs: &mut Defs) -> Json;
 }
+
+/// What may still be written before a text is too long to be read, at the least: in bytes.
+#[derive(Debug)]
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Beside its characters, no value takes more of a line.
+    const PER_VALUE: usize = 128;
+    /// No character takes more, escaped.
+    const PER_BYTE: usize = 10;
+
+    pub(crate) fn of_a_text() -> Room {
+        Room(MAX_LEN)
+    }
+
+    /// For one value, and for what is written of it and of its key.
+    pub(crate) fn take(&mut self, characters: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(Room::PER_VALUE + Room::PER_BYTE * characters)?;
+        Some(())
+    }
+}
+
+// The values of a text that there is room for are fewer than a tree may have.
+const _: () = assert!(MAX_LEN / Room::PER_VALUE < MAX_NODES);
 
 /// Says that a node is not of the kind that is wanted here. `wanted` completes "must be"; `fix` is how to write it,
 /// unless the text shows a likelier mistake.
@@ -121,6 +150,19 @@ impl<S: Shape> List<S> {
         read.into_iter().collect()
     }
 
+    fn reread_items<'a>(
+        &self,
+        items: impl ExactSizeIterator<Item = &'a S::Value>,
+        room: &mut Room,
+    ) -> Option<Vec<S::Value>>
+    where
+        S::Value: 'a,
+    {
+        room.take(0)?;
+        let fits = (self.min..=self.max).contains(&items.len());
+        fits.then(|| items.map(|item| self.item.reread(item, room)).collect())?
+    }
+
     fn schema(&self, defs: &mut Defs) -> Json {
         let mut schema = json!({ "type": "array", "items": self.item.schema(defs), "maxItems": self.max });
         if self.min > 0 {
@@ -139,6 +181,10 @@ impl<S: Shape> Shape for List<S> {
 
     fn write(&self, value: &Self::Value, form: Form) -> Json {
         value.iter().map(|item| self.item.write(item, form)).collect()
+    }
+
+    fn reread(&self, value: &Self::Value, room: &mut Room) -> Option<Self::Value> {
+        self.reread_items(value.iter(), room)
     }
 
     fn schema(&self, defs: &mut Defs) -> Json {
@@ -178,6 +224,10 @@ where
 
     fn write(&self, value: &Self::Value, form: Form) -> Json {
         value.iter().map(|item| self.0.item.write(item, form)).collect()
+    }
+
+    fn reread(&self, value: &Self::Value, room: &mut Room) -> Option<Self::Value> {
+        self.0.reread_items(value.iter(), room).map(BTreeSet::from_iter)
     }
 
     fn schema(&self, defs: &mut Defs) -> Json {
@@ -225,6 +275,16 @@ impl<S: Shape> Shape for Table<S> {
         Json::Object(value.iter().map(|(key, value)| (key.clone(), self.value.write(value, form))).collect())
     }
 
+    fn reread(&self, value: &Self::Value, room: &mut Room) -> Option<Self::Value> {
+        room.take(0)?;
+        let entry = |(key, value): (&String, &S::Value)| {
+            room.take(key.len())?;
+            let is_good = (self.key_is_good)(key);
+            Some((key.clone(), self.value.reread(value, room).filter(|_| is_good)?))
+        };
+        value.iter().map(entry).collect()
+    }
+
     fn schema(&self, defs: &mut Defs) -> Json {
         json!({
             "type": "object",
@@ -251,6 +311,10 @@ impl<S: Shape, V> Shape for Via<S, V> {
 
     fn write(&self, value: &V, form: Form) -> Json {
         self.shape.write(&(self.from)(value, form), form)
+    }
+
+    fn reread(&self, value: &V, room: &mut Room) -> Option<V> {
+        self.shape.reread(&(self.from)(value, Form::Full), room).and_then(self.into)
     }
 
     fn schema(&self, defs: &mut Defs) -> Json {

@@ -21,7 +21,7 @@ use crate::reader::Fault;
 
 /// Deeper than any manifest, and shallow enough to recurse.
 const MAX_DEPTH: usize = 32;
-const MAX_NODES: usize = 10_000;
+pub(crate) const MAX_NODES: usize = 10_000;
 
 /// Characters of one line: the line from 1, the column from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Leaf, Wrong, number, read_scalar};
 use crate::reader::Reader;
-use crate::shape::{Defs, Form, Shape};
+use crate::shape::{Defs, Form, Room, Shape};
 use crate::tree::{Kind, Node, Scalar};
 
 /// A span of time: `500ms`, `10s`, `1m30s`, `2h`.
@@ -33,6 +33,11 @@ impl Shape for Span {
 
     fn write(&self, value: &Millis, _form: Form) -> Json {
         json!(value.to_string())
+    }
+
+    fn reread(&self, value: &Millis, room: &mut Room) -> Option<Millis> {
+        room.take(0)?;
+        Some(*value).filter(|value| (self.min..=self.max).contains(value))
     }
 
     fn schema(&self, _defs: &mut Defs) -> Json {
@@ -162,6 +167,11 @@ impl Shape for Memory {
     fn write(&self, value: &Bytes, _form: Form) -> Json {
         let text = value.to_string();
         if text.bytes().all(|b| b.is_ascii_digit()) { json!(value.0) } else { json!(text) }
+    }
+
+    fn reread(&self, value: &Bytes, room: &mut Room) -> Option<Bytes> {
+        room.take(0)?;
+        Some(*value).filter(|value| (self.min..=self.max).contains(value))
     }
 
     fn schema(&self, _defs: &mut Defs) -> Json {

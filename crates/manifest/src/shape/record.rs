@@ -1,8 +1,10 @@
 //! A map with fixed fields: each described once, by its name, what it is for, its shape, and where its value lives.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json, json};
 
-use super::{Defs, Form, Shape, wrong_kind};
+use super::{Defs, Form, Room, Shape, wrong_kind};
 use crate::hints;
 use crate::reader::Reader;
 use crate::tree::{Node, Value};
@@ -21,8 +23,9 @@ macro_rules! lens {
 }
 pub(crate) use lens;
 
-type Read<T> = Box<dyn Fn(&Node, &mut T, &mut Reader)>;
-type Write<T> = Box<dyn Fn(&T, Form) -> Option<Json>>;
+type Read<T> = Box<dyn Fn(&Node, &mut T, &mut Reader) + Send + Sync>;
+type Write<T> = Box<dyn Fn(&T, Form) -> Option<Json> + Send + Sync>;
+type Reread<T> = Box<dyn Fn(&T, &mut T, &mut Room) -> Option<()> + Send + Sync>;
 
 struct Field<T> {
     name: &'static str,
@@ -31,7 +34,9 @@ struct Field<T> {
     read: Read<T>,
     /// None where there is no value.
     write: Write<T>,
-    schema: Box<dyn Fn(&mut Defs) -> Json>,
+    /// From the one into the other; none where it would be wrong.
+    reread: Reread<T>,
+    schema: Box<dyn Fn(&mut Defs) -> Json + Send + Sync>,
 }
 
 /// Fields in the order in which they are written.
@@ -43,7 +48,7 @@ impl<T: 'static> Fields<T> {
     }
 
     /// A field whose default is what the record's base has.
-    pub(crate) fn field<S: Shape + 'static>(
+    pub(crate) fn field<S: Shape + Send + Sync + 'static>(
         self,
         name: &'static str,
         about: &'static str,
@@ -54,7 +59,7 @@ impl<T: 'static> Fields<T> {
     }
 
     /// A field without which the record makes no sense.
-    pub(crate) fn required<S: Shape + 'static>(
+    pub(crate) fn required<S: Shape + Send + Sync + 'static>(
         self,
         name: &'static str,
         about: &'static str,
@@ -64,7 +69,7 @@ impl<T: 'static> Fields<T> {
         self.always(name, about, shape, true, lens)
     }
 
-    fn always<S: Shape + 'static>(
+    fn always<S: Shape + Send + Sync + 'static>(
         mut self,
         name: &'static str,
         about: &'static str,
@@ -72,35 +77,33 @@ impl<T: 'static> Fields<T> {
         required: bool,
         lens: Lens<T, S::Value>,
     ) -> Fields<T> {
-        let shape = std::rc::Rc::new(shape);
-        let (reads, writes, describes) = (shape.clone(), shape.clone(), shape);
+        let shape = Arc::new(shape);
+        let (reads, writes, rereads, describes) = (shape.clone(), shape.clone(), shape.clone(), shape);
         let read: Read<T> = Box::new(move |node, target, reader| {
             if let Some(value) = reads.read(node, reader) {
                 *(lens.get_mut)(target) = value;
             }
         });
         let write: Write<T> = Box::new(move |value, form| Some(writes.write((lens.get)(value), form)));
-        self.0.push(Field {
-            name,
-            about,
-            required,
-            read,
-            write,
-            schema: Box::new(move |d| describes.schema(d)),
+        let reread: Reread<T> = Box::new(move |value, target, room| {
+            *(lens.get_mut)(target) = rereads.reread((lens.get)(value), room)?;
+            Some(())
         });
+        let schema = Box::new(move |defs: &mut Defs| describes.schema(defs));
+        self.0.push(Field { name, about, required, read, write, reread, schema });
         self
     }
 
     /// A field that may have no value.
-    pub(crate) fn optional<S: Shape + 'static>(
+    pub(crate) fn optional<S: Shape + Send + Sync + 'static>(
         mut self,
         name: &'static str,
         about: &'static str,
         shape: S,
         lens: Lens<T, Option<S::Value>>,
     ) -> Fields<T> {
-        let shape = std::rc::Rc::new(shape);
-        let (reads, writes, describes) = (shape.clone(), shape.clone(), shape);
+        let shape = Arc::new(shape);
+        let (reads, writes, rereads, describes) = (shape.clone(), shape.clone(), shape.clone(), shape);
         let read: Read<T> = Box::new(move |node, target, reader| {
             if let Some(value) = reads.read(node, reader) {
                 *(lens.get_mut)(target) = Some(value);
@@ -108,8 +111,14 @@ impl<T: 'static> Fields<T> {
         });
         let write: Write<T> =
             Box::new(move |value, form| Some(writes.write((lens.get)(value).as_ref()?, form)));
+        let reread: Reread<T> = Box::new(move |value, target, room| {
+            if let Some(value) = (lens.get)(value) {
+                *(lens.get_mut)(target) = Some(rereads.reread(value, room)?);
+            }
+            Some(())
+        });
         let schema = Box::new(move |defs: &mut Defs| describes.schema(defs));
-        self.0.push(Field { name, about, required: false, read, write, schema });
+        self.0.push(Field { name, about, required: false, read, write, reread, schema });
         self
     }
 
@@ -117,10 +126,12 @@ impl<T: 'static> Fields<T> {
     pub(crate) fn include<P: 'static>(mut self, part: Fields<P>, lens: Lens<T, P>) -> Fields<T> {
         let Lens { get, get_mut } = lens;
         for field in part.0 {
-            let Field { name, about, required, read, write, schema } = field;
+            let Field { name, about, required, read, write, reread, schema } = field;
             let read: Read<T> = Box::new(move |node, target, reader| read(node, get_mut(target), reader));
             let write: Write<T> = Box::new(move |value, form| write(get(value), form));
-            self.0.push(Field { name, about, required, read, write, schema });
+            let reread: Reread<T> =
+                Box::new(move |value, target, room| reread(get(value), get_mut(target), room));
+            self.0.push(Field { name, about, required, read, write, reread, schema });
         }
         self
     }
@@ -224,6 +235,18 @@ impl<T: Clone + 'static> Shape for Record<T> {
             }
         }
         Json::Object(map)
+    }
+
+    /// What no field says of the value is what the base has.
+    fn reread(&self, value: &T, room: &mut Room) -> Option<T> {
+        room.take(0)?;
+        let mut reread = self.base.clone();
+        for field in &self.fields.0 {
+            (field.reread)(value, &mut reread, room)?;
+        }
+        let alternatives = self.fields.0.iter().filter(|field| self.one_of.contains(&field.name));
+        let written = alternatives.filter(|field| (field.write)(value, Form::Full).is_some()).count();
+        (self.one_of.is_empty() || written == 1).then_some(reread)
     }
 
     /// A reference to the record's own schema, which is put among the named ones.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use manifest::{Change, Form, Manifest, Style};
-use model::ServiceSpec;
+use model::{Bytes, Millis, Name, ServiceSpec};
 use proptest::prelude::*;
 
 use crate::generated::{Declaration, declaration};
@@ -36,6 +36,18 @@ proptest! {
         prop_assert_eq!(manifest::check(service.declared()), Ok(()));
     }
 
+    /// A check makes no text where all is well; it must come to what the text would.
+    #[test]
+    fn a_check_says_what_reading_the_text_says(service in declaration(), how in 0usize..12) {
+        let broken = broken(&service, how);
+        let read = manifest::parse("checked", &manifest::to_yaml(broken.declared(), Form::Full));
+        let same = read.is_ok_and(|read| {
+            let read = the_only(read);
+            (&read.labels, &read.annotations, &read.spec) == (&broken.labels, &broken.annotations, &broken.spec)
+        });
+        prop_assert_eq!(manifest::check(broken.declared()).is_ok(), same, "{:?}", broken);
+    }
+
     #[test]
     fn json_is_yaml_too(service in declaration()) {
         let json = manifest::to_json(service.declared(), Form::Full).to_string();
@@ -62,6 +74,28 @@ proptest! {
         prop_assert_eq!(changes.is_empty(), old.spec == new.spec, "{:?}", changes);
         prop_assert_eq!(restarts(&changes), old.spec.template != new.spec.template, "{:?}", changes);
     }
+}
+
+/// The service with something that may be wrong in it.
+fn broken(service: &Declaration, how: usize) -> Declaration {
+    let mut broken = service.clone();
+    let Declaration { labels, annotations, spec, .. } = &mut broken;
+    let main = &mut spec.template.main;
+    match how {
+        0 => spec.replicas = 10_001,
+        1 => main.name = Name::new("another").unwrap(),
+        2 => drop(main.env.insert("no name".to_owned(), String::new())),
+        3 => drop(main.env.insert("NAME".to_owned(), "a \u{7} \u{85} \u{feff} \n ".to_owned())),
+        4 => drop(main.env.insert("NAME".to_owned(), "\0".to_owned())),
+        5 => main.resources.memory = Bytes(1),
+        6 => main.image.reference = "No Image".to_owned(),
+        7 => spec.template.stop_grace = Millis::from_secs(3_601),
+        8 => main.command = Some(Vec::new()),
+        9 => spec.template.ports.extend(service.spec.template.ports.clone()),
+        10 => drop(labels.insert("label".to_owned(), "no label!".to_owned())),
+        _ => drop(annotations.insert("note".to_owned(), "x".repeat(1 << 20))),
+    }
+    broken
 }
 
 /// The spec with one part taken from another.
