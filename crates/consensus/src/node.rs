@@ -24,6 +24,9 @@ use crate::{
 pub struct Consensus {
     pub(crate) config: Config,
     pub(crate) raw: RawNode<Tail>,
+    /// Commands that were accepted and that raft does not have yet: it gets all of a step at once, and makes one message
+    /// of them for each peer. It has them before anything else happens to it.
+    proposed: Vec<eraftpb::Entry>,
     /// As of the applied index; raft itself is ahead by what was handed out and not yet applied.
     pub(crate) membership: Membership,
     /// The entry that made it so, or a later one.
@@ -55,6 +58,7 @@ impl Consensus {
             read_prefix: config.id.to_le_bytes(),
             config,
             raw,
+            proposed: Vec::new(),
             membership,
             membership_since: applied,
             membership_ahead: VecDeque::new(),
@@ -72,6 +76,7 @@ impl Consensus {
 
     /// One step of the clock.
     pub fn tick(&mut self) {
+        self.hand_in();
         if self.leads() || self.may_campaign() {
             self.raw.tick();
         }
@@ -81,6 +86,7 @@ impl Consensus {
 
     /// Takes a message from a peer. An error concerns this message only, except for [`StepError::LostLog`].
     pub fn step(&mut self, message: PeerMessage) -> Result<(), StepError> {
+        self.hand_in();
         let raft = message::decode(self.config.id, &message)?;
         let kind = raft.get_msg_type();
         if needs_known_sender(kind) && self.raw.raft.prs().get(raft.from).is_none() {
@@ -106,12 +112,31 @@ impl Consensus {
             return Err(ProposeError::Empty);
         }
         self.check_may_propose()?;
-        self.raw.propose(Vec::new(), command).map_err(|_| ProposeError::Overloaded)?;
+        let waiting: u64 = self.proposed.iter().map(|entry| entry.data.len() as u64).sum();
+        let waiting = waiting + self.raw.raft.uncommitted_size() as u64;
+        if waiting > 0 && waiting + bytes > self.config.max_uncommitted_bytes {
+            return Err(ProposeError::Overloaded);
+        }
+        self.proposed.push(eraftpb::Entry { data: command.into(), ..Default::default() });
         Ok(self.last_proposed())
+    }
+
+    /// Gives raft what was accepted.
+    pub(crate) fn hand_in(&mut self) {
+        if self.proposed.is_empty() {
+            return;
+        }
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.config.id;
+        message.set_entries(std::mem::take(&mut self.proposed).into());
+        let taken = self.raw.raft.step(message);
+        assert!(taken.is_ok(), "raft refuses what it was certain to take: {taken:?}");
     }
 
     /// Proposes other members: one change alone, or several as a joint change that completes itself.
     pub fn propose_membership(&mut self, changes: &[MemberChange]) -> Result<Proposed, ProposeError> {
+        self.hand_in();
         self.check_may_propose()?;
         // raft answers Ok to a change that it turns into an empty entry, so look first.
         if self.raw.raft.has_pending_conf() {
@@ -133,6 +158,7 @@ impl Consensus {
     /// forgets a question when the leader changes. Ask again after a timeout, each time with a `context` that this
     /// member never used before.
     pub fn read_index(&mut self, context: u64) -> Result<(), ReadError> {
+        self.hand_in();
         let raft = &self.raw.raft;
         let ready = match raft.state {
             StateRole::Leader => raft.commit_to_current_term(),
@@ -150,6 +176,7 @@ impl Consensus {
 
     /// Hands leadership over, for a graceful stop. It is done when [`Status::role`] says so, or it times out.
     pub fn transfer_leadership(&mut self, to: MemberId) {
+        self.hand_in();
         if self.leads() {
             self.raw.transfer_leader(to);
         }
@@ -157,11 +184,13 @@ impl Consensus {
 
     /// A message to `peer` could not be sent. Without this word raft keeps sending in the dark.
     pub fn report_unreachable(&mut self, peer: MemberId) {
+        self.hand_in();
         self.raw.report_unreachable(peer);
     }
 
     /// How a message of the kind `Snapshot` fared. Without this word the peer stays stuck.
     pub fn report_snapshot(&mut self, peer: MemberId, delivery: Delivery) {
+        self.hand_in();
         let status = match delivery {
             Delivery::Arrived => SnapshotStatus::Finish,
             Delivery::Failed => SnapshotStatus::Failure,
@@ -204,7 +233,7 @@ impl Consensus {
             role: translate::role(&raft.soft_state()),
             term: raft.term,
             leader: self.leader(),
-            last_index: raft.raft_log.last_index(),
+            last_index: self.last_index(),
             persisted: raft.raft_log.persisted,
             committed: raft.raft_log.committed,
             applied: raft.raft_log.applied,
@@ -214,12 +243,17 @@ impl Consensus {
         }
     }
 
+    /// Of the log, with everything that was proposed.
+    pub fn last_index(&self) -> Index {
+        self.raw.raft.raft_log.last_index() + self.proposed.len() as u64
+    }
+
     fn leader(&self) -> Option<MemberId> {
         Some(self.raw.raft.leader_id).filter(|&id| id != 0)
     }
 
     fn last_proposed(&self) -> Proposed {
-        Proposed { term: self.raw.raft.term, index: self.raw.raft.raft_log.last_index() }
+        Proposed { term: self.raw.raft.term, index: self.last_index() }
     }
 
     fn check_may_propose(&self) -> Result<(), ProposeError> {

@@ -29,6 +29,7 @@ pub(crate) struct InFlight {
 impl Consensus {
     /// What is to be done next; `None` when there is nothing. Call it until then.
     pub fn ready(&mut self) -> Option<Ready> {
+        self.hand_in();
         loop {
             let waiting = !self.released.is_empty() || self.install.is_some();
             if !waiting && !self.raw.has_ready() {
@@ -71,6 +72,7 @@ impl Consensus {
 
     /// The write with this number, and all before it, are durable.
     pub fn persisted(&mut self, number: u64) {
+        self.hand_in();
         let mut last = None;
         while let Some(front) = self.in_flight.front() {
             if front.writes && front.number > number {
@@ -93,6 +95,7 @@ impl Consensus {
         if index <= self.raw.raft.raft_log.applied {
             return;
         }
+        self.hand_in();
         while self.membership_ahead.front().is_some_and(|&(at, _)| at <= index) {
             if let Some((at, membership)) = self.membership_ahead.pop_front() {
                 self.membership = membership;

@@ -135,7 +135,7 @@ impl<C: Codec> Manager<C> {
     }
 
     pub(crate) fn next_index(&self) -> u64 {
-        self.consensus.status().last_index + 1
+        self.consensus.last_index() + 1
     }
 
     /// Whether consensus could ever take this. For requests, which may be of any size and of several commands.
