@@ -10,7 +10,7 @@ use consensus::Role;
 use imbl::OrdMap;
 use model::{Desired, EventKind, Millis, NodeId, ReplicaId, ServiceKey, Timestamp, WaitingOn};
 use scheduler::Decision;
-use store::{Changes, Command, Observations, Placement};
+use store::{Changes, Command, Observations, Placement, Step};
 
 use crate::{
     Codec, Effect, Event, Manager, MemberError, RequestError, alarms::Alarms, nodes::Nodes,
@@ -34,6 +34,8 @@ pub(crate) struct Leader {
     unplaceable: BTreeMap<ServiceKey, Vec<WaitingOn>>,
     /// Those of which an event says so.
     told_unplaceable: BTreeSet<ServiceKey>,
+    /// Until when the notes of a service may wait.
+    notes: BTreeMap<ServiceKey, Timestamp>,
     pub(crate) waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
     alarms: Alarms<ServiceKey>,
     pub(crate) nodes: Nodes,
@@ -150,12 +152,17 @@ impl<C: Codec> Manager<C> {
     fn reconcile(&mut self, now: Timestamp, key: ServiceKey) {
         let Some(based_on) = self.state.service(&key).map(|service| service.version) else {
             self.leader.alarms.set(&key, None);
+            self.leader.notes.remove(&key);
             self.leader.waiting_on.remove(&key);
             return;
         };
         let plan = orchestrator::reconcile(&self.state, &self.observed, &key, &mut self.ids, now);
         self.leader.alarms.set(&key, plan.wake_at);
         self.set_waiting_on(&key, plan.waiting_on);
+        if let Some(later) = self.may_wait(now, &key, &plan.steps) {
+            let wake_at = plan.wake_at.map_or(later, |at| at.min(later));
+            return self.leader.alarms.set(&key, Some(wake_at));
+        }
         if plan.steps.is_empty() {
             return;
         }
@@ -170,6 +177,19 @@ impl<C: Codec> Manager<C> {
                 self.leader.alarms.set(&key, Some(now + TRY_AGAIN));
             }
         }
+    }
+
+    /// Until when a plan may wait that only takes notes; none where something has to be done, or nothing.
+    fn may_wait(&mut self, now: Timestamp, key: &ServiceKey, steps: &[Step]) -> Option<Timestamp> {
+        let only_notes = !steps.is_empty() && steps.iter().all(Step::is_note);
+        if only_notes {
+            let due = *self.leader.notes.entry(key.clone()).or_insert(now + self.note_within);
+            if due > now {
+                return Some(due);
+            }
+        }
+        self.leader.notes.remove(key);
+        None
     }
 
     fn set_waiting_on(&mut self, key: &ServiceKey, mut waiting_on: Vec<WaitingOn>) {

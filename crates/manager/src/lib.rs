@@ -37,7 +37,7 @@ pub mod alone;
 use std::collections::BTreeSet;
 
 use consensus::{Consensus, MemberId, PeerMessage, Recovered, Status, StepError};
-use model::{IdSource, Name, Timestamp};
+use model::{IdSource, Millis, Name, Timestamp};
 use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
@@ -54,6 +54,9 @@ pub struct Config {
     pub consensus: consensus::Config,
     /// So many applied entries after the last snapshot, another is written.
     pub snapshot_every: u64,
+    /// So long may what only notes how far a rollout has come wait for more of its service. A service that is written
+    /// again and again is noted once in that time, and nobody's write waits for the disk behind the note on the last one.
+    pub note_within: Millis,
     /// Where replica ids come from; must differ at every start.
     pub seed: u64,
     /// What this server is called and where others reach it: written down when it leads and it is not known yet.
@@ -88,6 +91,7 @@ pub struct Manager<C> {
     reads: reads::Reads,
     snapshots: log::Snapshots,
     limits: proposals::Limits,
+    note_within: Millis,
     read_patience_ticks: u32,
     ids: IdSource,
     effects: Vec<Effect>,
@@ -119,6 +123,7 @@ impl<C: Codec> Manager<C> {
                 command_bytes: config.consensus.max_command_bytes,
                 uncommitted_bytes: config.consensus.max_uncommitted_bytes,
             },
+            note_within: config.note_within,
             // For as long a leader may be silent before another is elected.
             read_patience_ticks: config.consensus.election_ticks,
             consensus: Consensus::new(config.consensus, recovered)?,

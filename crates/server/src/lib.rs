@@ -52,7 +52,7 @@ use consensus::Recovered;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use manager::{Manager, MemberError, MemberRequest};
-use model::{ClusterId, MemberId};
+use model::{ClusterId, MemberId, Millis};
 use proto::v1::{
     agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
     join_server::JoinServer, peers_server::PeersServer,
@@ -97,6 +97,8 @@ const HANDOVER: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// So many applied entries after the last snapshot, another is written.
 const SNAPSHOT_EVERY: u64 = 10_000;
+/// Long against a write of a few users at once, and nothing that a person who waits for a rollout would notice.
+pub const NOTE_WITHIN: Millis = Millis(20);
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -300,6 +302,7 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
     let config = manager::Config {
         consensus: consensus::Config::new(opened.recovered.id),
         snapshot_every: SNAPSHOT_EVERY,
+        note_within: NOTE_WITHIN,
         seed,
         itself: remote.map(|remote| (remote.config.name.clone(), remote.config.advertise.clone())),
         contacts: remote.map(|remote| remote.config.contacts.keys().copied().collect()).unwrap_or_default(),

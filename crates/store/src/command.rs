@@ -147,3 +147,14 @@ pub enum Step {
     /// The last replica of a deleted service is forgotten: so is the service.
     Remove,
 }
+
+impl Step {
+    /// Whether it only writes down how far a rollout has come: no node is told anything because of it.
+    pub fn is_note(&self) -> bool {
+        match self {
+            Step::Progressed { .. } | Step::Complete | Step::RolledBack => true,
+            Step::Create { .. } | Step::Start { .. } | Step::Stop { .. } | Step::Forget { .. } => false,
+            Step::RollBack { .. } | Step::Pause { .. } | Step::Remove => false,
+        }
+    }
+}

@@ -67,8 +67,14 @@ impl Many {
     /// All have a session, and so many replicas each, which are ready.
     pub fn new(nodes: u64, replicas_each: u32) -> Many {
         let consensus = consensus::Config::new(1);
-        let config =
-            Config { consensus, snapshot_every: u64::MAX, seed: 1, itself: None, contacts: [1].into() };
+        let config = Config {
+            consensus,
+            snapshot_every: u64::MAX,
+            note_within: Millis::ZERO,
+            seed: 1,
+            itself: None,
+            contacts: [1].into(),
+        };
         let manager = Manager::restore(config, Unread, Recovered::bootstrap(1)).expect("an empty disk");
         let (now, runs) = (Timestamp(1_000_000), BTreeMap::new());
         let mut many = Many { manager, now, nodes, runs, sessions: 0 };

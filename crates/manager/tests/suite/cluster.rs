@@ -18,6 +18,7 @@ pub(crate) struct Cluster {
     pub(crate) printer: Printer,
     pub(crate) checks: Checks,
     pub(crate) snapshot_every: u64,
+    note_within: Millis,
     /// Servers that hear and reach nobody.
     pub(crate) cut: BTreeSet<u64>,
     table: Table,
@@ -26,7 +27,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(members: u64, snapshot_every: u64) -> Cluster {
+    pub(crate) fn new(members: u64, snapshot_every: u64, note_within: Millis) -> Cluster {
         let table = Table::default();
         let mut cluster = Cluster {
             now: Timestamp(1_000_000),
@@ -35,6 +36,7 @@ impl Cluster {
             printer: Printer::new(table.clone()),
             checks: Checks::new(table.clone()),
             snapshot_every,
+            note_within,
             cut: BTreeSet::new(),
             table,
             wire: VecDeque::new(),
@@ -63,7 +65,7 @@ impl Cluster {
     pub(crate) fn start(&mut self, id: u64) {
         let member = self.members.get_mut(&id).unwrap();
         if member.manager.is_none() {
-            member.start(&self.table, self.snapshot_every);
+            member.start(&self.table, self.snapshot_every, self.note_within);
             self.hears(id, Vec::new());
         }
     }

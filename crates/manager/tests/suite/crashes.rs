@@ -105,7 +105,7 @@ struct World {
 
 impl World {
     fn new(members: u64) -> World {
-        let mut world = World { cluster: Cluster::new(members, SNAPSHOT_EVERY), last_id: 0 };
+        let mut world = World { cluster: Cluster::new(members, SNAPSHOT_EVERY, Millis::ZERO), last_id: 0 };
         world.recover();
         world
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use consensus::{Entry, HardState, Membership, Persist, Recovered, Snapshot, SnapshotMeta};
 use manager::{Codec as _, Config, Event, Manager};
+use model::Millis;
 use store::State;
 
 use crate::codec::Table;
@@ -85,7 +86,7 @@ impl Member {
         }
     }
 
-    pub(crate) fn start(&mut self, table: &Table, snapshot_every: u64) {
+    pub(crate) fn start(&mut self, table: &Table, snapshot_every: u64, note_within: Millis) {
         self.lives += 1;
         let Disk { snapshot, mut entries, mut hard_state } = self.disk.clone();
         let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index);
@@ -98,7 +99,7 @@ impl Member {
         consensus.entries_kept = 2;
         let seed = self.id << 32 | self.lives;
         let contacts = self.contacts.clone();
-        let config = Config { consensus, snapshot_every, seed, itself: None, contacts };
+        let config = Config { consensus, snapshot_every, note_within, seed, itself: None, contacts };
         let recovered = Recovered { id: self.id, hard_state, snapshot, entries };
         self.manager = Some(Manager::restore(config, table.clone(), recovered).unwrap());
     }

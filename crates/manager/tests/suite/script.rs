@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! servers 3 [snapshots 5]   a new cluster, with a snapshot after each so many entries; one server without it
+//! servers 1 notes 5s        plans that only take notes wait so long; without it they do not wait
 //! hello n1 [memory=512Mi] [images=hello:1,web:2]    an agent opens a session with the leader
 //! bye n1                    its connection breaks
 //! n1 beats 7                a heartbeat with that number, answered after the next tick
@@ -51,7 +52,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new() -> Script {
-        let mut cluster = Cluster::new(1, SNAPSHOTS_NEVER);
+        let mut cluster = Cluster::new(1, SNAPSHOTS_NEVER, Millis::ZERO);
         cluster.settle();
         cluster.printer.take();
         Script { cluster }
@@ -154,9 +155,15 @@ impl Script {
     fn happens(&mut self, words: &[&str]) -> Option<()> {
         let cluster = &mut self.cluster;
         match words {
-            ["servers", count] => *cluster = Cluster::new(count.parse().ok()?, SNAPSHOTS_NEVER),
+            ["servers", count] => {
+                *cluster = Cluster::new(count.parse().ok()?, SNAPSHOTS_NEVER, Millis::ZERO);
+            }
             ["servers", count, "snapshots", every] => {
-                *cluster = Cluster::new(count.parse().ok()?, every.parse().ok()?);
+                *cluster = Cluster::new(count.parse().ok()?, every.parse().ok()?, Millis::ZERO);
+            }
+            ["servers", count, "notes", span] => {
+                let span = Millis::from_secs(span.strip_suffix('s')?.parse().ok()?);
+                *cluster = Cluster::new(count.parse().ok()?, SNAPSHOTS_NEVER, span);
             }
             ["join", id] => cluster.join(id.parse().ok()?),
             ["members"] => cluster.show_members(),

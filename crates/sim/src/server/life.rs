@@ -49,6 +49,7 @@ impl World {
         let config = Config {
             consensus,
             snapshot_every: self.plan.snapshot_every,
+            note_within: server::NOTE_WITHIN,
             seed,
             itself: Some(itself(server)),
             contacts: self.servers[server].contacts.clone(),
