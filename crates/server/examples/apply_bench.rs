@@ -1,6 +1,5 @@
 //! What an apply costs, over the socket and onto the disk: applies per second and how long each takes, with one user and
-//! with 64 at once; and a read, which touches no disk. What an apply changes is followed by a plan, which is a write too:
-//! with one user, the next apply often waits for both.
+//! with 64 at once; and a read, which touches no disk. Beside etcd, and with real processes: `tests/bench`, mode `writes`.
 //!
 //!     cargo run --release -p server --example apply_bench -- [folder]
 //!
@@ -148,7 +147,7 @@ async fn apply(control: &mut Control, user: usize, number: u64) -> Result<(), Fa
         spec: Some((&manifest.spec).into()),
         ..v1::ServiceDeclaration::default()
     };
-    control.apply(v1::ApplyRequest { services: vec![declared], dry_run: false }).await?;
+    control.apply(v1::ApplyRequest { services: vec![declared], dry_run: false, brief: true }).await?;
     Ok(())
 }
 

@@ -76,7 +76,9 @@ pub async fn declare(
         spec: Some(v1::ServiceSpec::from(&manifest.spec)),
         expects_version: None,
     };
+    // What will change is shown by the dry run, and only that is.
+    let is_dry = attempt == Try::Dry;
     let services = manifests.iter().map(declaration).collect();
-    let response = client.apply(v1::ApplyRequest { services, dry_run: attempt == Try::Dry }).await?;
+    let response = client.apply(v1::ApplyRequest { services, dry_run: is_dry, brief: !is_dry }).await?;
     Ok(response.into_inner().results)
 }

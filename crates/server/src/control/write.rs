@@ -1,9 +1,9 @@
 //! What users change: apply, delete, scale, undo, restart.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use manager::{Applied, Declaration, Reply, Request};
-use model::{RevisionNumber, ServiceKey, Version};
+use model::{RevisionNumber, Service, ServiceKey, Version};
 use proto::v1;
 use store::Outcome;
 use tonic::Status;
@@ -30,7 +30,9 @@ impl Control {
             return Err(invalid(format!("service {} is declared twice", twice.service)));
         }
         let reply = self.request(Request::Apply { declarations, dry_run: request.dry_run }).await?;
-        Ok(v1::ApplyResponse { results: reply.applied.into_iter().map(apply_result).collect() })
+        let answer =
+            |applied| apply_result(applied, if request.brief { Answer::Brief } else { Answer::Full });
+        Ok(v1::ApplyResponse { results: reply.applied.into_iter().map(answer).collect() })
     }
 
     pub(super) async fn do_delete(
@@ -116,7 +118,15 @@ fn read_declaration(declared: v1::ServiceDeclaration) -> Result<Declaration, Sta
     Ok(declaration)
 }
 
-fn apply_result(applied: Applied) -> v1::ApplyResult {
+/// How much is told of what was applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Full,
+    /// Not the service itself, neither as it was nor as it is.
+    Brief,
+}
+
+fn apply_result(applied: Applied, answer: Answer) -> v1::ApplyResult {
     use v1::apply_result::Outcome as Wire;
     let (outcome, rollout) = match applied.outcome {
         Outcome::Created { .. } => (Wire::Created, true),
@@ -124,14 +134,15 @@ fn apply_result(applied: Applied) -> v1::ApplyResult {
         Outcome::Unchanged { .. } => (Wire::Unchanged, false),
         Outcome::Deleted | Outcome::Done => (Wire::Unspecified, false),
     };
+    let told = |service: &Option<Arc<Service>>| service.clone().filter(|_| answer == Answer::Full);
     v1::ApplyResult {
         service: Some(v1::ServiceKey::from(&applied.service)),
         outcome: outcome.into(),
         generation: applied.generation.0,
         revision: revision(&applied),
         rollout,
-        previous: applied.previous.as_deref().map(v1::Service::from),
-        resolved: applied.current.as_ref().map(|service| v1::ServiceSpec::from(&service.spec)),
+        previous: told(&applied.previous).as_deref().map(v1::Service::from),
+        resolved: told(&applied.current).map(|service| v1::ServiceSpec::from(&service.spec)),
     }
 }
 

@@ -196,7 +196,7 @@ pub(crate) fn web(spec: &str) -> v1::ApplyRequest {
 }
 
 pub(crate) fn apply_of(services: impl IntoIterator<Item = v1::ServiceDeclaration>) -> v1::ApplyRequest {
-    v1::ApplyRequest { services: services.into_iter().collect(), dry_run: false }
+    v1::ApplyRequest { services: services.into_iter().collect(), ..Default::default() }
 }
 
 pub(crate) fn everything() -> v1::StatusRequest {
