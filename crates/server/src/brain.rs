@@ -1,6 +1,14 @@
 //! The way to the thread that owns the manager: a handle that is cheap to clone.
 //!
 //! Everything else in this crate talks to the manager through [`Brain`]; the thread itself is in `worker`.
+//!
+//! # The way of one write between threads
+//!
+//! connection → this thread → the log's → this thread → connection: four times a thread wakes another. On a virtual machine
+//! each costs about 40 µs in all, half of it for whoever wakes; with one user at a time that is more than the disk takes
+//! (90 µs for pwrite and fdatasync) and as much as all computing. Hence: few threads serve connections, this one stays awake
+//! while the log writes, and what comes together goes together. Under load nobody is woken who is not asleep, and one step
+//! of the manager, one pwrite and one fdatasync are shared by all that waits.
 
 mod worker;
 

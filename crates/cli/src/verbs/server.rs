@@ -19,7 +19,8 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     if args.supervised {
         end_with_parent()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("the server cannot start").caused_by(error))?;
     let unlock = args.data_keys.unlock()?;
     let lifetime = Millis(args.certificate_lifetime.as_millis() as u64);
@@ -38,6 +39,22 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;
     Ok(Code::Done.into())
+}
+
+/// How many threads serve connections. One processor is left to the thread that decides and the one that writes: more
+/// threads than that would only wake each other.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).clamp(1, 4))
+}
+
+/// An agent takes one, and the usual limit of 1,024 is meant for programs that use select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays where it is");
+    }
 }
 
 /// Completes at SIGTERM or SIGINT.
