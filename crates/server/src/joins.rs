@@ -1,5 +1,7 @@
 //! The gRPC service for hosts that have a token and nothing else yet.
 
+use std::sync::Arc;
+
 use manager::{MemberRequest, Request as Asked, RequestError};
 use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, Millis, NodeId, Timestamp};
 use proto::{
@@ -8,6 +10,7 @@ use proto::{
     v1::{self, Reason},
 };
 use store::{Rejected, State, TrustChange};
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 use trust::{
     authority::{Authority, AuthorityError},
@@ -27,7 +30,7 @@ use crate::{
     random, rotation,
 };
 
-/// How often a token is looked at again that another host redeemed at the same time.
+/// How often a token is looked at again that was withdrawn or redeemed meanwhile, at another server.
 const ATTEMPTS: usize = 20;
 
 #[derive(Clone, Debug)]
@@ -38,11 +41,13 @@ pub(crate) struct Joins {
     own: Option<MemberId>,
     /// Of the certificates that it signs.
     lifetime: Millis,
+    /// Hosts that come together redeem their token one after the other: each changes what the next one has to read.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Joins {
     pub(crate) fn new(brain: Brain, cluster: ClusterId, own: Option<MemberId>, lifetime: Millis) -> Joins {
-        Joins { brain, cluster, own, lifetime }
+        Joins { brain, cluster, own, lifetime, turn: Arc::default() }
     }
 
     /// Counts one use of the token. Returns the state that it was redeemed in.
@@ -52,6 +57,7 @@ impl Joins {
         role: HostRole,
         now: Timestamp,
     ) -> Result<State, Status> {
+        let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS {
             let state = self.brain.read().await.map_err(stopped)?.state;
             check_knows_servers(&state)?;
