@@ -38,8 +38,13 @@ impl Several {
     }
 
     pub fn found_with(server_args: &[&str]) -> Several {
+        Several::found_in(Path::new(TMPFS), server_args)
+    }
+
+    /// With everything it writes under `parent`.
+    fn found_in(parent: &Path, server_args: &[&str]) -> Several {
         let host = take_host();
-        let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(TMPFS).expect("a tmpfs");
+        let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(parent).expect("a folder");
         let before = leftovers::Host::look();
         let server_args = server_args.iter().map(|&arg| arg.to_owned()).collect();
         let mut several = Several { running: BTreeMap::new(), server_args, folder, before, _host: host };
@@ -59,16 +64,7 @@ impl Several {
     /// Also this many servers and agents in all, all of which take part.
     pub fn of(servers: usize, agents: usize) -> Several {
         let mut several = Several::found();
-        let names = |what: &str, first: usize, last: usize| {
-            (first..=last).map(|number| format!("{what}{number}")).collect::<Vec<_>>()
-        };
-        let token = several.token("server", &[]);
-        for name in names("server", 2, servers) {
-            several.join(&name, &token);
-            several.start(&name);
-        }
-        let voters = names("server", 1, servers);
-        several.wait_for_voters(&voters.iter().map(String::as_str).collect::<Vec<_>>());
+        several.add_servers(servers);
         let token = several.token("agent", &[]);
         for name in names("agent", 1, agents) {
             several.join(&name, &token);
@@ -76,6 +72,24 @@ impl Several {
         }
         several.wait_for_nodes(agents);
         several
+    }
+
+    /// This many servers in all and no agent, on the disk that `parent` is on.
+    pub fn servers_in(parent: &Path, servers: usize) -> Several {
+        let mut several = Several::found_in(parent, &[]);
+        several.add_servers(servers);
+        several
+    }
+
+    /// Until there are this many in all, and all of them vote.
+    fn add_servers(&mut self, servers: usize) {
+        let token = self.token("server", &[]);
+        for name in names("server", 2, servers) {
+            self.join(&name, &token);
+            self.start(&name);
+        }
+        let voters = names("server", 1, servers);
+        self.wait_for_voters(&voters.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     pub fn folder(&self) -> &Path {
@@ -174,6 +188,11 @@ impl Several {
         command.args(more).stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().expect("WHARF_BIN, or the wharf in target, can be started");
         self.running.insert(name.to_owned(), child);
+    }
+
+    /// The process id of a daemon that runs.
+    pub fn pid(&self, name: &str) -> i32 {
+        self.running[name].id() as i32
     }
 
     pub fn kill(&mut self, name: &str) {
@@ -307,6 +326,10 @@ impl Several {
             if left.is_empty() { Ok(()) } else { Err(left) }
         });
     }
+}
+
+fn names(what: &str, first: usize, last: usize) -> Vec<String> {
+    (first..=last).map(|number| format!("{what}{number}")).collect()
 }
 
 impl Drop for Several {
