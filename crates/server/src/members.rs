@@ -26,7 +26,7 @@ pub(crate) struct Members {
     pub(crate) brain: Brain,
     pub(crate) cluster: ClusterId,
     /// This server, where it is one of several.
-    own: Option<MemberId>,
+    pub(crate) own: Option<MemberId>,
     keys: Arc<Mutex<Keys>>,
     gate: Gate,
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{AccessToken, Grant, JoinToken, MemberPart, Millis, Name, Scope, Timestamp, TokenId, Uses};
-use proto::v1;
+use proto::{
+    reason::refuse,
+    v1::{self, Reason},
+};
 use store::{State, TrustChange};
 use tonic::Status;
 use trust::{
@@ -39,6 +42,17 @@ impl Members {
         Ok(self.brain.read().await.map_err(stopped)?.state)
     }
 
+    /// Whom those believe who have the token. A cluster that was founded a moment ago does not know it yet.
+    fn signer(&self, state: &State) -> Result<Pin, Status> {
+        let unknown = || match self.own {
+            Some(_) => refuse(Reason::NoLeader, "the cluster's authority is not in its state yet; try again"),
+            None => nobody_joins(),
+        };
+        let trust = state.trust().ok_or_else(unknown)?;
+        let bundle = Trust::from_pem(&trust.bundle).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(bundle.signer().pin())
+    }
+
     pub(crate) async fn do_create_join_token(
         &self,
         asked: Passed<v1::CreateJoinTokenRequest>,
@@ -46,7 +60,7 @@ impl Members {
         let role = asked.role().try_into().map_err(invalid)?;
         let v1::CreateJoinTokenRequest { expires_after_ms, uses, replaces_others, .. } = asked.into_inner();
         let state = self.state().await?;
-        let pin = signer(&state)?;
+        let pin = self.signer(&state)?;
         let expires_at = expires_after_ms.map(|after| later(clock::now(), after));
         let uses = uses.map_or(Uses::Unlimited, Uses::Left);
         let made = join::make(self.cluster, pin, role, expires_at, uses);
@@ -101,7 +115,7 @@ impl Members {
             return Err(invalid(format!("a token has at most {MAX_ADDRESSES} addresses")));
         }
         let state = self.state().await?;
-        let pin = signer(&state)?;
+        let pin = self.signer(&state)?;
         let created_at = clock::now();
         let wanted = Wanted {
             name,
@@ -143,13 +157,6 @@ impl Members {
         self.change_trust(TrustChange::RemoveAccessToken { id: *id }).await?;
         Ok(v1::RevokeAccessTokenResponse { id: id.0, name: name.to_string() })
     }
-}
-
-/// Whom those believe who have the token.
-fn signer(state: &State) -> Result<Pin, Status> {
-    let trust = state.trust().ok_or_else(nobody_joins)?;
-    let bundle = Trust::from_pem(&trust.bundle).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(bundle.signer().pin())
 }
 
 fn later(now: Timestamp, after_ms: u64) -> Timestamp {

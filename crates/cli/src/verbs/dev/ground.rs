@@ -22,12 +22,22 @@ pub async fn check_may_run(global: &Global) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Err(Failure::new("containers, networks and mounts need root").help("use sudo"));
     }
-    if answers(&global.socket).await {
-        let message = format!("a cluster answers at {} already", global.socket.display());
-        return Err(Failure::new(message).help("`wharf apply -f FILE` gives it more to do; or stop it first"));
+    let began = Instant::now();
+    while answers(&global.socket).await {
+        // The server of a run that was killed a moment ago ends by itself: nobody has the lock of that run any more.
+        if Lock::take(Lock::DEV).ok().flatten().is_none() || began.elapsed() > ENDING {
+            let message = format!("a cluster answers at {} already", global.socket.display());
+            return Err(
+                Failure::new(message).help("`wharf apply -f FILE` gives it more to do; or stop it first")
+            );
+        }
+        tokio::time::sleep(Progress::TICK).await;
     }
     Ok(())
 }
+
+/// How long a server of an earlier run may still answer.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Here a port that is taken is an error: the two would fight for this very machine.
 pub fn check_ports(manifests: &[Manifest]) -> Result<(), Failure> {
