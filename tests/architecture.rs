@@ -11,7 +11,8 @@ use std::{
 /// made here, and explained in crates/README.md.
 const ARROWS: &[(&str, &[&str])] = &[
     ("reference", &[]),
-    ("model", &["reference"]),
+    ("subnet", &[]),
+    ("model", &["reference", "subnet"]),
     ("manifest", &["model"]),
     ("store", &["model"]),
     ("consensus", &[]),
@@ -22,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust", &["model"]),
     ("dial", &["model", "trust"]),
     ("image", &["reference"]),
-    ("network", &[]),
+    ("network", &["subnet"]),
     ("runtime", &[]),
     ("agent", &["model", "proto", "trust", "dial", "image", "network", "runtime"]),
     ("server", &["model", "manifest", "store", "consensus", "manager", "proto", "trust", "dial"]),
@@ -36,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Crates, and parts of crates, that take events and return effects.
 const PURE: &[&str] = &[
     "reference/src",
+    "subnet/src",
     "model/src",
     "manifest/src",
     "store/src",

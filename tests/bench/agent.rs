@@ -62,6 +62,7 @@ impl Agent {
                 memory_bytes: MEMORY_BYTES,
                 address_ipv4: 0x0a00_0001,
                 agent_version: "bench".to_owned(),
+                subnet: None,
             }),
             observed: self.observed.values().cloned().collect(),
             images: vec![v1::NodeImage {
@@ -93,7 +94,7 @@ impl Agent {
                             interval = Duration::from_millis(heard.next_ms);
                             continue;
                         }
-                        Some(Hears::Servers(_) | Hears::Open(_)) => continue,
+                        Some(Hears::Servers(_) | Hears::Directory(_) | Hears::Open(_)) => continue,
                         None => return Status::unavailable("the session ended"),
                     },
                     Err(status) => return status,

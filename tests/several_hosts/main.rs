@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod overlay;
 mod readme;
 mod rolling;
 mod starting;

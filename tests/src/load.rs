@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,11 +35,16 @@ const WORKERS: u32 = 4;
 impl Load {
     /// About `per_second` requests to the port, until [`Load::stop`].
     pub fn start(port: u16, per_second: u32) -> Load {
+        Load::start_at(Ipv4Addr::LOCALHOST.into(), port, per_second)
+    }
+
+    /// The same at another host.
+    pub fn start_at(host: IpAddr, port: u16, per_second: u32) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let pause = Duration::from_secs(1) * WORKERS / per_second;
         let worker = |_| {
             let stop = stop.clone();
-            std::thread::spawn(move || run(port, pause, &stop))
+            std::thread::spawn(move || run(host, port, pause, &stop))
         };
         Load { workers: (0..WORKERS).map(worker).collect(), stop, started: Instant::now() }
     }
@@ -65,11 +71,11 @@ fn clock() -> String {
     format!("{:02}:{:02}:{:02}.{micros:06}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
-fn run(port: u16, pause: Duration, stop: &AtomicBool) -> Tally {
+fn run(host: IpAddr, port: u16, pause: Duration, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        match http::get(port, "/") {
+        match http::get_at(host, port, "/") {
             Ok(body) => {
                 tally.answered += 1;
                 let version = body.split("version ").nth(1).and_then(|rest| rest.split(',').next());

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     alarm::Alarm,
     balancer::{self, Order},
-    begin::{Begun, begin, random},
+    begin::{Acquainted, Begun, acquaint, begin, random},
     clock::Clock,
     config::Config,
     core::{Change, ContainerId, Core, Event, Found, FoundState, Record},
@@ -28,7 +28,7 @@ use crate::{
     lanes::Lanes,
     ledger::{Ledger, LedgerError},
     readiness,
-    session::{Session, ToServer, WaysError},
+    session::{Session, ToServer, WaysError, introduce},
 };
 
 /// Events that are handled before the next commit is begun, so that a flood of them cannot put it off for ever.
@@ -89,8 +89,25 @@ pub async fn run(
     let stop_on_exit = config.stop_on_exit;
     let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
-    let Begun { host, ledger, identity, ways, node, lease, leased_until, known } =
-        spawn_blocking(move || begin(config, runtime, clock, seed)).await??;
+    let config = Arc::new(config);
+    let acquainted = {
+        let config = Arc::clone(&config);
+        spawn_blocking(move || acquaint(&config, seed)).await??
+    };
+    let Acquainted { identity, mut ways, mut node } = acquainted;
+    tokio::pin!(shutdown);
+    let subnet = match node.subnet {
+        Some(subnet) => subnet,
+        None => tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            given = introduce(&mut ways, &identity, &node) => given,
+        },
+    };
+    if node.subnet.replace(subnet).is_none() {
+        identity.keep_subnet(subnet)?;
+    }
+    let Begun { host, ledger, directory, lease, leased_until, known } =
+        spawn_blocking(move || begin(config, subnet, runtime, clock)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
     let mut agent = Agent {
@@ -108,6 +125,7 @@ pub async fn run(
         happened,
         in_doubt: known.is_none(),
     };
+    agent.tell(Event::Remembered(directory));
     if let Some(until) = leased_until {
         agent.tell(Event::Leased { until });
     }
@@ -117,7 +135,7 @@ pub async fn run(
             "containers run here and no ledger tells of them; they go on until a server says what belongs here"
         ),
     }
-    agent.serve(shutdown).await?;
+    agent.serve(shutdown.as_mut()).await?;
     if stop_on_exit { agent.close().await } else { agent.rest().await }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{NodeId, NodeInfo, Timestamp};
+use model::{Directory, NodeId, NodeInfo, Subnet, Timestamp};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     identity::Identity,
     lease::LeaseFile,
     ledger::Ledger,
+    remembered,
     session::Ways,
 };
 
@@ -21,9 +22,7 @@ use crate::{
 pub(crate) struct Begun {
     pub(crate) host: Host,
     pub(crate) ledger: Ledger,
-    pub(crate) identity: Identity,
-    pub(crate) ways: Ways,
-    pub(crate) node: NodeInfo,
+    pub(crate) directory: Directory,
     pub(crate) lease: LeaseFile,
     /// Of the last lease that an earlier agent was given in this run of the host.
     pub(crate) leased_until: Option<Timestamp>,
@@ -32,31 +31,44 @@ pub(crate) struct Begun {
     pub(crate) known: Option<(Vec<Record>, Found)>,
 }
 
+/// Who this node is.
+pub(crate) struct Acquainted {
+    pub(crate) identity: Identity,
+    pub(crate) ways: Ways,
+    pub(crate) node: NodeInfo,
+}
+
+/// All that is known before the host is touched. A node that has no subnet yet has nothing else either.
+pub(crate) fn acquaint(config: &Config, seed: u64) -> Result<Acquainted, Error> {
+    host::make_dir(&config.data_dir)?;
+    let ways = Ways::open(config)?;
+    let identity =
+        Identity::open(config.identity_path(), || Ok::<_, Error>(ways.node().unwrap_or(NodeId(seed))))?;
+    identity.agrees_with(ways.node())?;
+    let node = host::node_info(config, identity.node(), config.subnet.or(identity.subnet()))?;
+    Ok(Acquainted { identity, ways, node })
+}
+
 pub(crate) fn begin(
-    config: Config,
+    config: Arc<Config>,
+    subnet: Subnet,
     runtime: runtime::Runtime,
     clock: Clock,
-    seed: u64,
 ) -> Result<Begun, Error> {
     raise_descriptor_limit();
-    let config = Arc::new(config);
-    let host = Host::open(Arc::clone(&config), runtime, clock)?;
+    let host = Host::open(Arc::clone(&config), subnet, runtime, clock)?;
     let path = config.lease_path();
     let (lease, leased_until) =
         LeaseFile::open(&path, clock).map_err(|source| Error::Lease { path, source })?;
     let (ledger, records) = Ledger::recall(&config.ledger_path(), clock.now())?;
-    let ways = Ways::open(&config)?;
-    let identity =
-        Identity::open(config.identity_path(), || Ok::<_, Error>(ways.node().unwrap_or(NodeId(seed))))?;
-    identity.agrees_with(ways.node())?;
-    let node = host::node_info(&config, identity.node())?;
+    let directory = remembered::read(&config.directory_path());
     let found = host.find(records.as_deref().unwrap_or_default())?;
     let runs = |state: &FoundState| matches!(state, FoundState::Running { .. });
     let known = match records {
         None if found.containers.iter().any(|(_, state)| runs(state)) => None,
         records => Some((records.unwrap_or_default(), found)),
     };
-    Ok(Begun { host, ledger, identity, ways, node, lease, leased_until, known })
+    Ok(Begun { host, ledger, directory, lease, leased_until, known })
 }
 
 /// A replica costs a few descriptors, and the usual limit of 1,024 is meant for programs that use select(2). The launcher was

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Bytes, MilliCpu, Name};
+use model::{Bytes, MilliCpu, Name, Subnet};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -21,13 +21,15 @@ pub struct Config {
     pub server: ServerAddress,
     /// Marks bridge, firewall tables and links: at most eight letters, different for each agent on one host.
     pub network: String,
-    pub subnet: network::Subnet,
+    /// If the cluster is not to give the node one.
+    pub subnet: Option<Subnet>,
     /// The first uid and gid of the host that replicas may have for their user namespaces: 65,536 for each address of a
     /// subnet. Agents on one host whose subnets end alike need different ones. `None`: containers have the host's users.
     pub user_namespaces: Option<u32>,
     /// Network namespaces kept ready, so that a start need not wait for one; about 200 KiB of kernel memory each.
     pub warm_sandboxes: usize,
-    /// Where published ports are reached, for people to be told.
+    /// Where published ports are reached, and other hosts send what is for replicas here. On 127.0.0.0/8 no other host is
+    /// joined with this one.
     pub address: Ipv4Addr,
     /// Kept for the system: replicas may use the rest.
     pub reserved_cpu: MilliCpu,
@@ -67,6 +69,11 @@ impl Config {
 
     pub(crate) fn identity_path(&self) -> PathBuf {
         self.data_dir.join("identity")
+    }
+
+    /// What was last known of the other nodes.
+    pub(crate) fn directory_path(&self) -> PathBuf {
+        self.data_dir.join("directory")
     }
 
     /// The image store. Whoever wants an image to be there from the start puts it in before the agent runs: the store takes

@@ -25,22 +25,26 @@ use std::{
 };
 
 use image::{Prepared, Store};
-use model::{Name, ReplicaId, ServiceKey, Slot};
+use model::{Directory, Listing, Name, ReplicaId, ServiceKey, Slot, Subnet};
 use network::{Addresses, Network};
 use oci_spec::runtime::Spec;
 use runtime::Runtime;
 
-use crate::{clock::Clock, config::Config, core::ContainerId};
+use crate::{clock::Clock, config::Config, core::ContainerId, remembered};
 
 pub(crate) use exits::{exit_of, unknown_exit};
 pub(crate) use node::node_info;
 pub(crate) use usage::Meter;
 pub(crate) use users::IDS;
 
+/// The number of the overlay that hosts share: always the same, for a host is of one cluster.
+const OVERLAY: u32 = 7_480;
+
 /// Shared by all executors; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) config: Arc<Config>,
+    subnet: Subnet,
     pub(crate) runtime: Runtime,
     pub(crate) images: Store,
     pub(crate) clock: Clock,
@@ -96,20 +100,29 @@ pub enum HostError {
 }
 
 impl Host {
-    pub(crate) fn open(config: Arc<Config>, runtime: Runtime, clock: Clock) -> Result<Host, HostError> {
+    /// `subnet` is of the node's replicas.
+    pub(crate) fn open(
+        config: Arc<Config>,
+        subnet: Subnet,
+        runtime: Runtime,
+        clock: Clock,
+    ) -> Result<Host, HostError> {
         for path in [config.logs_dir(), config.netns_dir(), config.replicas_dir()] {
             make_dir(&path)?;
         }
         skeleton::make(&config.skeleton_dir())?;
         let users = users::Policy::find(&config, &runtime);
         let images = Store::open(&config.images_dir()).map_err(HostError::Images)?;
-        let mut network = network::Config::new(&config.network, config.subnet, config.netns_dir());
+        let mut network = network::Config::new(&config.network, subnet, config.netns_dir());
         network.warm = config.warm_sandboxes;
+        let is_reached = !config.address.is_loopback();
+        network.overlay =
+            is_reached.then_some(network::Overlay { address: config.address, network: OVERLAY });
         let network = Network::open(network).map_err(HostError::Network)?;
-        let addresses = Addresses::new(config.subnet);
+        let addresses = Addresses::new(subnet);
         let known = Known { addresses, sandboxes: HashMap::new(), live: BTreeSet::new() };
         let (network, known) = (Arc::new(network), Arc::new(Mutex::new(known)));
-        Ok(Host { config, runtime, images, clock, network, users, known })
+        Ok(Host { config, subnet, runtime, images, clock, network, users, known })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -124,6 +137,33 @@ impl Host {
     /// Makes again what others took away of the network.
     pub(crate) fn heal_network(&self) -> Result<(), network::Error> {
         self.network.repair()
+    }
+
+    /// Remembers the directory, and joins the sandboxes of its nodes with ours. Where that cannot be, published ports lead to
+    /// the replicas of this host all the same.
+    pub(crate) fn connect(&self, directory: &Directory) -> Result<(), network::Error> {
+        if let Err(error) = remembered::write(&self.config.directory_path(), directory) {
+            tracing::warn!(
+                error = chain(&error),
+                "what is known of other nodes is not remembered over a restart"
+            );
+        }
+        let peer = |listing: &Arc<Listing>| {
+            let subnet = listing.subnet?;
+            Some(network::Peer { address: listing.address, subnet })
+                .filter(|peer| !peer.address.is_loopback())
+        };
+        let peers: Vec<_> = directory.nodes().values().filter_map(peer).collect();
+        match self.network.connect(&peers) {
+            Err(error @ network::Error::NoOverlay) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "replicas of other hosts are not reached; see --address"
+                );
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// What people should know of a replica although it runs as it should.
@@ -170,7 +210,7 @@ impl std::fmt::Debug for Host {
     }
 }
 
-fn make_dir(path: &std::path::Path) -> Result<(), HostError> {
+pub(crate) fn make_dir(path: &std::path::Path) -> Result<(), HostError> {
     std::fs::create_dir_all(path).map_err(|source| HostError::Directory { path: path.to_owned(), source })
 }
 

@@ -1,4 +1,5 @@
-//! Which node this is and of which cluster: two lines of text beside the ledger, which outlive its loss.
+//! Which node this is, of which cluster, and which subnet that gave it: lines of text beside the ledger, which outlive its
+//! loss.
 //!
 //! With the node's id kept, a lost ledger means that the server assigns again what it had assigned. With the cluster's id
 //! kept, a server that lost its state, or the wrong one, is not taken for one that wants nothing to run any more.
@@ -9,7 +10,7 @@ use std::{
     sync::Mutex,
 };
 
-use model::{ClusterId, NodeId};
+use model::{ClusterId, NodeId, Subnet};
 
 use crate::durable_file;
 
@@ -23,6 +24,8 @@ pub(crate) struct Identity {
 struct Known {
     node: NodeId,
     cluster: Option<ClusterId>,
+    /// That the cluster gave the node for its replicas.
+    subnet: Option<Subnet>,
 }
 
 /// Why this node does not take orders from a server.
@@ -55,7 +58,7 @@ impl Identity {
                 failed(io::Error::other("it has no line `node ID`; remove it if nothing can mend it"))
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let known = Known { node: node()?, cluster: None };
+                let known = Known { node: node()?, cluster: None, subnet: None };
                 write(&path, known).map_err(failed)?;
                 known
             }
@@ -66,6 +69,20 @@ impl Identity {
 
     pub(crate) fn node(&self) -> NodeId {
         self.known().node
+    }
+
+    pub(crate) fn subnet(&self) -> Option<Subnet> {
+        self.known().subnet
+    }
+
+    /// Keeps what the cluster gave.
+    pub(crate) fn keep_subnet(&self, subnet: Subnet) -> Result<(), IdentityError> {
+        let mut known = self.known();
+        let settled = Known { subnet: Some(subnet), ..*known };
+        write(&self.path, settled)
+            .map_err(|source| IdentityError::File { path: self.path.clone(), source })?;
+        *known = settled;
+        Ok(())
     }
 
     /// A certificate, where there is one, is for this node.
@@ -104,12 +121,17 @@ fn read(text: &str) -> Option<Known> {
         Some(id) => Some(id.trim().parse().ok()?),
         None => None,
     };
-    Some(Known { node: value("node")?.trim().parse().ok()?, cluster })
+    let subnet = match value("subnet") {
+        Some(subnet) => Some(subnet.trim().parse().ok()?),
+        None => None,
+    };
+    Some(Known { node: value("node")?.trim().parse().ok()?, cluster, subnet })
 }
 
 fn write(path: &Path, known: Known) -> io::Result<()> {
     let cluster = known.cluster.map(|cluster| format!("cluster {cluster}\n")).unwrap_or_default();
-    durable_file::replace(path, &format!("node {}\n{cluster}", known.node))
+    let subnet = known.subnet.map(|subnet| format!("subnet {subnet}\n")).unwrap_or_default();
+    durable_file::replace(path, format!("node {}\n{cluster}{subnet}", known.node))
 }
 
 #[cfg(test)]
@@ -131,6 +153,8 @@ mod tests {
         assert_eq!(again.node(), NodeId(5));
         again.admit(first).unwrap();
         let refused = again.admit(other).unwrap_err().to_string();
+        again.keep_subnet("10.64.2.0/23".parse().unwrap()).unwrap();
+        assert_eq!(open(&path, 7).unwrap().subnet(), Some("10.64.2.0/23".parse().unwrap()));
         assert!(refused.contains(&first.to_string()) && refused.contains(&other.to_string()), "{refused}");
     }
 

@@ -117,6 +117,7 @@ impl Workplace {
             | Action::Balance { .. }
             | Action::Report(_)
             | Action::Exits(_)
+            | Action::GoBy { .. }
             | Action::ReopenSession => {
                 debug_assert!(false, "the loop keeps these to itself");
             }

@@ -29,6 +29,7 @@ mod ledger;
 mod prober;
 mod readiness;
 mod relay;
+mod remembered;
 mod session;
 mod watch;
 

@@ -8,6 +8,7 @@
 //! nodes there are, as the last server that was heard said.
 
 mod heartbeats;
+mod introduction;
 mod pending;
 mod renewal;
 mod ways;
@@ -15,7 +16,7 @@ mod ways;
 use std::{sync::Arc, time::Duration};
 
 use dial::{DialError, Patience, dial};
-use model::{Belief, Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
+use model::{Belief, DirectoryNews, Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
 use proto::{
     CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
@@ -37,6 +38,7 @@ use crate::{
     relay,
 };
 use heartbeats::Heartbeats;
+pub(crate) use introduction::introduce;
 use pending::Pending;
 pub(crate) use ways::Ways;
 pub use ways::{WaysError, write_servers};
@@ -66,6 +68,8 @@ pub(crate) enum ToServer {
     Report(Vec<Observed>),
     Exits(Vec<ContainerExit>),
     Acknowledged(u64),
+    /// The directory of this version is in force.
+    GoesBy(u64),
     /// All images, again.
     Images,
     /// This session cannot go on.
@@ -94,6 +98,15 @@ enum Ended {
     Ways(#[from] WaysError),
     #[error("the agent ends")]
     AgentEnds,
+}
+
+impl Ways {
+    fn refused(&mut self, status: tonic::Status) -> Ended {
+        if let Some(leader) = status.metadata().get(LEADER_HEADER).and_then(|address| address.to_str().ok()) {
+            self.leader_is(leader);
+        }
+        Ended::Status(status)
+    }
 }
 
 #[derive(Debug)]
@@ -187,19 +200,12 @@ impl Session {
         // There is room for it: nothing else was sent.
         let _ = outbound.try_send((&AgentSays::Hello(hello)).into());
         let answer = AgentsClient::new(channel.clone()).session(ReceiverStream::new(messages)).await;
-        let answer = answer.map_err(|refused| self.refused(refused))?;
+        let answer = answer.map_err(|refused| self.ways.refused(refused))?;
         let cluster = answer.metadata().get(CLUSTER_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
         self.identity.admit(cluster.ok_or(Ended::NoCluster)?)?;
         let inbound = answer.into_inner();
         tracing::info!("a session with the server is open");
         Ok((channel, outbound, inbound))
-    }
-
-    fn refused(&mut self, status: tonic::Status) -> Ended {
-        if let Some(leader) = status.metadata().get(LEADER_HEADER).and_then(|address| address.to_str().ok()) {
-            self.ways.leader_is(leader);
-        }
-        Ended::Status(status)
     }
 
     /// Asks the loop for all that is known; reports from before are part of the answer.
@@ -212,7 +218,11 @@ impl Session {
                     return Ok(observed);
                 }
                 ToServer::Exits(exits) => self.pending.add_exits(exits),
-                ToServer::Report(_) | ToServer::Acknowledged(_) | ToServer::Images | ToServer::Reopen => {}
+                ToServer::Report(_)
+                | ToServer::Acknowledged(_)
+                | ToServer::GoesBy(_)
+                | ToServer::Images
+                | ToServer::Reopen => {}
             }
         }
     }
@@ -272,6 +282,7 @@ impl Session {
             ToServer::Report(observed) => self.pending.add_reports(observed),
             ToServer::Exits(exits) => self.pending.add_exits(exits),
             ToServer::Acknowledged(sequence) => return Ok(Some(AgentSays::Acknowledged { sequence })),
+            ToServer::GoesBy(version) => return Ok(Some(AgentSays::InForce { version })),
             ToServer::Images => {
                 return Ok(Some(AgentSays::Images(relay::images::named(&self.host.images)?)));
             }
@@ -293,6 +304,11 @@ impl Session {
             Some(Message::Dispatch(dispatch)) => {
                 let dispatch = Dispatch::try_from(dispatch)?;
                 self.happened.send(Happened::Core(Event::Assigned(dispatch))).map_err(|_| Ended::AgentEnds)
+            }
+            Some(Message::Directory(news)) => {
+                let mut news = DirectoryNews::try_from(news)?;
+                news.without(self.node.id);
+                self.happened.send(Happened::Core(Event::Listed(news))).map_err(|_| Ended::AgentEnds)
             }
             Some(Message::Open(open)) => {
                 relay::serve(self.host.clone(), Channel::clone(channel), open, self.happened.clone());

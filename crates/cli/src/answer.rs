@@ -66,6 +66,8 @@ pub struct NodeView {
     /// By everything on the host; none while that is not known.
     pub used: Option<Usage>,
     pub replicas: u32,
+    /// Why its replicas are not joined with those of other nodes; none where they are.
+    pub isolated: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +145,7 @@ impl NodeView {
             allocated_memory: Bytes(found.allocated_memory_bytes),
             used: found.used.map(Into::into),
             replicas: found.replicas,
+            isolated: found.isolated,
         })
     }
 

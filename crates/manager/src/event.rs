@@ -8,8 +8,8 @@ use std::{
 use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, Dispatch, Generation, Heard, Millis, Name, Node, NodeId, NodeInfo, Observed, Reach,
-    RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
+    Digest, DirectoryNews, Dispatch, Generation, Heard, Millis, Name, Node, NodeId, NodeInfo, Observed,
+    Reach, RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State, TrustChange};
 
@@ -47,6 +47,11 @@ pub enum Event {
         session: SessionId,
         hello: Hello,
     },
+    /// A session of an agent that has no subnet: it ends when the agent has one.
+    NodeIntroduced {
+        session: SessionId,
+        info: NodeInfo,
+    },
     SessionReport {
         session: SessionId,
         report: Report,
@@ -57,6 +62,11 @@ pub enum Event {
         number: u64,
         /// Of the host, if the agent knows.
         usage: Option<Usage>,
+    },
+    /// The agent balances and routes by the directory of this version.
+    SessionInForce {
+        session: SessionId,
+        version: u64,
     },
     SessionClosed {
         session: SessionId,
@@ -101,6 +111,11 @@ pub enum Effect {
     Dispatch {
         session: SessionId,
         dispatch: Dispatch,
+    },
+    /// Tell an agent what changed in the directory.
+    Directory {
+        session: SessionId,
+        news: Arc<DirectoryNews>,
     },
     /// Tell an agent that the leader heard it.
     Heard {

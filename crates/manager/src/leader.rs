@@ -71,6 +71,8 @@ impl<C: Codec> Manager<C> {
             placing: Placing { again: true, ..Placing::default() },
             ..Leader::default()
         };
+        self.directory.begin(term);
+        self.directory.touch(self.state.nodes().map(|node| node.info.id));
         self.view_changed = true;
     }
 
@@ -107,9 +109,12 @@ impl<C: Codec> Manager<C> {
                     let error = MemberError::NotLeader { leader: self.consensus.status().leader };
                     self.effects.push(Effect::MembersReply { id, result: Err(error) });
                 }
-                Event::SessionOpened { session, .. } => self.turn_away(session, NOT_LEADER.to_owned()),
+                Event::SessionOpened { session, .. } | Event::NodeIntroduced { session, .. } => {
+                    self.turn_away(session, NOT_LEADER.to_owned());
+                }
                 Event::SessionReport { .. }
                 | Event::SessionHeartbeat { .. }
+                | Event::SessionInForce { .. }
                 | Event::SessionClosed { .. } => {}
                 Event::Tick
                 | Event::Read { .. }
@@ -320,6 +325,7 @@ impl<C: Codec> Manager<C> {
         for id in &changes.forgotten {
             self.leader.unplaced.remove(id);
             self.observed.forget(*id);
+            self.forget_leaving(*id);
         }
         self.leader.placing.again |= places;
         self.mark_dirty(changes.services);

@@ -11,7 +11,7 @@
 //! - A server that does not lead has no sessions, no observations and no plans.
 //!
 //! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `proposals` (on the way
-//! through the log), `leader` (the reconcile loop), `sessions` (what agents hear) `members` (who takes part) and [`alone`]
+//! through the log), `leader` (the reconcile loop), `sessions`, `directory` and `leaving` (what agents hear), `members` (who takes part) and [`alone`]
 //! (one server goes on without the rest).
 
 pub mod codec;
@@ -28,6 +28,8 @@ mod alarms;
 mod leader;
 mod nodes;
 
+mod directory;
+mod leaving;
 mod sessions;
 
 mod members;
@@ -83,6 +85,7 @@ pub struct Manager<C> {
     /// What agents said to this leader.
     observed: Observations,
     sessions: sessions::Sessions,
+    directory: directory::Directory,
     leader: leader::Leader,
     /// What came while this server was elected, but did not know yet what it leads.
     held: Vec<Event>,
@@ -113,6 +116,7 @@ impl<C: Codec> Manager<C> {
             state: state.unwrap_or_default(),
             observed: Observations::default(),
             sessions: sessions::Sessions::default(),
+            directory: directory::Directory::default(),
             leader: leader::Leader::default(),
             held: Vec::new(),
             members,
@@ -143,7 +147,7 @@ impl<C: Codec> Manager<C> {
         // nothing more comes. Each round proposes at most one plan per service, so this ends.
         while self.ask_to_read() | self.advance_log() | self.lead(now) {}
         self.answer_reads();
-        self.dispatch();
+        self.dispatch(now);
         self.maybe_snapshot();
         if std::mem::take(&mut self.view_changed) {
             let view = self.view();
@@ -159,7 +163,7 @@ impl<C: Codec> Manager<C> {
 
     /// When `step` must be called again though nothing happened.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.leader.next_wake()
+        self.leader.next_wake().into_iter().chain(self.directory.leaving.next_wake()).min()
     }
 
     /// How this server takes part: its role and term, and how far its log is.
@@ -186,8 +190,10 @@ impl<C: Codec> Manager<C> {
             Event::Request { .. }
             | Event::Members { .. }
             | Event::SessionOpened { .. }
+            | Event::NodeIntroduced { .. }
             | Event::SessionReport { .. }
             | Event::SessionHeartbeat { .. }
+            | Event::SessionInForce { .. }
             | Event::SessionClosed { .. }
                 if self.is_elected() =>
             {
@@ -203,10 +209,12 @@ impl<C: Codec> Manager<C> {
             Event::Members { id, request } => self.members_request(now, id, request),
             Event::Read { id } => self.reads.add(id),
             Event::SessionOpened { session, hello } => self.open_session(now, session, hello),
+            Event::NodeIntroduced { session, info } => self.introduce_node(now, session, info),
             Event::SessionReport { session, report } => self.report(now, session, report),
             Event::SessionHeartbeat { session, number, usage } => {
                 self.heartbeat(now, session, number, usage);
             }
+            Event::SessionInForce { session, version } => self.goes_by(session, version),
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer(message) => self.hear_peer(message),
             Event::Unreachable { peer } => self.consensus.report_unreachable(peer),

@@ -7,15 +7,18 @@
 //! what has been started since. So the full set waits until a quorum has confirmed, after the session was opened, that
 //! this server leads. The increments need no such word: without a quorum nothing new is committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use model::{
-    Assignment, Desired, Dispatch, Event, EventKind, Millis, NodeId, Observed, Phase, ReplicaId, ServiceKey,
-    Silence, Timestamp, Usage,
+    Assignment, Desired, Dispatch, Event, EventKind, Millis, Node, NodeId, NodeInfo, Observed, Phase,
+    ReplicaId, ServiceKey, Silence, Timestamp, Usage,
 };
 use store::{Command, NodeStatus};
 
-use crate::{Codec, Effect, Hello, Manager, Report, SessionId, proposals::Origin};
+use crate::{Codec, Effect, Hello, Manager, Report, RequestError, SessionId, proposals::Origin};
 
 const REMOVED: &str = "this node was removed from the cluster, and nothing of it runs any more; to let it join again as a \
                        new node, stop the agent, remove the file `identity` from its data folder and start it";
@@ -40,6 +43,10 @@ struct Session {
     is_confirmed: bool,
     /// What the agent was told, to tell it only what changed; none before the full set was sent.
     told: Option<BTreeMap<ReplicaId, Desired>>,
+    /// The version of the directory that the agent was told last.
+    told_directory: Option<u64>,
+    /// The version that it goes by; none of an agent that knows no directory.
+    in_force: Option<u64>,
     /// Of a node that was removed: what it still has. It is told to have nothing, and then the session ends.
     farewell: Option<BTreeSet<ReplicaId>>,
 }
@@ -50,14 +57,13 @@ impl<C: Codec> Manager<C> {
         if !self.leader.leads() {
             return self.turn_away(session, NOT_LEADER.to_owned());
         }
+        // An agent of a version without a directory never learned that it has a subnet.
+        let balances = hello.info.subnet.is_some();
         let removed = self.ahead().node_removed_at(node).is_some();
         if removed {
             tracing::warn!(%node, name = %hello.info.name, "a node that was removed has come back; it is told to stop");
-        } else if self.ahead().node(node).is_none_or(|known| known.info != hello.info) {
-            let register = Command::Register { info: hello.info, at: now };
-            if let Err(error) = self.try_and_propose(register, Origin::Nobody) {
-                return self.turn_away(session, error.to_string());
-            }
+        } else if let Err(error) = self.register(now, hello.info) {
+            return self.turn_away(session, error.to_string());
         }
         if let Some(old) = self.sessions.by_node.insert(node, session) {
             self.sessions.open.remove(&old);
@@ -65,7 +71,16 @@ impl<C: Codec> Manager<C> {
         }
         let left = hello.observed.iter().filter(|one| one.phase != Phase::Removed).map(|one| one.replica);
         let farewell = removed.then(|| left.collect());
-        let opened = Session { node, heard_at: now, sequence: 0, is_confirmed: false, told: None, farewell };
+        let opened = Session {
+            node,
+            heard_at: now,
+            sequence: 0,
+            is_confirmed: false,
+            told: None,
+            told_directory: None,
+            in_force: balances.then_some(0),
+            farewell,
+        };
         self.sessions.open.insert(session, opened);
         self.confirm_for_session(session);
         if removed {
@@ -79,11 +94,36 @@ impl<C: Codec> Manager<C> {
         self.look_at_node(node);
     }
 
+    /// An agent that has no subnet yet: it registers, and waits until it has one.
+    pub(crate) fn introduce_node(&mut self, now: Timestamp, session: SessionId, info: NodeInfo) {
+        let node = info.id;
+        if !self.leader.leads() {
+            return self.turn_away(session, NOT_LEADER.to_owned());
+        }
+        if self.ahead().node_removed_at(node).is_some() {
+            return self.turn_away(session, REMOVED.to_owned());
+        }
+        match self.register(now, info) {
+            Ok(()) => self.introduce(session, node),
+            Err(error) => self.turn_away(session, error.to_string()),
+        }
+    }
+
+    /// Where an agent says something new of its host, or the node has no subnet: there may be one now.
+    fn register(&mut self, now: Timestamp, info: NodeInfo) -> Result<(), RequestError> {
+        let is_known = |known: &Arc<Node>| known.info == info && known.subnet.is_some();
+        if self.ahead().node(info.id).is_some_and(is_known) {
+            return Ok(());
+        }
+        self.try_and_propose(Command::Register { info, at: now }, Origin::Nobody)
+    }
+
     /// What this server has applied is what the cluster has decided, as of some moment after the session was opened.
     pub(crate) fn session_is_confirmed(&mut self, session: SessionId) {
         if let Some(open) = self.sessions.open.get_mut(&session) {
             open.is_confirmed = true;
             self.sessions.dirty.insert(open.node);
+            self.directory.has_reader();
         }
     }
 
@@ -111,6 +151,13 @@ impl<C: Codec> Manager<C> {
         let node = open.node;
         self.view_changed |= usage.is_some_and(|usage| self.observed.set_usage(node, usage));
         self.reads.add_heartbeat(session, number);
+    }
+
+    /// The agent goes by the directory of this version.
+    pub(crate) fn goes_by(&mut self, session: SessionId, version: u64) {
+        if let Some(in_force) = self.sessions.open.get_mut(&session).and_then(|open| open.in_force.as_mut()) {
+            *in_force = version.max(*in_force);
+        }
     }
 
     /// That this server led after these came is confirmed. A session that ended meanwhile gets no lease: it was reckoned
@@ -149,6 +196,9 @@ impl<C: Codec> Manager<C> {
     }
 
     pub(crate) fn close_session(&mut self, now: Timestamp, session: SessionId) {
+        if self.forget_introduction(session) {
+            return;
+        }
         // One that was replaced is not there any more: its node has another.
         let Some(Session { node, heard_at, .. }) = self.sessions.open.remove(&session) else { return };
         self.sessions.by_node.remove(&node);
@@ -171,6 +221,7 @@ impl<C: Codec> Manager<C> {
         for session in std::mem::take(&mut self.sessions).open.into_keys() {
             self.turn_away(session, reason.to_owned());
         }
+        self.close_directory(reason);
     }
 
     pub(crate) fn turn_away(&mut self, session: SessionId, reason: String) {
@@ -183,6 +234,7 @@ impl<C: Codec> Manager<C> {
             self.state.replicas_on(node).map(|replica| replica.service.clone()).collect();
         self.mark_dirty(services);
         self.place_again();
+        self.directory.touch([node]);
         self.view_changed = true;
     }
 
@@ -195,6 +247,7 @@ impl<C: Codec> Manager<C> {
     }
 
     fn observe(&mut self, node: NodeId, observed: Vec<Observed>) {
+        self.directory.touch([node]);
         for one in observed {
             // An agent may still speak of what the state has forgotten: it will be told to drop it.
             let Some(replica) = self.state.replica(one.replica).filter(|r| r.node == Some(node)) else {
@@ -231,26 +284,61 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    pub(crate) fn tell_nodes(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+    pub(crate) fn tell_nodes(&mut self, nodes: BTreeSet<NodeId>) {
+        self.directory.touch(nodes.iter().copied());
         self.sessions.dirty.extend(nodes);
     }
 
-    /// Tells every dirty node what changed for it.
-    pub(crate) fn dispatch(&mut self) {
+    /// Tells every dirty node what changed for it, and all of them what changed in the directory.
+    pub(crate) fn dispatch(&mut self, now: Timestamp) {
+        self.refresh_directory();
+        self.tell_directory();
+        self.see_who_left(now);
         for node in std::mem::take(&mut self.sessions.dirty) {
             let Some(id) = self.sessions.by_node.get(&node).copied() else { continue };
             // Its registration may still be on the way to the log: it is told when that is applied.
             if self.state.node(node).is_none() && self.state.node_removed_at(node).is_none() {
                 continue;
             }
-            let Some(session) = self.sessions.open.get_mut(&id).filter(|open| open.is_confirmed) else {
+            let Some(session) = self.sessions.open.get(&id).filter(|open| open.is_confirmed) else {
                 continue;
             };
-            let wanted: BTreeMap<ReplicaId, Desired> =
-                self.state.replicas_on(node).map(|replica| (replica.id, replica.desired)).collect();
+            let told = |id: &ReplicaId| session.told.as_ref()?.get(id).copied();
+            let replicas: Vec<_> = self
+                .state
+                .replicas_on(node)
+                .map(|replica| (Arc::clone(replica), told(&replica.id)))
+                .collect();
+            let wanted: BTreeMap<ReplicaId, Desired> = replicas
+                .into_iter()
+                .map(|(replica, told)| (replica.id, self.told_to_be(now, &replica, told)))
+                .collect();
+            let Some(session) = self.sessions.open.get_mut(&id) else { continue };
             let Some(dispatch) = session.next_dispatch(&self.state, wanted) else { continue };
             self.effects.push(Effect::Dispatch { session: id, dispatch });
         }
+    }
+}
+
+impl Sessions {
+    /// The node may have to be told something.
+    pub(crate) fn touch(&mut self, node: NodeId) {
+        self.dirty.insert(node);
+    }
+
+    /// Whether every node that is heard, but this one, goes by a directory of at least this version.
+    pub(crate) fn all_go_by(&self, version: u64, but: NodeId) -> bool {
+        let others = self.open.values().filter(|open| open.node != but && open.farewell.is_none());
+        others.filter_map(|open| open.in_force).all(|in_force| in_force >= version)
+    }
+
+    /// Those that were not told the directory's newest version, each with what it was told last. They count as told.
+    pub(crate) fn behind(&mut self, version: u64) -> Vec<(SessionId, Option<u64>)> {
+        // A node that was removed has no part in it.
+        let listens = |open: &Session| open.is_confirmed && open.farewell.is_none();
+        let behind =
+            self.open.iter_mut().filter(|(_, open)| listens(open) && open.told_directory != Some(version));
+        behind.map(|(id, open)| (*id, open.told_directory.replace(version))).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod container;
+pub mod directory;
 pub mod event;
 pub mod id;
 pub mod member;
@@ -16,6 +17,7 @@ pub mod observed;
 pub mod placement;
 pub mod probe;
 pub mod quantity;
+pub mod ranges;
 pub mod replica;
 pub mod revision;
 pub mod rollout;
@@ -28,6 +30,7 @@ pub mod waiting;
 
 pub use assignment::{Assignment, Dispatch};
 pub use container::{Capabilities, ContainerSpec, ImageRef, Mount, Resources};
+pub use directory::{Directory, DirectoryNews, Endpoint, Listing};
 pub use event::{Event, EventKind};
 pub use id::{
     ClusterId, Digest, Generation, IdSource, MemberId, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey,
@@ -39,11 +42,13 @@ pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed,
 pub use placement::{NodeLoss, OnPartition, PlacementRules};
 pub use probe::{Health, Probe, ProbeAction};
 pub use quantity::{Bytes, CountOrPercent, MilliCpu, Millis, Timestamp};
+pub use ranges::{RangeError, ReplicaRange};
 pub use replica::{Desired, Replica, StopReason};
 pub use revision::{Revision, RevisionHash, RevisionStatus};
 pub use rollout::{Rollout, RolloutPhase};
 pub use service::{OnFailure, Service, ServiceSpec, UpdateOrder, UpdatePolicy};
 pub use settings::{Heard, Settings};
+pub use subnet::{Subnet, SubnetError};
 pub use template::{Backoff, Port, Protocol, ReplicaTemplate, RestartPolicy, RestartWhen};
 pub use token::{AccessRole, AccessToken, Grant, HostRole, JoinToken, Scope, SecretHash, Uses};
 pub use trust::{Belief, ClusterTrust, Pin, PinError, SecretText};

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
-use crate::{Bytes, MilliCpu, Name, NodeId, Timestamp, Version};
+use crate::{Bytes, MilliCpu, Name, NodeId, Subnet, Timestamp, Version};
 
 /// What an agent says of its host when a session opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,10 @@ pub struct NodeInfo {
     /// What replicas may use: all of the host, less what is kept for the system.
     pub cpu: MilliCpu,
     pub memory: Bytes,
-    /// Where published ports are reached.
+    /// Where published ports are reached, and other nodes send to.
     pub address: Ipv4Addr,
+    /// Of its replicas, as the agent was told or is in the middle of using; none until it has one.
+    pub subnet: Option<Subnet>,
     /// Of the agent.
     pub agent_version: String,
 }
@@ -34,6 +36,8 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub info: NodeInfo,
+    /// Of its replicas: what its agent uses, or what the cluster gave it. None where the cluster has no more to give.
+    pub subnet: Option<Subnet>,
     /// What users said over what the agent says: another value, or none.
     pub labels: BTreeMap<String, Option<String>>,
     pub scheduling: Scheduling,
@@ -71,7 +75,7 @@ impl Node {
 
     pub fn new(info: NodeInfo, registered_at: Timestamp, version: Version) -> Node {
         let (labels, scheduling, down) = (BTreeMap::new(), Scheduling::Open, None);
-        Node { info, labels, scheduling, down, registered_at, version }
+        Node { subnet: info.subnet, info, labels, scheduling, down, registered_at, version }
     }
 
     /// What placement goes by: what the agent says, what users say over it, and the node's name.
@@ -186,6 +190,7 @@ mod tests {
             cpu: MilliCpu(1_000),
             memory: Bytes(1 << 30),
             address: Ipv4Addr::LOCALHOST,
+            subnet: None,
             agent_version: "0.1.0".to_owned(),
         };
         Node::new(info, Timestamp(0), Version(1))

@@ -1,6 +1,6 @@
 //! How the cluster is run: what every server must go by alike.
 
-use crate::Millis;
+use crate::{Millis, ReplicaRange};
 
 /// What a leader answers to a heartbeat of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,14 @@ pub struct Settings {
     pub node_lost_after: Millis,
     /// The longest lease that was ever given: one of it may still be held.
     pub longest_lease: Millis,
+    /// Of which nodes are given their subnets.
+    pub replica_range: ReplicaRange,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         let fifteen = Millis::from_secs(15);
-        Settings { node_lost_after: fifteen, longest_lease: fifteen }
+        Settings { node_lost_after: fifteen, longest_lease: fifteen, replica_range: ReplicaRange::default() }
     }
 }
 

@@ -31,7 +31,6 @@ mod pin;
 mod addresses;
 mod config;
 mod published;
-mod subnet;
 
 mod conntrack;
 mod firewall;
@@ -40,6 +39,7 @@ mod netlink;
 mod doctor;
 mod error;
 
+pub use ::subnet::{Subnet, SubnetError};
 pub use addresses::{AddressError, Addresses};
 pub use config::{Config, ConfigError, Overlay, Peer};
 pub use doctor::{Check, Status, doctor};
@@ -50,4 +50,3 @@ pub use netlink::Error as NetlinkError;
 pub use network::{Network, Sandbox};
 pub use pin::standing;
 pub use published::{Protocol, Published};
-pub use subnet::{Subnet, SubnetError};

@@ -117,7 +117,7 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         Record::RemovedNode(removed) => {
             objects.removed_nodes.push((NodeId(removed.node), Timestamp(removed.at_unix_ms)));
         }
-        Record::Settings(settings) => objects.settings = settings.into(),
+        Record::Settings(settings) => objects.settings = settings.try_into()?,
         Record::Event(event) => objects.events.push(event.try_into().within("event")?),
         Record::Member(member) => objects.members.push(member.try_into().within("member")?),
         Record::Trust(trust) => objects.trust = Some(trust.try_into().within("trust")?),

@@ -14,6 +14,7 @@ pub mod v1 {
 
 pub mod codec;
 mod container;
+pub mod directory;
 pub mod error;
 mod event;
 mod field;

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use model::{
-    Bytes, Down, MilliCpu, Millis, Node, NodeId, NodeInfo, Reach, Scheduling, Settings, Timestamp, Version,
+    Bytes, Down, MilliCpu, Millis, Node, NodeId, NodeInfo, Reach, ReplicaRange, Scheduling, Settings,
+    Timestamp, Version,
 };
 use store::NodeChange;
 
@@ -19,6 +20,7 @@ impl From<&NodeInfo> for v1::NodeInfo {
             memory_bytes: info.memory.0,
             address_ipv4: info.address.into(),
             agent_version: info.agent_version.clone(),
+            subnet: info.subnet.map(Into::into),
         }
     }
 }
@@ -34,6 +36,7 @@ impl TryFrom<v1::NodeInfo> for NodeInfo {
             memory: Bytes(wire.memory_bytes),
             address: Ipv4Addr::from(wire.address_ipv4),
             agent_version: wire.agent_version,
+            subnet: field::optional(wire.subnet, "subnet")?,
         })
     }
 }
@@ -50,6 +53,7 @@ impl From<&Node> for v1::Node {
             hidden_labels: hidden.map(|(key, _)| key.clone()).collect(),
             scheduling: scheduling(&node.scheduling),
             down_since_unix_ms: node.down.map(|down| down.since.0),
+            subnet: node.subnet.map(Into::into),
         }
     }
 }
@@ -66,6 +70,7 @@ impl TryFrom<v1::Node> for Node {
             down: wire.down_since_unix_ms.map(|since| Down { since: Timestamp(since) }),
             registered_at: Timestamp(wire.registered_at_unix_ms),
             version: Version(wire.version),
+            subnet: field::optional(wire.subnet, "subnet")?,
         })
     }
 }
@@ -142,19 +147,23 @@ impl TryFrom<v1::NodeChange> for NodeChange {
 
 impl From<&Settings> for v1::Settings {
     fn from(settings: &Settings) -> Self {
+        let range = Some(settings.replica_range).filter(|range| *range != ReplicaRange::default());
         v1::Settings {
             node_lost_after_ms: settings.node_lost_after.0,
             longest_lease_ms: settings.longest_lease.0,
+            replica_range: range.map(Into::into),
         }
     }
 }
 
-impl From<v1::Settings> for Settings {
-    fn from(wire: v1::Settings) -> Self {
-        Settings {
+impl TryFrom<v1::Settings> for Settings {
+    type Error = DecodeError;
+    fn try_from(wire: v1::Settings) -> Result<Settings, DecodeError> {
+        Ok(Settings {
             node_lost_after: Millis(wire.node_lost_after_ms),
             longest_lease: Millis(wire.longest_lease_ms),
-        }
+            replica_range: field::optional(wire.replica_range, "replica_range")?.unwrap_or_default(),
+        })
     }
 }
 

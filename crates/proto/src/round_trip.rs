@@ -2,15 +2,15 @@
 
 use std::fmt::Debug;
 
-use model::ReplicaTemplate;
+use model::{Directory, DirectoryNews, ReplicaTemplate};
 use proptest::{prelude::*, sample::Index};
 use prost::Message;
 
 use crate::{
-    DecodeError, codec,
+    DecodeError, codec, directory,
     strategies::{
-        agent_says, assignments, command, dispatch, event, node, observed, reached_state, replica, revision,
-        service, spec, state, template, waiting_on,
+        agent_says, assignments, command, directory_news, dispatch, event, node, observed, reached_state,
+        replica, revision, service, spec, state, template, waiting_on,
     },
     v1,
 };
@@ -53,6 +53,16 @@ proptest! {
     #[test]
     fn dispatches_survive(dispatch in dispatch()) {
         survives::<_, v1::Dispatch>(dispatch)?;
+    }
+
+    #[test]
+    fn directories_survive(news in directory_news()) {
+        if let DirectoryNews::Full { nodes, .. } = &news {
+            let remembered = Directory::remembered(nodes.clone());
+            let read = directory::decode_directory(&directory::encode_directory(&remembered));
+            prop_assert_eq!(read, Ok(remembered));
+        }
+        survives::<_, v1::Directory>(news)?;
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Cluster {
             cpu: MilliCpu(1_000),
             memory: Bytes(1_000 << 20),
             address: Ipv4Addr::LOCALHOST,
+            subnet: None,
             agent_version: String::new(),
         };
         cluster.commit(Command::Register { info, at: NOW });

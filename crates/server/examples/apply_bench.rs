@@ -160,6 +160,7 @@ async fn open_session(channel: &Channel) -> Result<impl Sized + use<>, Failure> 
         cpu: model::MilliCpu(1_000),
         memory: model::Bytes(1 << 30),
         address: std::net::Ipv4Addr::LOCALHOST,
+        subnet: None,
         agent_version: "bench".to_owned(),
     };
     let images = vec![("hello:latest".to_owned(), format!("sha256:{:064x}", 1).parse()?)];

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    brain::{Brain, Servers, Stopped, ToAgent},
+    brain::{Brain, First, Servers, Stopped, ToAgent},
     caller::Caller,
     forward::check_leads,
     relay::{AgentSession, Life, Relays},
@@ -76,18 +76,20 @@ impl v1::agents_server::Agents for Agents {
         let opening = Arc::clone(&self.opening).acquire_owned().await;
         let first = timeout(HELLO_PATIENCE, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("the agent said no hello"))?;
-        let hello = read_hello(first?)?;
-        caller.is_agent_of(hello.info.id)?;
-        let (node, name) = (hello.info.id, hello.info.name.clone());
+        let first = read_first(first?)?;
+        caller.is_agent_of(first.node().id)?;
+        let (node, name) = (first.node().id, first.node().name.clone());
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = SessionId(number);
         let (to_agent, outbound) = mpsc::channel(SESSION_QUEUE);
         let (lives, life) = watch::channel(Life::Speaks);
-        // Before the brain publishes that the node is ready: then it can be asked.
-        self.relays.agent_opened(node, AgentSession { number, name, to_agent: to_agent.clone(), life });
+        if let First::Hello(_) = first {
+            // Before the brain publishes that the node is ready: then it can be asked.
+            self.relays.agent_opened(node, AgentSession { number, name, to_agent: to_agent.clone(), life });
+        }
         let ends =
             SessionEnd { brain: self.brain.clone(), relays: self.relays.clone(), session, node, lives };
-        let mut from_brain = self.brain.open_session(session, hello).map_err(stopped)?;
+        let mut from_brain = self.brain.open_session(session, first).map_err(stopped)?;
         let servers = self.brain.servers();
         tokio::spawn(async move {
             let reason = tokio::select! {
@@ -125,18 +127,26 @@ impl v1::agents_server::Agents for Agents {
 }
 
 /// The version comes first: what an agent of another one says may not be understood.
-fn read_hello(first: Option<v1::AgentMessage>) -> Result<Hello, Status> {
-    let Some(agent_message::Message::Hello(hello)) = first.and_then(|first| first.message) else {
-        return Err(Status::invalid_argument("a session begins with hello"));
+fn read_first(first: Option<v1::AgentMessage>) -> Result<First, Status> {
+    use agent_message::Message;
+    let (theirs, first) = match first.and_then(|first| first.message) {
+        Some(Message::Hello(hello)) => (hello.protocol_version, Message::Hello(hello)),
+        Some(Message::Introduction(node)) => (node.protocol_version, Message::Introduction(node)),
+        _ => return Err(Status::invalid_argument("a session begins with hello")),
     };
-    if hello.protocol_version != PROTOCOL_VERSION {
-        let theirs = hello.protocol_version;
+    if theirs != PROTOCOL_VERSION {
         return Err(Status::failed_precondition(format!(
             "the agent speaks protocol {theirs}, this server {PROTOCOL_VERSION}; run the same version of wharf"
         )));
     }
-    let hello = proto::session::Hello::try_from(hello)?;
-    Ok(Hello { info: hello.node, observed: hello.observed, images: hello.images })
+    match AgentSays::try_from(v1::AgentMessage { message: Some(first) })? {
+        AgentSays::Hello(hello) => {
+            let hello = Hello { info: hello.node, observed: hello.observed, images: hello.images };
+            Ok(First::Hello(Box::new(hello)))
+        }
+        AgentSays::Introduction { node, .. } => Ok(First::Introduction(node)),
+        _ => Err(Status::invalid_argument("a session begins with hello")),
+    }
 }
 
 /// Says that a session is over, whatever ended it.
@@ -166,6 +176,7 @@ async fn answer<P>(
     while let Some(message) = from_brain.recv().await {
         let message = match message {
             ToAgent::Dispatch(dispatch) => server_message::Message::Dispatch((&dispatch).into()),
+            ToAgent::Directory(news) => server_message::Message::Directory((&*news).into()),
             ToAgent::Heard(heard) => server_message::Message::Heard(heard.into()),
             ToAgent::Close(reason) => return Some(Status::unavailable(reason)),
         };
@@ -220,7 +231,7 @@ async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
             images: None,
         },
         AgentSays::Images(images) => Report { images: Some(images), ..Report::default() },
-        AgentSays::Hello(_) => {
+        AgentSays::Hello(_) | AgentSays::Introduction { .. } => {
             return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
         }
         AgentSays::Heartbeat { number, usage } => {
@@ -229,6 +240,9 @@ async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
         // One after the other, so that the last is what stays. Where it cannot be written, the agent opens another session,
         // and says it again.
         AgentSays::Believes(_, belief) => return rotation::note(&ends.brain, ends.node, belief).await,
+        AgentSays::InForce { version } => {
+            return ends.brain.in_force(ends.session, version).map_err(stopped);
+        }
         // Nothing waits for acknowledgements.
         AgentSays::Acknowledged { .. } => return Ok(()),
     };

@@ -25,7 +25,7 @@ use consensus::Snapshot;
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
-use model::{Dispatch, Heard, MemberPart, Usage};
+use model::{DirectoryNews, Dispatch, Heard, MemberPart, NodeInfo, Usage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -56,9 +56,27 @@ pub struct Stopped;
 #[derive(Debug)]
 pub enum ToAgent {
     Dispatch(Dispatch),
+    Directory(Arc<DirectoryNews>),
     Heard(Heard),
     /// The session is over, for this reason.
     Close(String),
+}
+
+/// The first word of a session.
+#[derive(Debug)]
+pub enum First {
+    Hello(Box<Hello>),
+    /// By an agent that has no subnet yet.
+    Introduction(NodeInfo),
+}
+
+impl First {
+    pub fn node(&self) -> &NodeInfo {
+        match self {
+            First::Hello(hello) => &hello.info,
+            First::Introduction(info) => info,
+        }
+    }
 }
 
 /// Everything that the thread waits for, beside time.
@@ -66,9 +84,10 @@ enum Input {
     Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>> },
     Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>> },
     Read { reply: oneshot::Sender<View> },
-    SessionOpened { session: SessionId, hello: Box<Hello>, to_agent: mpsc::UnboundedSender<ToAgent> },
+    SessionOpened { session: SessionId, first: First, to_agent: mpsc::UnboundedSender<ToAgent> },
     SessionReport { session: SessionId, report: Report },
     SessionHeartbeat { session: SessionId, number: u64, usage: Option<Usage> },
+    SessionInForce { session: SessionId, version: u64 },
     SessionClosed { session: SessionId },
     Log(LogEvent),
     SnapshotWritten(Snapshot, SavedSnapshot),
@@ -201,11 +220,11 @@ impl Brain {
     pub fn open_session(
         &self,
         session: SessionId,
-        hello: Hello,
+        first: First,
     ) -> Result<mpsc::UnboundedReceiver<ToAgent>, Stopped> {
         // Unbounded, because the brain must not wait for a slow agent; what is in it is bounded by what changes.
         let (to_agent, from_brain) = mpsc::unbounded_channel();
-        self.send(Input::SessionOpened { session, hello: Box::new(hello), to_agent })?;
+        self.send(Input::SessionOpened { session, first, to_agent })?;
         Ok(from_brain)
     }
 
@@ -215,6 +234,10 @@ impl Brain {
 
     pub fn heartbeat(&self, session: SessionId, number: u64, usage: Option<Usage>) -> Result<(), Stopped> {
         self.send(Input::SessionHeartbeat { session, number, usage })
+    }
+
+    pub fn in_force(&self, session: SessionId, version: u64) -> Result<(), Stopped> {
+        self.send(Input::SessionInForce { session, version })
     }
 
     pub fn close_session(&self, session: SessionId) -> Result<(), Stopped> {

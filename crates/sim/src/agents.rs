@@ -5,11 +5,14 @@
 mod journal;
 mod orders;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use agent::core::{Action, Change, Core, Event, Published, Record};
 use manager::{Report, SessionId};
-use model::{EventKind, Millis, Name, NodeId, NodeInfo, ReplicaId, Timestamp};
+use model::{Directory, EventKind, Millis, Name, NodeId, NodeInfo, ReplicaId, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -50,8 +53,16 @@ pub(crate) struct Agent {
     /// Saves that nothing waits for, older than all those in the lists.
     lazy: Vec<Change>,
     lanes: BTreeMap<ReplicaId, Lane>,
-    balancing: Option<(u64, Vec<Published>)>,
-    balances_next: Option<(u64, Vec<Published>)>,
+    balancing: Option<Order>,
+    balances_next: Option<Order>,
+}
+
+/// For the balancer.
+#[derive(Debug)]
+struct Order {
+    serial: u64,
+    ports: Vec<Published>,
+    directory: Arc<Directory>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +73,7 @@ struct Lane {
 
 impl Node {
     pub(crate) fn new(index: usize, plan: &NodePlan) -> Node {
+        let host = Host::new(index, plan.cpu, plan.memory);
         let node_name: Name = name(&format!("node-{index}"));
         let info = NodeInfo {
             id: NodeId(index as u64 + 1),
@@ -70,6 +82,7 @@ impl Node {
             cpu: plan.cpu,
             memory: plan.memory,
             address: std::net::Ipv4Addr::new(192, 0, 2, index as u8 + 1),
+            subnet: Some(host.subnet()),
             agent_version: "simulated".to_owned(),
         };
         Node {
@@ -77,7 +90,7 @@ impl Node {
             life: 0,
             agent: None,
             ledger: Ledger::default(),
-            host: Host::new(index, plan.cpu, plan.memory),
+            host,
             crash_after: None,
             unreachable_until: Timestamp(0),
         }
@@ -121,6 +134,8 @@ impl World {
             balancing: None,
             balances_next: None,
         });
+        let remembered = Directory::remembered(self.nodes[node].host.directory.nodes().clone());
+        self.agent_hears(node, life, Event::Remembered(remembered));
         let leased_until = self.nodes[node].host.leased_until;
         if leased_until > Timestamp(0) {
             self.agent_hears(node, life, Event::Leased { until: leased_until });
@@ -213,7 +228,10 @@ impl World {
         }
         match action {
             Action::Save(changes) => self.begin_save(node, changes),
-            Action::Balance { serial, ports } => self.balance(node, serial, ports),
+            Action::Balance { serial, ports, directory } => {
+                self.balance(node, Order { serial, ports, directory });
+            }
+            Action::GoBy { version } => self.goes_by(node, version),
             Action::Report(observed) => self.report(node, Report { observed, ..Report::default() }),
             Action::Exits(exits) => {
                 let told = exits.into_iter().map(|exit| model::Event {
@@ -260,8 +278,9 @@ impl World {
                 self.take_effect(node, order);
             }
         }
-        if let Some((_, ports)) = agent.balancing.filter(|_| self.cx.random.one_in(2)) {
-            self.nodes[node].host.in_force = ports;
+        if let Some(order) = agent.balancing.filter(|_| self.cx.random.one_in(2)) {
+            self.nodes[node].host.in_force = order.ports;
+            self.nodes[node].host.directory = order.directory;
         }
         if let Some(session) = agent.session {
             self.cut(session);

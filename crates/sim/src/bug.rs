@@ -49,12 +49,14 @@ pub enum Bug {
     ForgetNode,
     /// A lease lasts ten times as long as the leader says.
     EndlessLease,
+    /// An agent says that it goes by a changed directory, and forgets the change.
+    IgnoreDirectory,
     /// Keepers let run what has no lease any more, though the agent is dead.
     IdleKeepers,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 25] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -78,6 +80,7 @@ impl Bug {
         Bug::KeepId,
         Bug::ForgetNode,
         Bug::EndlessLease,
+        Bug::IgnoreDirectory,
         Bug::IdleKeepers,
     ];
 }

@@ -8,7 +8,8 @@ use std::{
 
 use agent::core::{ContainerId, Found, FoundState, Published};
 use model::{
-    Assignment, Bytes, Exit, ExitCause, MilliCpu, ReplicaId, ReplicaTemplate, ServiceKey, Slot, Timestamp,
+    Assignment, Bytes, Directory, Exit, ExitCause, MilliCpu, ReplicaId, ReplicaTemplate, ServiceKey, Slot,
+    Subnet, Timestamp,
 };
 
 use crate::behaviour::{Behaviour, Fate};
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) sandboxes: BTreeMap<ReplicaId, Ipv4Addr>,
     /// What the balancer does now.
     pub(crate) in_force: Vec<Published>,
+    /// Of the other nodes, as it was last written down.
+    pub(crate) directory: Arc<Directory>,
     /// The last that any agent was given since the host started.
     pub(crate) leased_until: Timestamp,
     /// When the last time without a lease ended.
@@ -60,6 +63,7 @@ impl Host {
             processes: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             in_force: Vec::new(),
+            directory: Arc::default(),
             leased_until: Timestamp(0),
             lapsed_until: Timestamp(0),
             not_serving: BTreeMap::new(),
@@ -174,7 +178,20 @@ impl Host {
     }
 
     pub(crate) fn balances(&self, replica: ReplicaId) -> bool {
-        let Some(address) = self.sandboxes.get(&replica) else { return false };
-        self.in_force.iter().flat_map(|port| &port.backends).any(|backend| backend.ip() == address)
+        self.sandboxes.get(&replica).is_some_and(|address| self.sends_to(*address))
+    }
+
+    pub(crate) fn sends_to(&self, address: Ipv4Addr) -> bool {
+        self.in_force.iter().flat_map(|port| &port.backends).any(|backend| *backend.ip() == address)
+    }
+
+    pub(crate) fn is_here(&self, address: Ipv4Addr) -> bool {
+        self.subnet().contains(address)
+    }
+
+    /// Another on each host.
+    pub(crate) fn subnet(&self) -> Subnet {
+        let network = Ipv4Addr::new(10, self.number, 0, 0);
+        Subnet::containing(network, 16).expect("a prefix of at most 32 bits")
     }
 }

@@ -219,6 +219,7 @@ impl World {
                 self.cx.say(format_args!("server {server}: to session {}: {}", session.0, Said(&dispatch)));
                 self.send_to_agent(session, ServerSays::Dispatch(dispatch));
             }
+            Effect::Directory { session, news } => self.send_to_agent(session, ServerSays::Directory(news)),
             Effect::Heard { session, heard } => self.send_to_agent(session, ServerSays::Heard(heard)),
             Effect::CloseSession { session, reason } => {
                 self.cx.say(format_args!("server {server}: closes session {}: {reason}", session.0));

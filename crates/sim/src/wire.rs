@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use agent::core::Event as AgentEvent;
 use manager::{Event, Hello, Report, SessionId};
-use model::{Dispatch, Millis, Observed, Phase, Timestamp};
+use model::{DirectoryNews, Dispatch, Millis, Observed, Phase, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -134,6 +134,7 @@ impl World {
                 self.servers[server].note_heard(&report.observed);
                 Event::SessionReport { session, report }
             }
+            AgentSays::InForce { version } => Event::SessionInForce { session, version },
             AgentSays::Heartbeat { number } => Event::SessionHeartbeat { session, number, usage: None },
         };
         self.server_hears(server, event);
@@ -147,8 +148,34 @@ impl World {
         }
         match says {
             ServerSays::Dispatch(dispatch) => self.assign(node, life, session, dispatch),
+            ServerSays::Directory(news) => self.list(node, life, session, &news),
             ServerSays::Heard(heard) => self.agent_is_heard(node, life, heard),
         }
+    }
+
+    fn list(&mut self, node: usize, life: u32, session: SessionId, news: &DirectoryNews) {
+        let mut news = news.clone();
+        news.without(self.nodes[node].info.id);
+        if let DirectoryNews::Change { version, .. } = news
+            && self.cx.has(Bug::IgnoreDirectory)
+        {
+            return self.send_to_server(session, AgentSays::InForce { version });
+        }
+        self.agent_hears(node, life, AgentEvent::Listed(news));
+    }
+
+    /// The node's agent goes by this version of the directory.
+    pub(crate) fn goes_by(&mut self, node: usize, version: u64) {
+        if let Some(session) = self.nodes[node].agent.as_ref().and_then(|agent| agent.session) {
+            self.send_to_server(session, AgentSays::InForce { version });
+        }
+    }
+
+    /// With which start of which server a node has had a session for so long without a cut, whatever else is cut.
+    pub(crate) fn hears(&self, node: usize, span: Millis) -> Option<(usize, u32)> {
+        let session = self.nodes[node].agent.as_ref().and_then(|agent| agent.session)?;
+        let link = self.wire.links.get(&session).filter(|link| !link.is_cut)?;
+        (link.opened_at + span <= self.cx.now).then_some((link.server, link.server_life))
     }
 
     fn assign(&mut self, node: usize, life: u32, session: SessionId, dispatch: Dispatch) {

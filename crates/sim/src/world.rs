@@ -4,12 +4,15 @@
 //! anything far away: what takes time is planned as a [`Happening`], and what belongs to a life of a server or an agent
 //! that is over is dropped when it comes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use agent::core::{ContainerId, Event as AgentEvent, ProbeKind};
 use consensus::{MemberId, Membership, PeerMessage, Recovered};
 use manager::{Hello, Report, SessionId};
-use model::{Dispatch, ExitCause, Heard, Millis, ReplicaId, Timestamp};
+use model::{DirectoryNews, Dispatch, ExitCause, Heard, Millis, ReplicaId, Timestamp};
 
 use crate::{
     agents::Node,
@@ -66,11 +69,13 @@ pub(crate) enum AgentSays {
     Hello(Hello),
     Report(Report),
     Heartbeat { number: u64 },
+    InForce { version: u64 },
 }
 
 #[derive(Debug)]
 pub(crate) enum ServerSays {
     Dispatch(Dispatch),
+    Directory(Arc<DirectoryNews>),
     Heard(Heard),
 }
 

@@ -116,6 +116,16 @@ impl State {
         self.nodes.values()
     }
 
+    /// The node that had addresses of this node's subnet before it, if there is one. Then this one's replicas are reached
+    /// on their own host only.
+    pub fn subnet_conflict(&self, node: &Node) -> Option<&Arc<Node>> {
+        let subnet = node.subnet?;
+        let age = |node: &Node| (node.registered_at, node.info.id);
+        self.nodes
+            .values()
+            .find(|other| age(other) < age(node) && other.subnet.is_some_and(|taken| taken.overlaps(subnet)))
+    }
+
     /// When a user removed the node, if one did.
     pub fn node_removed_at(&self, id: NodeId) -> Option<Timestamp> {
         self.removed_nodes.get(&id).copied()

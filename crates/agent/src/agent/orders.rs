@@ -6,6 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::Agent;
 use crate::{
+    balancer::Order,
     core::{self, Action},
     journal::Held,
     session::ToServer,
@@ -29,9 +30,10 @@ impl Agent {
             | Action::Probe { ref id, .. }
             | Action::Discard { ref id } => self.lanes.order(id.replica, action),
             Action::Clean { replica, .. } => self.lanes.order(replica, action),
-            Action::Balance { serial, ports } => {
-                self.balancer.send_replace((serial, ports));
+            Action::Balance { serial, ports, directory } => {
+                self.balancer.send_replace(Order { serial, ports, directory });
             }
+            Action::GoBy { version } => self.say(ToServer::GoesBy(version)),
             Action::Report(observed) => self.say(ToServer::Report(self.annotated(observed))),
             Action::Exits(exits) => self.say(ToServer::Exits(exits.into_iter().map(on_the_wire).collect())),
             Action::ReopenSession => self.say(ToServer::Reopen),

@@ -7,10 +7,12 @@
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 use model::{
-    Assignment, Exit, ImageRef, Millis, Name, Observed, Protocol, ReplicaId, ServiceKey, Slot, Stop,
+    Assignment, Directory, Exit, ImageRef, Millis, Name, Observed, Protocol, ReplicaId, ServiceKey, Slot,
+    Stop,
 };
 
 use super::{ContainerId, ProbeKind, Record};
@@ -19,8 +21,9 @@ use super::{ContainerId, ProbeKind, Record};
 pub enum Action {
     /// Write to the ledger, and wait until it is on the disk.
     Save(Vec<Change>),
-    /// Replace all published ports by these. Answered by `Balanced` once it is in force.
-    Balance { serial: u64, ports: Vec<Published> },
+    /// Remember the directory, connect with its nodes, and replace all published ports by these. Answered by `Balanced` once
+    /// it is in force.
+    Balance { serial: u64, ports: Vec<Published>, directory: Arc<Directory> },
     /// Check the images, make the sandbox, at the address that it had before if it had one. Idempotent; answered by `Prepared`.
     Prepare { assignment: Assignment, address: Option<Ipv4Addr> },
     /// Answered by `Started`, and later by `Exited` if it was.
@@ -39,6 +42,8 @@ pub enum Action {
     Report(Vec<Observed>),
     /// Tell the control plane, for the story that people read.
     Exits(Vec<ContainerExit>),
+    /// Tell the control plane: the directory of this version is in force.
+    GoBy { version: u64 },
     /// An increment is missing: open the session again, to be told everything.
     ReopenSession,
 }
@@ -48,7 +53,7 @@ impl Action {
     /// must not be done twice. What an agent that dies in between would just say or order again may go ahead.
     pub fn waits_for_save(&self) -> bool {
         match self {
-            Action::Probe { .. } | Action::Report(_) | Action::ReopenSession => false,
+            Action::Probe { .. } | Action::Report(_) | Action::GoBy { .. } | Action::ReopenSession => false,
             // So that whoever is in the balancer is still there after a restart of the agent.
             Action::Balance { .. }
             | Action::Save(_)
@@ -70,7 +75,7 @@ pub enum Change {
     Forget(ReplicaId),
 }
 
-/// A port of the node, and the ready replicas behind it.
+/// A port of the node, and the ready replicas behind it, here and on other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     pub port: u16,
@@ -118,7 +123,7 @@ impl fmt::Display for Action {
                     Change::Forget(replica) => write!(f, " -{replica}"),
                 })
             }
-            Action::Balance { serial, ports } => {
+            Action::Balance { serial, ports, directory: _ } => {
                 write!(f, "balance #{serial}")?;
                 ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
@@ -149,6 +154,7 @@ impl fmt::Display for Action {
                     }
                 })
             }
+            Action::GoBy { version } => write!(f, "go by directory {version}"),
             Action::ReopenSession => f.write_str("reopen session"),
         }
     }

@@ -1,11 +1,15 @@
 //! Which published ports this node has, and which ready replicas stand behind each.
+//!
+//! Of its own replicas it knows itself who is ready, at once. Of those on other nodes it believes the directory, which it
+//! keeps: without any leader, ports go on leading where they led.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddrV4,
+    sync::Arc,
 };
 
-use model::{Phase, Protocol, Timestamp};
+use model::{Directory, DirectoryNews, Phase, Protocol, Timestamp};
 
 use super::{
     Action, Published,
@@ -20,26 +24,58 @@ pub(super) struct Balancer {
     serial: u64,
     /// The last one that is in force.
     confirmed: u64,
+    /// Of the other nodes.
+    directory: Arc<Directory>,
+    /// Whether it changed since the last order.
+    has_news: bool,
+    /// The version of the directory that is told to be in force with an order.
+    listed: Option<Listed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    version: u64,
+    serial: u64,
 }
 
 impl Balancer {
     /// Orders the present set if it differs from what was ordered last.
     pub(super) fn update<'a>(&mut self, replicas: impl Iterator<Item = &'a Replica>) -> Option<Action> {
-        let wanted = published(replicas);
-        if self.ordered.as_ref() == Some(&wanted) {
+        let wanted = published(replicas, &self.directory);
+        if self.ordered.as_ref() == Some(&wanted) && !self.has_news {
             return None;
         }
         self.serial += 1;
+        if std::mem::take(&mut self.has_news) {
+            self.listed = self.directory.version().map(|version| Listed { version, serial: self.serial });
+        }
         self.ordered = Some(wanted.clone());
-        Some(Action::Balance { serial: self.serial, ports: wanted })
+        let directory = Arc::clone(&self.directory);
+        Some(Action::Balance { serial: self.serial, ports: wanted, directory })
     }
 
-    pub(super) fn was_ordered(&self) -> bool {
-        self.ordered.is_some()
+    /// Whether what was ordered last is all that is known.
+    pub(super) fn is_current(&self) -> bool {
+        self.ordered.is_some() && !self.has_news
     }
 
-    pub(super) fn confirmed(&mut self, serial: u64) {
+    pub(super) fn remember(&mut self, directory: Directory) {
+        self.directory = Arc::new(directory);
+        self.has_news = true;
+    }
+
+    /// Whether the news could be followed; what could not be followed before is not said again.
+    pub(super) fn take(&mut self, news: DirectoryNews) -> bool {
+        let could_follow = self.directory.version().is_some();
+        let follows = Arc::make_mut(&mut self.directory).take(news);
+        self.has_news |= follows;
+        follows || !could_follow
+    }
+
+    /// Also returns the version of the directory that came into force with it, if one did.
+    pub(super) fn confirmed(&mut self, serial: u64) -> Option<u64> {
         self.confirmed = self.confirmed.max(serial);
+        self.listed.take_if(|listed| listed.serial <= serial).map(|listed| listed.version)
     }
 
     /// To a replica: whether the set ordered last is with it.
@@ -64,8 +100,12 @@ impl Balancer {
     }
 }
 
-fn published<'a>(replicas: impl Iterator<Item = &'a Replica>) -> Vec<Published> {
+fn published<'a>(replicas: impl Iterator<Item = &'a Replica>, directory: &Directory) -> Vec<Published> {
     let mut ports: BTreeMap<(u16, Protocol), BTreeSet<SocketAddrV4>> = BTreeMap::new();
+    let elsewhere = directory.nodes().values().filter(|listing| listing.subnet.is_some());
+    for endpoint in elsewhere.flat_map(|listing| listing.endpoints.iter().flatten()) {
+        ports.entry((endpoint.published, endpoint.protocol)).or_default().insert(endpoint.backend);
+    }
     for replica in replicas.filter(|replica| replica.record.phase < Phase::Removed) {
         let backend = replica.address().filter(|_| replica.record.ready_since.is_some());
         for port in &replica.record.assignment.template.ports {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use model::{Dispatch, Exit, ReplicaId, Timestamp};
+use model::{Directory, DirectoryNews, Dispatch, Exit, ReplicaId, Timestamp};
 
 use super::{ContainerId, Record};
 
@@ -14,6 +14,10 @@ pub enum Event {
     Adopted(Found),
     /// The control plane says what it wants.
     Assigned(Dispatch),
+    /// What is known of the other nodes, at start. Nothing of it is needed to go on with what runs here.
+    Remembered(Directory),
+    /// The control plane says what is true of the other nodes.
+    Listed(DirectoryNews),
     /// A leader has heard this node: until then it may run what has to stop without one.
     Leased { until: Timestamp },
     /// A `Prepare` ended.
@@ -41,6 +45,8 @@ impl Event {
             Event::Restored(_) => "restored",
             Event::Adopted(_) => "adopted",
             Event::Assigned(_) => "assigned",
+            Event::Remembered(_) => "remembered",
+            Event::Listed(_) => "listed",
             Event::Leased { .. } => "leased",
             Event::Prepared { .. } => "prepared",
             Event::Started { .. } => "started",

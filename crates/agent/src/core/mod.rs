@@ -155,6 +155,16 @@ impl Core {
                 self.adopt(now, found, out)
             }
             Event::Assigned(dispatch) => self.assigned(now, dispatch, out),
+            Event::Remembered(directory) => {
+                self.balancer.remember(directory);
+                BTreeSet::new()
+            }
+            Event::Listed(news) => {
+                if !self.balancer.take(news) {
+                    out.actions.push(Action::ReopenSession);
+                }
+                BTreeSet::new()
+            }
             Event::Leased { until } => {
                 self.lease.renew(until);
                 let needing = self.replicas.values().filter(|replica| replica.needs_lease());
@@ -174,7 +184,9 @@ impl Core {
                 self.tell_container(&id, out, |r, index, _| r.probed(now, index, kind, result))
             }
             Event::Balanced { serial } => {
-                self.balancer.confirmed(serial);
+                if let Some(version) = self.balancer.confirmed(serial) {
+                    out.actions.push(Action::GoBy { version });
+                }
                 // The pauses that begin now are waited for by the wake.
                 self.replicas.values_mut().for_each(|replica| replica.balanced(now, serial));
                 let joined = self.replicas.values_mut().filter_map(|r| r.joined(serial).then_some(r.id()));
@@ -230,7 +242,7 @@ impl Core {
         out: Effects,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.life != Life::InDoubt && (weigh || !self.balancer.was_ordered()) {
+        if self.life != Life::InDoubt && (weigh || !self.balancer.is_current()) {
             self.weigh(now, &mut actions);
         }
         actions.extend(out.actions);

@@ -1,6 +1,6 @@
 //! What an earlier agent left here.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use model::{ReplicaId, Timestamp};
 use runtime::Status;
@@ -35,7 +35,18 @@ impl Host {
         Ok(found)
     }
 
-    fn hold(&self, id: &str, address: std::net::Ipv4Addr) {
+    /// In place of an address of a subnet that the node had before, the one with the same last two numbers is held: a
+    /// replica's users follow from these.
+    pub(super) fn hold(&self, id: &str, address: Ipv4Addr) {
+        const LAST_TWO: u32 = 0xffff;
+        let (network, host) = (self.subnet.network().to_bits(), address.to_bits());
+        let (address, is_former) = match self.subnet.contains(address) {
+            true => (address, false),
+            false => (Ipv4Addr::from_bits(network & !LAST_TWO | host & LAST_TWO), true),
+        };
+        if is_former && !self.subnet.is_usable(address) {
+            return;
+        }
         if let Err(error) = self.known().addresses.reserve(id, address) {
             // It gets another one when it is prepared again.
             tracing::warn!(%id, %error, "an address from before cannot be held");

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use model::{Bytes, MilliCpu, NodeId, NodeInfo};
+use model::{Bytes, MilliCpu, NodeId, NodeInfo, Subnet};
 
 use super::HostError;
 use crate::config::Config;
 
-pub(crate) fn node_info(config: &Config, id: NodeId) -> Result<NodeInfo, HostError> {
+pub(crate) fn node_info(config: &Config, id: NodeId, subnet: Option<Subnet>) -> Result<NodeInfo, HostError> {
     const MEMINFO: &str = "/proc/meminfo";
     let failed = |source| HostError::Read { path: MEMINFO, source };
     let cores = std::thread::available_parallelism().map_err(failed)?.get() as u64;
@@ -20,6 +20,7 @@ pub(crate) fn node_info(config: &Config, id: NodeId) -> Result<NodeInfo, HostErr
         cpu: MilliCpu((cores * 1_000).saturating_sub(config.reserved_cpu.0)),
         memory: Bytes(memory.0.saturating_sub(config.reserved_memory.0)),
         address: config.address,
+        subnet,
         agent_version: config.version.clone(),
     })
 }

@@ -100,7 +100,7 @@ impl Host {
         }
         let address = self.hold_address(replica, address)?;
         let everybody: Vec<&User> = images.values().map(|(_, user)| user).collect();
-        let place = (self.config.subnet, address);
+        let place = (self.subnet, address);
         let users = self.users.users(&self.runtime, assignment, &everybody, place).map_err(Failure::Users)?;
         let sandbox = self.network.create_sandbox(&replica.to_string(), address)?;
         // Also for whoever follows the logs of a replica that has not started yet.
@@ -134,6 +134,13 @@ impl Host {
 
     fn hold_address(&self, replica: ReplicaId, address: Option<Ipv4Addr>) -> Result<Ipv4Addr, Failure> {
         let id = replica.to_string();
+        if let Some(address) = address.filter(|address| !self.subnet.contains(*address))
+            && self.network.sandboxes()?.contains(&(id.clone(), address))
+        {
+            // Of a subnet that the node had before: it stays where it is.
+            self.hold(&id, address);
+            return Ok(address);
+        }
         let addresses = &mut self.known().addresses;
         // An address of before that is not free any more, or outside of a changed subnet, is no reason to fail.
         match address.filter(|address| addresses.reserve(&id, *address).is_ok()) {

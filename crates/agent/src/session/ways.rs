@@ -213,7 +213,7 @@ impl Servers {
 
 /// Writes where the servers are; durable when it returns, and after a crash the file is the old one or the new one.
 pub fn write_servers(path: &Path, addresses: &[String]) -> io::Result<()> {
-    durable_file::replace(path, &addresses.iter().map(|address| format!("{address}\n")).collect::<String>())
+    durable_file::replace(path, addresses.iter().map(|address| format!("{address}\n")).collect::<String>())
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Stage {
             labels: [("zone".to_owned(), "here".to_owned())].into(),
             server: agent::ServerAddress::Unix(self.dir.path().join("server.sock")),
             network: self.network.clone(),
-            subnet: self.subnet,
+            subnet: Some(self.subnet),
             user_namespaces: Some(agent::Config::FIRST_HOST_ID),
             warm_sandboxes: 4,
             address: [127, 0, 0, 1].into(),

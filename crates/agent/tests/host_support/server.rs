@@ -209,7 +209,11 @@ impl Memory {
                     self.say(Message::Heard(heard.into()));
                 }
             }
-            AgentSays::Images(_) | AgentSays::Acknowledged { .. } | AgentSays::Believes(..) => {}
+            AgentSays::Introduction { .. } => panic!("the agents of these tests have a subnet"),
+            AgentSays::Images(_)
+            | AgentSays::Acknowledged { .. }
+            | AgentSays::Believes(..)
+            | AgentSays::InForce { .. } => {}
         }
     }
 }

@@ -215,7 +215,7 @@ impl World {
                         self.commit();
                     }
                 }
-                Action::Report(_) | Action::Exits(_) | Action::ReopenSession => {}
+                Action::Report(_) | Action::Exits(_) | Action::GoBy { .. } | Action::ReopenSession => {}
                 Action::Balance { .. } => self.orders.entry(None).or_default().push_back(action),
                 Action::Prepare { assignment, .. } => self.order(assignment.replica, action),
                 Action::StartContainer { id, .. }
@@ -249,7 +249,7 @@ impl World {
         let key = *self.orders.keys().nth(which % self.orders.len()).unwrap();
         let action = self.orders.get_mut(&key).and_then(VecDeque::pop_front).unwrap();
         match action {
-            Action::Balance { serial, ports } => {
+            Action::Balance { serial, ports, .. } => {
                 self.in_force = ports;
                 self.send(Event::Balanced { serial });
             }
@@ -293,7 +293,11 @@ impl World {
                 self.containers.remove(&id);
             }
             Action::Clean { replica, .. } => self.clean(replica, well),
-            Action::Save(_) | Action::Report(_) | Action::Exits(_) | Action::ReopenSession => unreachable!(),
+            Action::Save(_)
+            | Action::Report(_)
+            | Action::Exits(_)
+            | Action::GoBy { .. }
+            | Action::ReopenSession => unreachable!(),
         }
     }
 
@@ -362,7 +366,9 @@ impl World {
 
     /// The balancer is quick: its orders are done before time passes, so that no stop loses patience with it.
     fn pass(&mut self, span: Millis) {
-        while let Some(Action::Balance { serial, ports }) = self.orders.entry(None).or_default().pop_front() {
+        while let Some(Action::Balance { serial, ports, .. }) =
+            self.orders.entry(None).or_default().pop_front()
+        {
             self.in_force = ports;
             self.send(Event::Balanced { serial });
         }

@@ -1,6 +1,6 @@
 //! What the verbs that run until they are stopped are told.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use clap::Args as ClapArgs;
 
@@ -68,9 +68,12 @@ pub struct Agent {
     /// The node's name; the host's name
     #[arg(long)]
     pub name: Option<String>,
-    /// The addresses that replicas get
-    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16")]
-    pub subnet: String,
+    /// The addresses that replicas get, in place of those that the cluster gives the node
+    #[arg(long, value_name = "CIDR")]
+    pub subnet: Option<model::Subnet>,
+    /// Where other hosts reach this one; the address from which it reaches the servers
+    #[arg(long, value_name = "IP")]
+    pub address: Option<Ipv4Addr>,
     /// What bridge, firewall table and control groups are called after
     #[arg(long, default_value = Agent::PREFIX)]
     pub prefix: String,

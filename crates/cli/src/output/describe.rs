@@ -82,6 +82,9 @@ fn node_conditions(page: &mut Page, found: &NodeView, clock: &Clock) {
     let because = |reason: Option<&str>| reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let reason = because(found.reason.as_deref());
     page.fact("state", format_args!("{}{since}{reason}", found.reach.as_str()));
+    if let Some(reason) = &found.isolated {
+        page.fact("", format_args!("isolated: {reason}"));
+    }
     match &found.node.scheduling {
         Scheduling::Open => {}
         Scheduling::Cordoned { since, reason } => {
@@ -105,6 +108,9 @@ pub fn node(found: &NodeView, replicas: &[&ReplicaView], clock: &Clock) -> Strin
     page.fact("id", info.id);
     page.fact("registered", format_args!("{} ago", clock.age(found.node.registered_at)));
     page.fact("address", info.address);
+    if let Some(subnet) = found.node.subnet {
+        page.fact("replicas in", subnet);
+    }
     page.fact("agent", format_args!("version {}", info.agent_version));
     for (name, value) in &found.labels {
         page.fact("label", format_args!("{name}={value}"));

@@ -97,6 +97,7 @@ pub fn node(found: &NodeView) -> Json {
         "state": words::node_state(found),
         "conditions": conditions(found),
         "address": info.address.to_string(),
+        "subnet": found.node.subnet.map(|subnet| subnet.to_string()),
         "labels": found.labels,
         "agentVersion": info.agent_version,
         "capacity": { "cpu": info.cpu.to_string(), "memory": info.memory.to_string() },
@@ -131,7 +132,8 @@ fn conditions(found: &NodeView) -> Vec<Json> {
             "deadline": time(*deadline),
         })),
     };
-    [Some(reach), decided].into_iter().flatten().collect()
+    let isolated = found.isolated.as_ref().map(|reason| json!({ "type": "isolated", "reason": reason }));
+    [Some(reach), decided, isolated].into_iter().flatten().collect()
 }
 
 pub fn revision(of: &ServiceView, revision: &Revision) -> Json {

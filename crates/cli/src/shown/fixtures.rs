@@ -123,6 +123,7 @@ pub fn node() -> NodeView {
         cpu: MilliCpu(1_900),
         memory: Bytes(24 << 30),
         address: Ipv4Addr::new(192, 0, 2, 2),
+        subnet: "10.64.2.0/23".parse().ok(),
         agent_version: "0.1.0".to_owned(),
     };
     NodeView {
@@ -135,6 +136,7 @@ pub fn node() -> NodeView {
         used: Some(Usage { cpu: MilliCpu(250), memory: Bytes(700 << 20) }),
         allocated_memory: Bytes(192 << 20),
         replicas: 3,
+        isolated: None,
     }
 }
 

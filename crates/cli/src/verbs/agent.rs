@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
+    path::Path,
     process::ExitCode,
 };
 
@@ -71,9 +72,6 @@ fn import_demo_images(args: &args::Agent) -> Result<(), Failure> {
 }
 
 fn config(args: args::Agent) -> Result<Config, Failure> {
-    let subnet = args.subnet.parse();
-    let subnet =
-        subnet.map_err(|error| Failure::new(format!("--subnet {:?}", args.subnet)).caused_by(error))?;
     let name = args.name.unwrap_or_else(host_name);
     let bad_name = |error| Failure::new(format!("--name {name:?} cannot be a node's name")).caused_by(error);
     Ok(Config {
@@ -84,10 +82,10 @@ fn config(args: args::Agent) -> Result<Config, Failure> {
             false => ServerAddress::Unix(args.server),
         },
         network: args.prefix,
-        subnet,
+        subnet: args.subnet,
         user_namespaces: args.user_namespaces.then_some(Config::FIRST_HOST_ID),
         warm_sandboxes: WARM_SANDBOXES,
-        address: host_address(),
+        address: args.address.unwrap_or_else(|| address_towards_servers(&args.data)),
         reserved_cpu: RESERVED_CPU,
         reserved_memory: RESERVED_MEMORY,
         stop_on_exit: args.stop_on_exit,
@@ -107,16 +105,25 @@ pub(super) fn host_name() -> String {
     if kept.is_empty() { "node".to_owned() } else { kept.to_owned() }
 }
 
+/// The address from which this host reaches a server, so that what reaches one reaches the other. One that only this host
+/// has, because the server is here too, says nothing.
+fn address_towards_servers(data: &Path) -> Ipv4Addr {
+    let servers = std::fs::read_to_string(Config::servers_path(data)).unwrap_or_default();
+    let mut towards = servers.lines().filter_map(|server| address_towards(server.trim()));
+    towards.find(|address| !address.is_loopback()).unwrap_or_else(host_address)
+}
+
+fn address_towards(destination: &str) -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(destination).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// The address from which this host would talk to others. Nothing is sent: connecting a UDP socket only looks up the
 /// route. The destination is of a range that is never in use (RFC 5737).
 pub(super) fn host_address() -> Ipv4Addr {
-    let look_up = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        socket.local_addr().ok()
-    };
-    match look_up().map(|address| address.ip()) {
-        Some(IpAddr::V4(address)) => address,
-        Some(IpAddr::V6(_)) | None => Ipv4Addr::LOCALHOST,
-    }
+    address_towards("192.0.2.1:9").unwrap_or(Ipv4Addr::LOCALHOST)
 }

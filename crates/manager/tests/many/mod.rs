@@ -131,6 +131,7 @@ impl Many {
             cpu: MilliCpu(64_000),
             memory: Bytes(256 << 30),
             address: Ipv4Addr::LOCALHOST,
+            subnet: None,
             agent_version: "0.1.0".to_owned(),
         };
         let observed = self.runs.get(&node).cloned().unwrap_or_default();
@@ -178,6 +179,7 @@ impl Many {
             Effect::Send(_)
             | Effect::Reply { .. }
             | Effect::MembersReply { .. }
+            | Effect::Directory { .. }
             | Effect::ReadReady { .. }
             | Effect::Snapshot { .. }
             | Effect::Removed { .. } => {}

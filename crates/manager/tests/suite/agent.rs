@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use manager::{Hello, SessionId};
 use model::{
     Assignment, Bytes, ContainerObserved, ContainerState, Desired, Digest, Dispatch, Event, EventKind, Exit,
-    ExitCause, MilliCpu, Millis, Name, NodeId, NodeInfo, Observed, Phase, ReplicaId, Timeline, Timestamp,
+    ExitCause, MilliCpu, Millis, Name, NodeId, NodeInfo, Observed, Phase, ReplicaId, Subnet, Timeline,
+    Timestamp,
 };
 
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Agent {
     pub(crate) hangs: bool,
     pub(crate) memory: Bytes,
     pub(crate) images: Vec<(String, Digest)>,
+    pub(crate) subnet: Option<Subnet>,
     pub(crate) assigned: BTreeMap<ReplicaId, Assignment>,
     pub(crate) seen: BTreeMap<ReplicaId, Observed>,
     sequence: u64,
@@ -40,6 +42,7 @@ impl Agent {
             hangs: false,
             memory: Bytes(8 << 30),
             images: vec![("hello:latest".to_owned(), digest(1))],
+            subnet: None,
             assigned: BTreeMap::new(),
             seen: BTreeMap::new(),
             sequence: 0,
@@ -47,16 +50,21 @@ impl Agent {
     }
 
     pub(crate) fn hello(&self) -> Hello {
-        let info = NodeInfo {
+        let info = self.info();
+        Hello { info, observed: self.seen.values().cloned().collect(), images: self.images.clone() }
+    }
+
+    pub(crate) fn info(&self) -> NodeInfo {
+        NodeInfo {
             id: self.node,
             name: Name::new(&format!("n{}", self.node.0)).unwrap(),
             labels: BTreeMap::new(),
             cpu: MilliCpu(4_000),
             memory: self.memory,
             address: Ipv4Addr::LOCALHOST,
+            subnet: self.subnet,
             agent_version: "0.1.0".to_owned(),
-        };
-        Hello { info, observed: self.seen.values().cloned().collect(), images: self.images.clone() }
+        }
     }
 
     pub(crate) fn hear(&mut self, dispatch: Dispatch) {
@@ -79,7 +87,9 @@ impl Agent {
 
     /// Makes it so; returns what to report.
     pub(crate) fn happens(&mut self, id: ReplicaId, what: Happens, now: Timestamp) -> Observed {
-        let seen = self.seen.entry(id).or_insert_with(|| unseen(id));
+        let last = self.seen.len() as u32 + 2;
+        let address = self.subnet.map(|subnet| Ipv4Addr::from_bits(subnet.network().to_bits() + last));
+        let seen = self.seen.entry(id).or_insert_with(|| Observed { address, ..unseen(id) });
         let main = &mut seen.containers[0];
         seen.ready_since = seen.ready_since.filter(|_| what == Happens::Ready);
         seen.phase = match what {

@@ -83,6 +83,12 @@ impl Cluster {
         self.members.values().find(|member| member.leads()).map(|member| member.id)
     }
 
+    /// Of the server that leads.
+    pub(crate) fn term(&self) -> u64 {
+        let leader = self.leader().and_then(|id| self.members[&id].manager.as_ref());
+        leader.expect("a leader").status().term
+    }
+
     /// All of these in one step of one server.
     pub(crate) fn hears(&mut self, id: u64, events: Vec<Event>) {
         let Some(manager) = self.members.get_mut(&id).and_then(|member| member.manager.as_mut()) else {
@@ -129,7 +135,7 @@ impl Cluster {
                 self.members.get_mut(&id).unwrap().snapshot = Some((meta, state));
             }
             Effect::Publish(view) => self.checks.published(id, view, &self.members),
-            Effect::MembersReply { .. } | Effect::Heard { .. } => {}
+            Effect::MembersReply { .. } | Effect::Heard { .. } | Effect::Directory { .. } => {}
             Effect::Removed { .. } => self.members.get_mut(&id).unwrap().manager = None,
             Effect::Fatal { reason } => panic!("server {id} gives up: {reason}"),
         }
@@ -234,6 +240,13 @@ impl Cluster {
         agent.session = Some((at, session));
         self.printer.name_session(session, node);
         Event::SessionOpened { session, hello: agent.hello() }
+    }
+
+    pub(crate) fn introduce(&mut self, node: NodeId) -> Event {
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        self.printer.name_session(session, node);
+        Event::NodeIntroduced { session, info: self.agents[&node].info() }
     }
 
     /// Every agent does what it was told, and reports, until nothing more comes of it.

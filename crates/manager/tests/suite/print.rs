@@ -1,10 +1,12 @@
 //! What servers do, in lines.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use consensus::{Payload, Persist};
 use manager::{Applied, Codec, Effect, Reply, RequestError, SessionId, View};
-use model::{Assignment, Desired, Dispatch, Heard, NodeId, ReplicaId, ServiceKey};
+use model::{
+    Assignment, Desired, DirectoryNews, Dispatch, Endpoint, Heard, Listing, NodeId, ReplicaId, ServiceKey,
+};
 use store::{Command, NodeChange, Outcome, Step};
 
 use crate::{agent::Agent, codec::Table};
@@ -18,6 +20,7 @@ pub(crate) struct Printer {
     lines: Vec<String>,
     /// Whether every view is told of.
     pub(crate) shows_views: bool,
+    pub(crate) shows_directory: bool,
 }
 
 impl Printer {
@@ -29,6 +32,7 @@ impl Printer {
             sessions: BTreeMap::new(),
             lines: Vec::new(),
             shows_views: false,
+            shows_directory: false,
         }
     }
 
@@ -80,6 +84,11 @@ impl Printer {
                 let said = self.dispatch(dispatch);
                 self.say(format!("{id} tells {node}{gone}: {said}"));
             }
+            Effect::Directory { session, news } if self.shows_directory => {
+                let node = self.node(*session);
+                self.say(format!("{id} tells {node}: {}", directory(news)));
+            }
+            Effect::Directory { .. } => {}
             // Every agent says every second that it is there; what a script says is numbered.
             Effect::Heard { heard: Heard { number: 0, .. }, .. } => {}
             Effect::Heard { session, heard } => {
@@ -253,4 +262,28 @@ pub(crate) fn shown(view: &View) -> String {
         words.extend(view.waiting_on(&service.key).iter().map(|waiting| format!("waiting: {waiting}")));
     }
     join(words)
+}
+
+/// `n1=10.1.0.0/24[80->10.1.0.2:80]`; without brackets where nothing is known of its endpoints.
+fn directory(news: &DirectoryNews) -> String {
+    let listing = |(node, listing): (&NodeId, &Arc<Listing>)| {
+        let subnet = listing.subnet.map_or_else(|| "none".to_owned(), |subnet| subnet.to_string());
+        let endpoint = |endpoint: &Endpoint| format!("{}->{}", endpoint.published, endpoint.backend);
+        let endpoints = listing.endpoints.as_ref();
+        let endpoints = endpoints.map(|all| all.iter().map(endpoint).collect::<Vec<_>>().join(" "));
+        let endpoints = endpoints.map(|all| format!("[{all}]")).unwrap_or_default();
+        format!(" n{}={subnet}{endpoints}", node.0)
+    };
+    // Versions of a leader begin with its term.
+    const LOW: u64 = 0xffff_ffff;
+    match news {
+        DirectoryNews::Full { version, nodes } => {
+            format!("directory {}:{}", version & LOW, nodes.iter().map(listing).collect::<String>())
+        }
+        DirectoryNews::Change { follows, version, changed, removed } => {
+            let changed: String = changed.iter().map(listing).collect();
+            let removed: String = removed.iter().map(|node| format!(" -n{}", node.0)).collect();
+            format!("directory {} after {}:{changed}{removed}", version & LOW, follows & LOW)
+        }
+    }
 }

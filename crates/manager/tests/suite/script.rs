@@ -3,9 +3,11 @@
 //! ```text
 //! servers 3 [snapshots 5]   a new cluster, with a snapshot after each so many entries; one server without it
 //! servers 1 notes 5s        plans that only take notes wait so long; without it they do not wait
-//! hello n1 [memory=512Mi] [images=hello:1,web:2]    an agent opens a session with the leader
+//! hello n1 [memory=512Mi] [images=hello:1,web:2] [subnet=10.1.0.0/24]    an agent opens a session with the leader
+//! introduce n1              an agent asks for a subnet
 //! bye n1                    its connection breaks
 //! n1 beats 7                a heartbeat with that number, answered after the next tick
+//! n1 goes by 3              the directory of that version is in force there
 //! n1 hangs                  its session stands, and nothing comes
 //! n1 sees web.1@1 ready     or prepared, failed, completed, removed
 //! session 1 sees web.1@1 failed | session 1 ends      what comes late of a session
@@ -23,7 +25,7 @@
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
 //! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
-//! views on
+//! views on | directory on   shows what is published, and what nodes are told of each other
 //! show                      what the leader published last
 //! ```
 //!
@@ -85,6 +87,17 @@ impl Script {
                 let agent = self.cluster.agents.entry(node).or_insert_with(|| Agent::new(node));
                 fields.iter().for_each(|field| set_agent(agent, field));
                 self.cluster.open_session(node, at)
+            }
+            ["introduce", node] => {
+                let node = node_id(node);
+                self.cluster.agents.entry(node).or_insert_with(|| Agent::new(node));
+                self.cluster.introduce(node)
+            }
+            [node, "goes", "by", version] => {
+                let (_, session) = self.agent(node).session.unwrap();
+                // Scripts count from the beginning of the term.
+                let version = (self.cluster.term() << 32) + version.parse::<u64>().unwrap();
+                Event::SessionInForce { session, version }
             }
             ["bye", node] => {
                 let (_, session) = self.agent(node).session.take().unwrap();
@@ -187,6 +200,7 @@ impl Script {
                 cluster.advance_at_once(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?));
             }
             ["views", switch] => cluster.printer.shows_views = *switch == "on",
+            ["directory", switch] => cluster.printer.shows_directory = *switch == "on",
             ["show"] => {
                 let leader = cluster.leader()?;
                 let line = format!("{leader}: {}", shown(cluster.checks.view(leader)?));
@@ -268,6 +282,7 @@ fn set_agent(agent: &mut Agent, field: &str) {
         Some(("memory", amount)) => {
             agent.memory = Bytes(amount.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() << 20);
         }
+        Some(("subnet", subnet)) => agent.subnet = Some(subnet.parse().unwrap()),
         Some(("images", images)) => agent.images = read_images(images),
         _ => panic!("{field:?} is no field of an agent"),
     }

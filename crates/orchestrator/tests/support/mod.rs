@@ -220,6 +220,7 @@ fn node_info(id: NodeId) -> NodeInfo {
         cpu: MilliCpu(4_000),
         memory: Bytes(8 << 30),
         address: Ipv4Addr::LOCALHOST,
+        subnet: None,
         agent_version: "0.1.0".to_owned(),
     }
 }

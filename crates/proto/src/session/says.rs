@@ -30,6 +30,15 @@ pub enum AgentSays {
     },
     /// Whom the host believes, and by whom its certificate is.
     Believes(NodeId, Belief),
+    /// Instead of a hello, by an agent that has no subnet yet: see [`crate::PROTOCOL_VERSION`].
+    Introduction {
+        protocol_version: u64,
+        node: NodeInfo,
+    },
+    /// The directory of this version is in force here.
+    InForce {
+        version: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +112,11 @@ impl From<&AgentSays> for v1::AgentMessage {
                 Message::Acknowledged(v1::Acknowledged { sequence: *sequence })
             }
             AgentSays::Believes(host, belief) => Message::Believes(trust::belief_of(*host, *belief)),
+            AgentSays::Introduction { protocol_version, node } => Message::Introduction(v1::Introduction {
+                protocol_version: *protocol_version,
+                node: Some(node.into()),
+            }),
+            AgentSays::InForce { version } => Message::InForce(v1::InForce { version: *version }),
         };
         v1::AgentMessage { message: Some(message) }
     }
@@ -129,6 +143,11 @@ impl TryFrom<v1::AgentMessage> for AgentSays {
                 let (host, belief) = trust::read_belief(belief).within("believes")?;
                 AgentSays::Believes(host, belief)
             }
+            Message::Introduction(introduction) => AgentSays::Introduction {
+                protocol_version: introduction.protocol_version,
+                node: field::required(introduction.node, "introduction.node")?,
+            },
+            Message::InForce(in_force) => AgentSays::InForce { version: in_force.version },
         })
     }
 }

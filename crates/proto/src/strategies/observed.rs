@@ -1,17 +1,23 @@
 //! What agents see, and what they are told.
 
-use std::sync::Arc;
+use std::{net::SocketAddrV4, sync::Arc};
 
 use model::{
-    Assignment, Bytes, ContainerObserved, ContainerState, Desired, Dispatch, Exit, ExitCause, MilliCpu,
-    Observed, Phase, Stop, Timeline, Usage,
+    Assignment, Bytes, ContainerObserved, ContainerState, Desired, DirectoryNews, Dispatch, Endpoint, Exit,
+    ExitCause, Listing, MilliCpu, Observed, Phase, Protocol, Stop, Timeline, Usage,
 };
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    bool,
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+};
 
 use crate::session::{AgentSays, ContainerExit, Hello, Report};
 
 use super::{
-    address, digest, key, name, node_info, number, replica_id, size, slot, span, template, text, time,
+    address, digest, key, name, node_id, node_info, number, replica_id, size, slot, span, subnet, template,
+    text, time,
 };
 
 pub(crate) fn observed() -> impl Strategy<Value = Observed> {
@@ -138,6 +144,35 @@ pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
             AgentSays::Heartbeat { number, usage }
         }),
         any::<u64>().prop_map(|sequence| AgentSays::Acknowledged { sequence }),
+        (any::<u64>(), node_info())
+            .prop_map(|(protocol_version, node)| AgentSays::Introduction { protocol_version, node }),
+        any::<u64>().prop_map(|version| AgentSays::InForce { version }),
+    ]
+}
+
+pub(crate) fn directory_news() -> impl Strategy<Value = DirectoryNews> {
+    let version = any::<u64>;
+    let endpoint =
+        (bool::ANY, 1u16.., address(), 1u16..).prop_map(|(udp, published, address, port)| Endpoint {
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+            published,
+            backend: SocketAddrV4::new(address, port),
+        });
+    let endpoints = option::of(btree_set(endpoint, 0..4));
+    let listing = (name(), address(), option::of(subnet()), endpoints).prop_map(
+        |(name, address, subnet, endpoints)| Arc::new(Listing { name, address, subnet, endpoints }),
+    );
+    let nodes = btree_map(node_id(), listing, 0..4).boxed();
+    prop_oneof![
+        (version(), nodes.clone()).prop_map(|(version, nodes)| DirectoryNews::Full { version, nodes }),
+        (version(), version(), nodes, btree_set(node_id(), 0..3)).prop_map(
+            |(follows, version, changed, removed)| DirectoryNews::Change {
+                follows,
+                version,
+                changed,
+                removed
+            }
+        ),
     ]
 }
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     AccessRole, AccessToken, Belief, ClusterTrust, Down, Event, EventKind, Generation, Grant, HostRole,
-    JoinToken, Member, MemberId, MemberPart, Node, NodeId, NodeInfo, Pin, Replica, Revision, RevisionHash,
-    RevisionStatus, Rollout, RolloutPhase, Scheduling, Scope, SecretHash, SecretText, Service, Settings,
-    StopReason, TokenId, Unplaceable, Uses, Version, WaitingOn,
+    JoinToken, Member, MemberId, MemberPart, Node, NodeId, NodeInfo, Pin, Replica, ReplicaRange, Revision,
+    RevisionHash, RevisionStatus, Rollout, RolloutPhase, Scheduling, Scope, SecretHash, SecretText, Service,
+    Settings, StopReason, Subnet, TokenId, Unplaceable, Uses, Version, WaitingOn,
 };
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -115,15 +115,20 @@ pub(crate) fn stop_reason() -> impl Strategy<Value = StopReason> {
     ]
 }
 
+pub(crate) fn subnet() -> impl Strategy<Value = Subnet> {
+    (address(), 0u8..=32).prop_map(|(address, prefix)| Subnet::containing(address, prefix).unwrap())
+}
+
 pub(crate) fn node_info() -> impl Strategy<Value = NodeInfo> {
-    (node_id(), name(), map(), cpu(), size(), address(), text()).prop_map(
-        |(id, name, labels, cpu, memory, address, agent_version)| NodeInfo {
+    (node_id(), name(), map(), cpu(), size(), address(), option::of(subnet()), text()).prop_map(
+        |(id, name, labels, cpu, memory, address, subnet, agent_version)| NodeInfo {
             id,
             name,
             labels,
             cpu,
             memory,
             address,
+            subnet,
             agent_version,
         },
     )
@@ -132,9 +137,10 @@ pub(crate) fn node_info() -> impl Strategy<Value = NodeInfo> {
 pub(crate) fn node() -> impl Strategy<Value = Node> {
     let labels = btree_map("[a-z]{1,3}", option::of(text()), 0..3);
     let down = option::of(time().prop_map(|since| Down { since }));
-    (node_info(), labels, scheduling(), down, time(), any::<u64>()).prop_map(
-        |(info, labels, scheduling, down, registered_at, version)| Node {
+    (node_info(), option::of(subnet()), labels, scheduling(), down, time(), any::<u64>()).prop_map(
+        |(info, subnet, labels, scheduling, down, registered_at, version)| Node {
             info,
+            subnet,
             labels,
             scheduling,
             down,
@@ -154,7 +160,14 @@ fn scheduling() -> impl Strategy<Value = Scheduling> {
 }
 
 pub(crate) fn settings() -> impl Strategy<Value = Settings> {
-    (span(), span()).prop_map(|(node_lost_after, longest_lease)| Settings { node_lost_after, longest_lease })
+    let range = (address(), 8..=ReplicaRange::NODE_PREFIX).prop_map(|(address, prefix)| {
+        ReplicaRange::new(Subnet::containing(address, prefix).unwrap()).unwrap()
+    });
+    (span(), span(), range).prop_map(|(node_lost_after, longest_lease, replica_range)| Settings {
+        node_lost_after,
+        longest_lease,
+        replica_range,
+    })
 }
 
 pub(crate) fn member() -> impl Strategy<Value = Member> {

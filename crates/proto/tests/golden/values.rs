@@ -40,6 +40,7 @@ fn node_info() -> NodeInfo {
         cpu: MilliCpu(3_500),
         memory: Bytes(7 << 30),
         address: Ipv4Addr::new(10, 0, 0, 1),
+        subnet: None,
         agent_version: "0.1.0".into(),
     }
 }

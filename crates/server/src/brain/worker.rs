@@ -20,7 +20,7 @@ use manager::{
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Input, LeaderHeard, Servers, ToAgent};
+use super::{First, Input, LeaderHeard, Servers, ToAgent};
 use crate::{
     chain::chain,
     clock::now,
@@ -183,10 +183,14 @@ impl Worker {
                 self.reads.insert(id, reply);
                 Event::Read { id }
             }
-            Input::SessionOpened { session, hello, to_agent } => {
+            Input::SessionOpened { session, first, to_agent } => {
                 self.sessions.insert(session, to_agent);
-                Event::SessionOpened { session, hello: *hello }
+                match first {
+                    First::Hello(hello) => Event::SessionOpened { session, hello: *hello },
+                    First::Introduction(info) => Event::NodeIntroduced { session, info },
+                }
             }
+            Input::SessionInForce { session, version } => Event::SessionInForce { session, version },
             Input::SessionReport { session, report } => Event::SessionReport { session, report },
             Input::SessionHeartbeat { session, number, usage } => {
                 Event::SessionHeartbeat { session, number, usage }
@@ -294,6 +298,7 @@ impl Worker {
                 }
             }
             Effect::Dispatch { session, dispatch } => self.tell(session, ToAgent::Dispatch(dispatch)),
+            Effect::Directory { session, news } => self.tell(session, ToAgent::Directory(news)),
             Effect::Heard { session, heard } => self.tell(session, ToAgent::Heard(heard)),
             Effect::CloseSession { session, reason } => {
                 self.tell(session, ToAgent::Close(reason));

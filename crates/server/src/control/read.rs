@@ -223,9 +223,23 @@ fn node_statuses(view: &View) -> Vec<v1::NodeStatus> {
             reason: report.and_then(|report| report.silence).map(|silence| silence.to_string()),
             labels: node.effective_labels(),
             used: report.and_then(|report| report.usage).map(Into::into),
+            isolated: isolated(view, node),
         }
     };
     view.state.nodes().map(one).collect()
+}
+
+/// Why a node's replicas are not joined with those of others.
+fn isolated(view: &View, node: &model::Node) -> Option<String> {
+    let Some(subnet) = node.subnet else {
+        let range = view.state.settings().replica_range.range();
+        return Some(format!("the cluster has given all of {range}; remove nodes that are gone"));
+    };
+    let other = view.state.subnet_conflict(node)?;
+    let (name, taken) = (&other.info.name, other.subnet?);
+    Some(format!(
+        "its subnet {subnet} has addresses of {name}, which has {taken}; give its agent another --subnet"
+    ))
 }
 
 /// The newest `limit`, oldest first.

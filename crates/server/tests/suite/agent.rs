@@ -54,6 +54,7 @@ pub(crate) fn hello(node: u64, observed: Vec<Observed>, images: Vec<(String, Dig
         cpu: MilliCpu(4_000),
         memory: Bytes(1 << 40),
         address: Ipv4Addr::LOCALHOST,
+        subnet: None,
         agent_version: "0.1.0".to_owned(),
     };
     Hello { protocol_version: PROTOCOL_VERSION, node: info, observed, images }

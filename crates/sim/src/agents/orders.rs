@@ -2,14 +2,19 @@
 
 use std::net::Ipv4Addr;
 
-use agent::core::{Action, ContainerId, Event, ProbeKind, Published, Setback};
-use model::{Assignment, Desired, ExitCause, Phase, ReplicaId};
+use agent::core::{Action, ContainerId, Event, ProbeKind, Setback};
+use model::{Assignment, Desired, ExitCause, Millis, Phase, ReplicaId};
+
+use super::Order;
 
 use crate::{
     behaviour::{Behaviour, Fate},
     bug::Bug,
     world::{Happening, World},
 };
+
+/// Longer than the control plane waits for nodes that stay silent.
+const HEARD_FOR: Millis = Millis(10_000);
 
 impl World {
     pub(super) fn order(&mut self, node: usize, action: Action) {
@@ -25,6 +30,7 @@ impl World {
             | Action::Balance { .. }
             | Action::Report(_)
             | Action::Exits(_)
+            | Action::GoBy { .. }
             | Action::ReopenSession => unreachable!("{action} is no order for a host"),
         };
         let Some(agent) = self.nodes[node].agent.as_mut() else { return };
@@ -98,6 +104,7 @@ impl World {
             | Action::Balance { .. }
             | Action::Report(_)
             | Action::Exits(_)
+            | Action::GoBy { .. }
             | Action::ReopenSession => None,
         }
     }
@@ -200,14 +207,15 @@ impl World {
     }
 
     /// The newest set counts; one that waits for its turn is replaced.
-    pub(super) fn balance(&mut self, node: usize, serial: u64, ports: Vec<Published>) {
+    pub(super) fn balance(&mut self, node: usize, order: Order) {
         let life = self.nodes[node].life;
         let lies = self.cx.has(Bug::BalancedTooEarly);
+        let serial = order.serial;
         let Some(agent) = self.nodes[node].agent.as_mut() else { return };
         if agent.balancing.is_some() {
-            agent.balances_next = Some((serial, ports));
+            agent.balances_next = Some(order);
         } else {
-            agent.balancing = Some((serial, ports));
+            agent.balancing = Some(order);
             let (low, high) = if lies { (500, 3_000) } else { (1, 60) };
             self.cx.soon(low, high, Happening::Balanced { node, life });
         }
@@ -219,15 +227,16 @@ impl World {
 
     pub(crate) fn balanced(&mut self, node: usize, life: u32) {
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
-        let Some((serial, ports)) = agent.balancing.take() else { return };
+        let Some(Order { serial, ports, directory }) = agent.balancing.take() else { return };
         let next = agent.balances_next.take();
         let is_stuck = self.cx.has(Bug::StuckBalancer) && !self.nodes[node].host.in_force.is_empty();
         if !is_stuck {
             self.nodes[node].host.in_force = ports;
+            self.nodes[node].host.directory = directory;
         }
         self.agent_hears(node, life, Event::Balanced { serial });
-        if let Some((serial, ports)) = next {
-            self.balance(node, serial, ports);
+        if let Some(order) = next {
+            self.balance(node, order);
         }
     }
 
@@ -246,6 +255,26 @@ impl World {
             let detail =
                 format!("{id} on node {node} is told to end while the balancer sends it connections");
             self.cx.violate("what stops has left the balancer", detail);
+        }
+        if runs && !is_killed {
+            self.check_left_elsewhere(node, id.replica);
+        }
+    }
+
+    /// Whoever the control plane stops is out of the balancers of all nodes that heard the same server all the time.
+    fn check_left_elsewhere(&mut self, node: usize, replica: ReplicaId) {
+        let state = self.logs.state_at(self.agreement.newest());
+        let is_ordered = state
+            .and_then(|state| state.replica(replica))
+            .is_some_and(|replica| replica.desired == Desired::Stopped);
+        let Some(address) = self.nodes[node].host.sandboxes.get(&replica).copied() else { return };
+        let Some(server) = self.hears(node, HEARD_FOR).filter(|_| is_ordered) else { return };
+        let hears = |other: &usize| *other != node && self.hears(*other, HEARD_FOR) == Some(server);
+        let sender =
+            (0..self.nodes.len()).filter(hears).find(|other| self.nodes[*other].host.sends_to(address));
+        if let Some(other) = sender {
+            let detail = format!("{replica} on node {node} is told to end while node {other} sends to it");
+            self.cx.violate("what stops has left the balancers of all nodes", detail);
         }
     }
 

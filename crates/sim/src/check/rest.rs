@@ -1,6 +1,9 @@
 //! At rest: once there are no more faults and wishes, exactly what is desired runs, and everyone knows it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use agent::core::Published;
 use manager::View;
@@ -127,7 +130,41 @@ impl World {
                 return Some(format!("{name}: {why}; seen as {seen:?}"));
             }
         }
-        unbalanced(node, &assigned)
+        self.unbalanced(view, node)
+    }
+
+    /// Exactly the ready ones stand behind the published ports, those of other nodes too.
+    fn unbalanced(&self, view: &View, node: &Node) -> Option<String> {
+        let mut expected = Balanced::new();
+        // Of replicas elsewhere that never come to rest a node may just not have heard the newest yet.
+        let mut restless: BTreeSet<Ipv4Addr> = BTreeSet::new();
+        for other in &self.nodes {
+            let is_here = other.info.id == node.info.id;
+            for record in other.ledger.records() {
+                let Some(replica) = view.state.replica(record.id()) else { continue };
+                let ready = record.address.filter(|_| record.ready_since.is_some());
+                if !is_here && !self.comes_to_rest(view, replica) {
+                    restless.extend(record.address);
+                    continue;
+                }
+                let ports = record.assignment.template.ports.iter().filter_map(|port| port.publish);
+                for publish in ports.filter(|_| is_here || ready.is_some()) {
+                    expected.entry(publish).or_default().extend(ready);
+                }
+            }
+        }
+        let found: Balanced = node
+            .host
+            .in_force
+            .iter()
+            .filter_map(|Published { port, backends, .. }| {
+                let all = backends.iter().map(|backend| *backend.ip());
+                let settled: BTreeSet<Ipv4Addr> = all.filter(|address| !restless.contains(address)).collect();
+                let is_restless = settled.is_empty() && !backends.is_empty() && !expected.contains_key(port);
+                (!is_restless).then_some((*port, settled))
+            })
+            .collect();
+        (found != expected).then(|| format!("{}: balances {found:?}, should {expected:?}", node.info.name))
     }
 
     fn comes_to_rest(&self, view: &View, replica: &Replica) -> bool {
@@ -170,6 +207,9 @@ impl World {
     }
 }
 
+/// Published ports, and who is behind each.
+type Balanced = BTreeMap<u16, BTreeSet<Ipv4Addr>>;
+
 /// What waits for a place though there is one.
 fn unplaced(view: &View) -> Option<String> {
     let (pending, nodes) = scheduler::views(&view.state, &view.observed);
@@ -177,24 +217,4 @@ fn unplaced(view: &View) -> Option<String> {
         Decision::Placed { replica, node } => Some(format!("{replica} could be placed on {}", node.0)),
         Decision::Unplaceable { .. } => None,
     })
-}
-
-/// Exactly the ready ones stand behind the published ports.
-fn unbalanced(node: &Node, assigned: &BTreeMap<ReplicaId, &Replica>) -> Option<String> {
-    let mut expected: BTreeMap<u16, BTreeSet<std::net::Ipv4Addr>> = BTreeMap::new();
-    for record in node.ledger.records().filter(|record| assigned.contains_key(&record.id())) {
-        for publish in record.assignment.template.ports.iter().filter_map(|port| port.publish) {
-            let backends = expected.entry(publish).or_default();
-            backends.extend(record.address.filter(|_| record.ready_since.is_some()));
-        }
-    }
-    let found: BTreeMap<u16, BTreeSet<std::net::Ipv4Addr>> = node
-        .host
-        .in_force
-        .iter()
-        .map(|Published { port, backends, .. }| {
-            (*port, backends.iter().map(|backend| *backend.ip()).collect())
-        })
-        .collect();
-    (found != expected).then(|| format!("{}: balances {found:?}, should {expected:?}", node.info.name))
 }

@@ -30,6 +30,8 @@ impl World {
             .collect();
         let idle: Vec<SocketAddrV4> = backends
             .into_iter()
+            // Of other hosts a balancer knows what the control plane last told, however long ago.
+            .filter(|backend| self.nodes[node].host.is_here(*backend.ip()))
             .filter(|backend| is_watched && !self.backend_serves(node, *backend))
             .collect();
         let not_serving = &mut self.nodes[node].host.not_serving;

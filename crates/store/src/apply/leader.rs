@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
     Desired, EventKind, Node, NodeInfo, Replica, ReplicaId, Revision, RevisionNumber, RevisionStatus,
-    RolloutPhase, Service, ServiceKey, StopReason, Timestamp, Version,
+    RolloutPhase, Service, ServiceKey, StopReason, Subnet, Timestamp, Version,
 };
 
 use super::{Changes, Outcome, Rejected};
@@ -21,12 +21,43 @@ impl State {
             let kind = EventKind::NodeRegistered { node: id, name: info.name.clone() };
             self.record(model::Event { at, service: None, kind });
         }
+        let before = known.as_ref().map(|known| known.subnet);
+        let used = info.subnet.or(before.flatten());
+        let subnet = used.or_else(|| self.free_subnet());
         let node = match known {
-            Some(known) => Node { info, version: self.version, ..Node::clone(&known) },
-            None => Node::new(info, at, self.version),
+            Some(known) => Node { info, version: self.version, subnet, ..Node::clone(&known) },
+            None => Node { subnet, ..Node::new(info, at, self.version) },
         };
+        self.tell_subnet(before, &node, at);
         self.nodes.insert(id, Arc::new(node));
         (Outcome::Done, Changes { nodes: BTreeSet::from([id]), ..Changes::default() })
+    }
+
+    /// What people should know of a node's subnet, if it is another than before. `before`: none of a new node.
+    fn tell_subnet(&mut self, before: Option<Option<Subnet>>, node: &Node, at: Timestamp) {
+        if before == Some(node.subnet) {
+            return;
+        }
+        let words = match (node.subnet, self.subnet_conflict(node)) {
+            (None, _) => format!("has no subnet: all of {} are given", self.settings.replica_range.range()),
+            (Some(subnet), Some(other)) => {
+                format!("uses subnet {subnet}, of which {} has addresses already", other.info.name)
+            }
+            (Some(_), None) => return,
+        };
+        self.tell_of_node(node, words, at);
+    }
+
+    /// The first share of the cluster's range that no node uses any address of.
+    fn free_subnet(&self) -> Option<Subnet> {
+        let mut used: Vec<Subnet> = self.nodes.values().filter_map(|node| node.subnet).collect();
+        used.sort_unstable();
+        // Both are in the order of addresses, so those used that lie before a share need not be looked at again.
+        let mut used = used.into_iter().peekable();
+        self.settings.replica_range.shares().find(|share| {
+            while used.next_if(|used| used.broadcast() < share.network()).is_some() {}
+            !used.peek().is_some_and(|used| used.overlaps(*share))
+        })
     }
 
     pub(super) fn place(&mut self, placements: Vec<Placement>, at: Timestamp) -> (Outcome, Changes) {

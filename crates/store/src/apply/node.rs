@@ -81,7 +81,7 @@ impl State {
         (Outcome::Done, Changes::default())
     }
 
-    fn tell_of_node(&mut self, node: &Node, change: String, at: Timestamp) {
+    pub(super) fn tell_of_node(&mut self, node: &Node, change: String, at: Timestamp) {
         let kind = EventKind::NodeChanged { node: node.info.id, name: node.info.name.clone(), change };
         self.record(Event { at, service: None, kind });
     }

@@ -84,6 +84,7 @@ pub(crate) fn node_info(id: u64) -> NodeInfo {
         cpu: MilliCpu(1_000),
         memory: Bytes(1 << 30),
         address: Ipv4Addr::LOCALHOST,
+        subnet: None,
         agent_version: String::new(),
     }
 }

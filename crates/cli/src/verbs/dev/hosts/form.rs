@@ -166,12 +166,8 @@ impl Part<'_> {
                 cluster.start_server(name, program(&["server", "--supervised"], &listen))
             }
             HostRole::Agent => {
-                let (run, prefix, subnet) = (host.run.join("agent"), prefix(&host.name), host.subnet());
-                let apart = [
-                    ("--run", run.as_os_str()),
-                    ("--prefix", OsStr::new(&prefix)),
-                    ("--subnet", OsStr::new(&subnet)),
-                ];
+                let (run, prefix) = (host.run.join("agent"), prefix(&host.name));
+                let apart = [("--run", run.as_os_str()), ("--prefix", OsStr::new(&prefix))];
                 cluster.start_agent(name, program(&["agent", "--supervised", "--stop-on-exit"], &apart))
             }
         }

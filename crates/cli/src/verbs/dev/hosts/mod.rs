@@ -36,7 +36,6 @@ pub struct Hosts {
 }
 
 pub struct Host {
-    number: u8,
     pub name: String,
     pub address: Ipv4Addr,
     /// Whether it has a server beside its agent.
@@ -105,7 +104,6 @@ impl Host {
         // One that an earlier run made a server has a vote, which the others may need.
         let serves = number <= servers || trust_dir(&data.join("server")).exists();
         let host = Host {
-            number,
             address,
             serves,
             data,
@@ -116,11 +114,6 @@ impl Host {
         };
         host.leave_way_in()?;
         Ok(host)
-    }
-
-    /// The addresses of its containers. They end differently on each host, and so do their users, who follow from that.
-    fn subnet(&self) -> String {
-        format!("10.201.{}.0/20", (self.number - 1) * 16)
     }
 
     /// A name of its namespace that people can remember, and give to nsenter(1).

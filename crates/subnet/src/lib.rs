@@ -1,4 +1,4 @@
-//! A range of IPv4 addresses.
+//! A range of IPv4 addresses: what hosts give to sandboxes, and a cluster to hosts.
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -24,8 +24,11 @@ impl Subnet {
     /// What a host keeps to itself: 127.0.0.0/8.
     pub const LOOPBACK: Subnet = Subnet { network: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
 
+    /// A quarter of the private addresses of RFC 1918 that begin with 10: 10.64.0.0/10.
+    pub const PRIVATE_QUARTER: Subnet = Subnet { network: Ipv4Addr::new(10, 64, 0, 0), prefix: 10 };
+
     /// TEST-NET-1 of RFC 5737, which no host uses: 192.0.2.0/24.
-    pub(crate) const DOCUMENTATION: Subnet = Subnet { network: Ipv4Addr::new(192, 0, 2, 0), prefix: 24 };
+    pub const DOCUMENTATION: Subnet = Subnet { network: Ipv4Addr::new(192, 0, 2, 0), prefix: 24 };
 
     pub fn new(network: Ipv4Addr, prefix: u8) -> Result<Subnet, SubnetError> {
         let meant = Subnet::containing(network, prefix)
