@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use sim::{Bug, Detail, run, shrink};
 
 /// Within how many seeds a bug must be noticed.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 500;
 
 #[test]
 fn every_deliberate_bug_is_noticed() {
