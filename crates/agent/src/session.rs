@@ -315,7 +315,10 @@ impl Session {
                 Ok(())
             }
             Some(Message::Servers(servers)) => {
-                self.ways.servers_are(servers.addresses)?;
+                if let Err(error) = self.ways.servers_are(servers.addresses) {
+                    // The session is worth more than the note of where the next one could begin.
+                    tracing::warn!(error = chain(&error), "where the servers are is not written down");
+                }
                 if !servers.trust.is_empty() {
                     self.ways.trust_is(servers.trust)?;
                     beliefs.get_or_insert_with(|| self.ways.beliefs());

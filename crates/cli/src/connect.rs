@@ -47,7 +47,7 @@ pub async fn connect_for(global: &Global, freshness: Freshness) -> Result<Client
 
 /// For what is about the servers themselves, and about who may do what.
 pub async fn cluster(global: &Global) -> Result<ClusterClient<Patient>, Failure> {
-    to(Goal::of(global)?, Freshness::Now).await.map(ClusterClient::new)
+    to(Goal::of(global)?, Freshness::Now).await.map(about_cluster)
 }
 
 /// To the server on this host, whatever cluster is meant elsewhere; the other one for what is about the servers.
@@ -56,7 +56,7 @@ pub async fn at_socket(socket: &Path) -> Result<Client, Failure> {
 }
 
 pub async fn cluster_at_socket(socket: &Path) -> Result<ClusterClient<Patient>, Failure> {
-    to(Goal::Socket(socket.to_owned()), Freshness::Now).await.map(ClusterClient::new)
+    to(Goal::Socket(socket.to_owned()), Freshness::Now).await.map(about_cluster)
 }
 
 /// Whether a server answers at the socket now.
@@ -69,6 +69,11 @@ pub async fn answers(socket: &Path) -> bool {
 
 fn control(patient: Patient) -> Client {
     let client = ControlClient::new(patient);
+    client.max_decoding_message_size(server::MAX_MESSAGE).max_encoding_message_size(server::MAX_MESSAGE)
+}
+
+fn about_cluster(patient: Patient) -> ClusterClient<Patient> {
+    let client = ClusterClient::new(patient);
     client.max_decoding_message_size(server::MAX_MESSAGE).max_encoding_message_size(server::MAX_MESSAGE)
 }
 

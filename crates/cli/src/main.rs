@@ -26,6 +26,7 @@ mod shown;
 mod target;
 mod verbs;
 mod wait;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -46,6 +46,8 @@ pub enum StepError {
     NotForPeers { from: MemberId, kind: String },
     #[error("member {from} sent a {kind} message but is not a member here")]
     UnknownSender { from: MemberId, kind: String },
+    #[error("member {from} speaks of term {term}, which no cluster can have come to")]
+    Term { from: MemberId, term: u64 },
     #[error("member {from} sent entries that do not follow each other")]
     BrokenEntries { from: MemberId },
     /// Going on would panic inside raft, and voting would be unsafe.
@@ -55,6 +57,9 @@ pub enum StepError {
     )]
     LostLog { acknowledged: Index, last_index: Index },
 }
+
+/// Terms grow by one with each election: a higher one is a lie, and near the end of the numbers raft panics on it.
+const MAX_TERM: u64 = 1 << 62;
 
 /// Decodes a message and checks everything about it that does not depend on this member's state.
 pub(crate) fn decode(id: MemberId, message: &PeerMessage) -> Result<Message, StepError> {
@@ -67,6 +72,9 @@ pub(crate) fn decode(id: MemberId, message: &PeerMessage) -> Result<Message, Ste
     }
     if !is_for_peers(raft.get_msg_type()) {
         return Err(StepError::NotForPeers { from, kind: format!("{:?}", raft.get_msg_type()) });
+    }
+    if raft.term > MAX_TERM {
+        return Err(StepError::Term { from, term: raft.term });
     }
     if raft.get_msg_type() == MessageType::MsgAppend && !entries_follow(&raft) {
         return Err(StepError::BrokenEntries { from });

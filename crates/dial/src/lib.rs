@@ -5,7 +5,7 @@
 
 pub mod renewal;
 
-use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fmt, net::Ipv6Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -29,10 +29,19 @@ pub enum Way {
     },
 }
 
-/// Whether this is a host, by its name or number, and a port: `10.0.0.1:7400`.
+/// Whether this is a host, by its name (RFC 1123 section 2.1) or number (an IPv6 one in brackets), and a port:
+/// `10.0.0.1:7400`.
 pub fn is_address(text: &str) -> bool {
-    let split = text.rsplit_once(':');
-    split.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(number) => number.strip_suffix(']').is_some_and(|number| number.parse::<Ipv6Addr>().is_ok()),
+        None => host.len() <= 253 && host.split('.').all(is_label),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// How patient a channel is.
@@ -69,6 +78,7 @@ impl fmt::Debug for Way {
 /// Connects. Once the connection ends, the channel makes another one the same way at the next call.
 pub async fn dial(way: Way, patience: Patience) -> Result<Channel, DialError> {
     let endpoint = Endpoint::from_static("http://wharf.internal")
+        .connect_timeout(patience.connect)
         .http2_keep_alive_interval(patience.silence)
         .keep_alive_timeout(patience.silence)
         .keep_alive_while_idle(true);
@@ -109,4 +119,21 @@ async fn over_tls(
     // Small messages that wait for each other are most of what is said.
     stream.set_nodelay(true)?;
     TlsConnector::from(config).connect(name, stream).await.map(TokioIo::new)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn addresses_are_names_or_numbers_with_a_port() {
+        for good in ["10.0.0.1:7400", "server-1.example:1", "localhost:65535", "[fe80::1]:7400", "a_b:80"] {
+            assert!(super::is_address(good), "{good}");
+        }
+        let long = format!("{}:80", "a".repeat(64));
+        for bad in [
+            "10.0.0.1", ":7400", "a:0", "a:65536", "a b:1", "a,b:1", "a\n:1", "::1:80", "[a]:80", "a..b:1",
+            &long,
+        ] {
+            assert!(!super::is_address(bad), "{bad}");
+        }
+    }
 }

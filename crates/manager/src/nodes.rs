@@ -74,9 +74,10 @@ impl<C: Codec> Manager<C> {
 
     /// The node is not heard since then.
     pub(crate) fn miss_node(&mut self, node: NodeId, since: Timestamp, silence: Silence) {
-        let Some(known) = self.state.node(node) else { return };
+        // With what is on its way into the log: a node may go in the moment in which it is written that it came.
+        let Some(is_down) = self.ahead().node(node).map(|known| known.down.is_some()) else { return };
         let lost_after = self.state.settings().node_lost_after;
-        let lost_at = known.down.is_none().then_some(since + lost_after);
+        let lost_at = (!is_down).then_some(since + lost_after);
         self.observed.set_silent(node, since, silence);
         self.leader.nodes.lost_at.set(&node, lost_at);
         self.look_at_node(node);

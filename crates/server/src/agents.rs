@@ -114,14 +114,15 @@ impl v1::agents_server::Agents for Agents {
         &self,
         request: Request<Streaming<v1::RelayFrame>>,
     ) -> Result<Response<Self::RelayStream>, Status> {
-        Caller::of(request.extensions()).is_agent()?;
+        let caller = Caller::of(request.extensions());
+        caller.is_agent()?;
         let mut from_agent = request.into_inner();
         let first = from_agent.message().await?.and_then(|frame| frame.frame);
         let Some(v1::relay_frame::Frame::Open(open)) = first else {
             return Err(Status::invalid_argument("a relay begins with open"));
         };
         let (to_agent, outbound) = mpsc::channel(RELAY_QUEUE);
-        self.relays.dialled(open.stream, from_agent, to_agent)?;
+        self.relays.dialled(caller, open.stream, from_agent, to_agent)?;
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }

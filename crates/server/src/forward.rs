@@ -29,6 +29,7 @@ use tower::{Layer, ServiceExt as _};
 use crate::{
     access::{Asker, HandedOn, is_stale},
     brain::Brain,
+    caller::Arrival,
     peers::FindWay,
 };
 
@@ -84,17 +85,17 @@ impl Leader {
     }
 
     async fn channel(&self, leader: MemberId, address: String) -> Result<Channel, Status> {
-        let mut channel = self.channel.lock().await;
-        if let Some((known, channel)) = &*channel
+        if let Some((known, channel)) = &*self.channel.lock().await
             && *known == leader
         {
             return Ok(channel.clone());
         }
+        // Nobody waits for a dial that is not its own: a leader that cannot be dialled costs each call no more than that.
         let way: Way = (self.find_way)(leader, address);
         let dialled = dial(way, PATIENCE).await;
         let made =
             dialled.map_err(|error| refuse(Reason::NoLeader, format!("the leader: {error}; try again")))?;
-        *channel = Some((leader, made.clone()));
+        *self.channel.lock().await = Some((leader, made.clone()));
         Ok(made)
     }
 
@@ -138,7 +139,11 @@ impl Leader {
 fn is_leaders(request: &http::Request<Body>) -> bool {
     let (path, head) = (request.uri().path(), request.headers());
     let may_be_stale = MAY_BE_STALE.contains(&path) && is_stale(head);
-    !LOCAL.contains(&path) && !may_be_stale && HandedOn::read(head).is_none()
+    // Only a server hands on; where hosts join, anybody may say that he does.
+    let by_server =
+        request.extensions().get::<Arrival>().is_some_and(|arrival| arrival.caller.member().is_ok());
+    let is_handed_on = by_server && HandedOn::read(head).is_some();
+    !LOCAL.contains(&path) && !may_be_stale && !is_handed_on
 }
 
 /// The server that leads, where it is known and another one, and its address as far as it is known.

@@ -51,9 +51,11 @@ pub fn check(data_dir: &Path, trust_dir: &Path) -> Result<IdentityFolder, FoundE
     if folder.load()?.is_some() {
         return Err(FoundError::Taken(trust_dir.to_owned()));
     }
-    let ours = [trust_dir.to_owned(), file(data_dir), data_dir.join("host.json")];
+    // What a founding that was cut off leaves, drafts too.
+    let drafts = ["founding.tmp", "host.json", "host.tmp"].map(|name| data_dir.join(name));
+    let is_ours = |path: PathBuf| path == trust_dir || path == file(data_dir) || drafts.contains(&path);
     let is_used = fs::read_dir(data_dir)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !ours.contains(&entry.path()))));
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| !is_ours(entry.path()))));
     if is_used {
         return Err(FoundError::Taken(data_dir.to_owned()));
     }

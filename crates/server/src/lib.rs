@@ -60,6 +60,7 @@ use proto::v1::{
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body, codegen::http, transport::Server};
 use tower::{Layer as _, util::MapRequestLayer};
+use trust::identity::Identity;
 
 use crate::{
     access::{Gate, Recognise},
@@ -126,6 +127,16 @@ pub enum Error {
     Remote(#[from] RemoteError),
     #[error("{} does not tell which cluster this is", path.display())]
     Cluster { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the log in {} is of cluster {found}, and the certificate beside it is that of {identity}; put together what \
+         belongs together", dir.display()
+    )]
+    OtherCluster { dir: PathBuf, found: ClusterId, identity: Identity },
+    #[error(
+        "the log in {} is that of server {found}, and the certificate beside it is that of {identity}; put together what \
+         belongs together", dir.display()
+    )]
+    OtherServer { dir: PathBuf, found: MemberId, identity: Identity },
     #[error("the server cannot listen on {}", path.display())]
     Listen { path: PathBuf, source: std::io::Error },
     #[error("a thread cannot be started")]
@@ -278,6 +289,11 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
     let cluster = remote.map_or(ClusterId(seed), |remote| remote.identity.cluster);
     let cluster = cluster::identify(&dir, cluster);
     let cluster = cluster.map_err(|source| Error::Cluster { path: dir.join("cluster"), source })?;
+    if let Some(remote) = remote
+        && remote.identity.cluster != cluster
+    {
+        return Err(Error::OtherCluster { dir, found: cluster, identity: remote.identity });
+    }
     let unusable = |source| Error::Keys { dir: dir.clone(), source };
     let is_encrypted = !Keys::are_in(&dir) && log::is_encrypted(&disk).map_err(failed)?;
     let mut keys = Keys::open(&dir, cluster, unlock, is_encrypted).map_err(unusable)?;
@@ -298,6 +314,12 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
     let retired = keys.retire_all_but(&opened.report.keys).map_err(unusable)?;
     if !retired.is_empty() {
         tracing::info!(?retired, "data keys that nothing on the disk needs any more are forgotten");
+    }
+    if let Some(remote) = remote
+        && remote.member() != opened.recovered.id
+    {
+        let found = MemberId(opened.recovered.id);
+        return Err(Error::OtherServer { dir, found, identity: remote.identity });
     }
     let config = manager::Config {
         consensus: consensus::Config::new(opened.recovered.id),

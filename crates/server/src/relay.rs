@@ -20,6 +20,8 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
+use crate::caller::Caller;
+
 /// How long an agent may take to dial back. It is one round trip; more means that the agent is stuck.
 const DIAL_BACK: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,8 @@ pub struct Relays {
 #[derive(Debug, Default)]
 struct Inner {
     agents: Mutex<BTreeMap<NodeId, AgentSession>>,
-    asked: Mutex<HashMap<u64, oneshot::Sender<Dialled>>>,
+    /// The node that each stream was asked of: no other may answer.
+    asked: Mutex<HashMap<u64, (NodeId, oneshot::Sender<Dialled>)>>,
     next_stream: AtomicU64,
 }
 
@@ -115,7 +118,7 @@ impl Relays {
         };
         let stream = self.inner.next_stream.fetch_add(1, Ordering::Relaxed) + 1;
         let (dialled, waiting) = oneshot::channel();
-        lock(&self.inner.asked).insert(stream, dialled);
+        lock(&self.inner.asked).insert(stream, (node, dialled));
         let _forgets = Asked { relays: self, stream };
         let open = v1::Open { stream, request: Some(request) };
         let message = v1::ServerMessage { message: Some(v1::server_message::Message::Open(open)) };
@@ -140,16 +143,21 @@ impl Relays {
         }
     }
 
-    /// An agent dialled: hands the stream to who asked for it.
+    /// An agent dialled: hands the stream to who asked for it, if it asked this agent.
     pub fn dialled(
         &self,
+        caller: Caller,
         stream: u64,
         from_agent: Streaming<v1::RelayFrame>,
         to_agent: mpsc::Sender<Result<v1::RelayFrame, Status>>,
     ) -> Result<(), Status> {
-        let asked = lock(&self.inner.asked).remove(&stream);
         let gone = || Status::not_found(format!("nobody waits for stream {stream}"));
-        asked.ok_or_else(gone)?.send(Dialled { from_agent, to_agent }).map_err(|_| gone())
+        let mut asked = lock(&self.inner.asked);
+        let (node, _) = asked.get(&stream).ok_or_else(gone)?;
+        caller.is_agent_of(*node)?;
+        let (_, waiting) = asked.remove(&stream).ok_or_else(gone)?;
+        drop(asked);
+        waiting.send(Dialled { from_agent, to_agent }).map_err(|_| gone())
     }
 }
 

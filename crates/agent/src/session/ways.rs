@@ -181,6 +181,8 @@ impl Joined {
 pub(super) struct Servers {
     path: PathBuf,
     addresses: Vec<String>,
+    /// Whether the file says the same.
+    is_written: bool,
 }
 
 impl Servers {
@@ -191,7 +193,7 @@ impl Servers {
             text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         match addresses.is_empty() {
             true => Err(WaysError::NoServers(path)),
-            false => Ok(Servers { path, addresses }),
+            false => Ok(Servers { path, addresses, is_written: true }),
         }
     }
 
@@ -200,14 +202,15 @@ impl Servers {
         self.addresses.get(turn % self.addresses.len().max(1)).cloned().unwrap_or_default()
     }
 
+    /// What was told counts at once; a file that cannot be written is told anew with each session.
     fn replace(&mut self, addresses: Vec<String>) -> Result<(), WaysError> {
-        if addresses == self.addresses {
+        if addresses == self.addresses && self.is_written {
             return Ok(());
         }
-        write_servers(&self.path, &addresses)
-            .map_err(|source| WaysError::Servers { path: self.path.clone(), source })?;
         self.addresses = addresses;
-        Ok(())
+        let written = write_servers(&self.path, &self.addresses);
+        self.is_written = written.is_ok();
+        written.map_err(|source| WaysError::Servers { path: self.path.clone(), source })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         remark,
         text::count,
     },
+    watching::Watching,
 };
 
 /// How one node stands.
@@ -39,13 +40,14 @@ pub async fn wait(client: &mut Client, nodes: &[String], timeout: Duration) -> R
 
 async fn follow(client: &mut Client, nodes: &[String], timeout: Duration) -> Result<Code, Failure> {
     let deadline = Instant::now() + timeout;
-    let mut updates = client.watch(Question::all().request()).await?.into_inner();
+    let mut watching = Watching::of_a_change(client, &Question::all());
     let mut progress = Progress::new();
     let mut open: BTreeSet<&String> = nodes.iter().collect();
     let mut worst = Code::Done;
     while !open.is_empty() {
         let pause = deadline.saturating_duration_since(Instant::now()).min(Progress::TICK);
-        let Ok(update) = tokio::time::timeout(pause, updates.message()).await else {
+        let Ok(answer) = tokio::time::timeout(pause, watching.next()).await else {
+            watching.is_quiet();
             progress.tick();
             if Instant::now() < deadline {
                 continue;
@@ -55,8 +57,7 @@ async fn follow(client: &mut Client, nodes: &[String], timeout: Duration) -> Res
             }
             return Ok(Code::DeadlinePassed);
         };
-        let ended = || tonic::Status::unavailable("the server ended the watch; the drain goes on");
-        let answer = Answer::read(update?.ok_or_else(ended)?)?;
+        let answer = answer?;
         for node in open.clone() {
             match stands(&answer, node) {
                 Stands::Open(step) => progress.show(node, &step),

@@ -1,15 +1,15 @@
 //! `wharf events`: what happened, oldest first.
 
-use proto::v1;
 use serde_json::Value as Json;
 
 use crate::{
-    answer::{Answer, EventView},
+    answer::EventView,
     args::{self, Global, Output},
     ask::{self, Question},
     connect::Client,
     exit::{Code, Failure},
     output::{caveats, clock::Clock, json, print, remark, tables, text::Format, words::or_dash},
+    watching::Watching,
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Result<Code, Failure> {
@@ -21,7 +21,7 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Re
     };
     let question = question.with_events(args.tail);
     if args.watch {
-        return watch(client, question.request(), args.output).await;
+        return watch(client, &question, args.output).await;
     }
     let answer = ask::status(client, question).await?;
     if let Some(key) = &key
@@ -44,17 +44,16 @@ pub async fn run(client: &mut Client, global: &Global, args: args::Events) -> Re
     Ok(Code::Done)
 }
 
-async fn watch(client: &mut Client, request: v1::StatusRequest, output: Output) -> Result<Code, Failure> {
-    let mut updates = client.watch(request).await?.into_inner();
+async fn watch(client: &mut Client, question: &Question, output: Output) -> Result<Code, Failure> {
+    let mut watching = Watching::new(client, question);
     let mut shown: Vec<EventView> = Vec::new();
-    while let Some(update) = updates.message().await? {
-        let answer = Answer::read(update)?;
+    loop {
+        let answer = watching.next().await?;
         for event in news(&shown, &answer.events) {
             print(&line(event, &Clock::at(answer.now), output)?)?;
         }
         shown = answer.events;
     }
-    Err(Failure::new("the server ended the watch").help("`wharf version` tells whether it answers"))
 }
 
 /// Each answer holds the newest events: those after the last one shown are new. Where none of those shown is among them

@@ -24,6 +24,7 @@ use crate::{
         words,
     },
     target::Target,
+    watching::Watching,
 };
 
 pub async fn run(client: &mut Client, global: &Global, args: args::Get) -> Result<Code, Failure> {
@@ -195,10 +196,9 @@ impl Listing {
 
 /// Shows the list whenever it changes: in place on a terminal, with ages that grow; one below the other in a pipe.
 async fn watch(client: &mut Client, listing: &Listing) -> Result<Code, Failure> {
-    let mut updates = client.watch(listing.question.request()).await?.into_inner();
-    let Some(first) = updates.message().await? else { return Err(ended()) };
-    let mut answer = Answer::read(first)?;
-    listing.check_names(client, &answer).await?;
+    let mut watching = Watching::new(client, &listing.question);
+    let mut answer = watching.next().await?;
+    listing.check_names(watching.client(), &answer).await?;
     remark(&caveats::text(&answer));
     let is_table = Format::of(listing.output).is_none();
     let mut live = Live::on_terminal().filter(|_| is_table);
@@ -215,13 +215,12 @@ async fn watch(client: &mut Client, listing: &Listing) -> Result<Code, Failure> 
             print(&format!("{gap}{text}"))?;
             shown = text;
         }
-        if let Ok(update) = tokio::time::timeout(pause, updates.message()).await {
-            answer = Answer::read(update?.ok_or_else(ended)?)?;
-            heard = Instant::now();
+        match tokio::time::timeout(pause, watching.next()).await {
+            Ok(next) => {
+                answer = next?;
+                heard = Instant::now();
+            }
+            Err(_) => watching.is_quiet(),
         }
     }
-}
-
-fn ended() -> Failure {
-    Failure::new("the server ended the watch").help("`wharf version` tells whether it answers")
 }

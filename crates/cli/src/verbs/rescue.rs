@@ -121,8 +121,8 @@ pub fn recover(args: args::Recover) -> Result<Code, Failure> {
         Membership { advertise, ..known }.write(&data)?;
     }
     say(format_args!(
-        "server {} of cluster {} decides alone from its next start on, with everything up to log entry {}",
-        recovered.member, recovered.cluster, recovered.last_index
+        "server {} of cluster {} decides alone from its next start on, with everything up to log entry {} of term {}",
+        recovered.member, recovered.cluster, recovered.last_index, recovered.last_term
     ));
     if let Some(address) = &recovered.address {
         say(format_args!("others reach it at {address}"));

@@ -11,7 +11,6 @@ use std::{
 };
 
 use model::{Generation, RevisionNumber, ServiceKey, Unplaceable};
-use tonic::Status;
 
 pub use self::judge::{Verdict, end_of, judge, step_of};
 use crate::{
@@ -21,14 +20,11 @@ use crate::{
     connect::Client,
     exit::{Code, Failure},
     output::{progress::Progress, remark, text::lines},
+    watching::Watching,
 };
 
 /// A replica that no node can take may become placeable by itself; after this long it is not waited for any more.
 const UNPLACEABLE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a server that does not answer is believed to be coming back.
-const LOST_PATIENCE: Duration = Duration::from_secs(15);
-const RETRY: Duration = Duration::from_millis(200);
 
 /// What a service must reach for a wait to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,41 +87,10 @@ pub async fn follow(client: &mut Client, goals: Vec<Goal>, timeout: Duration) ->
         unplaceable_since: BTreeMap::new(),
         progress: Progress::new(),
         last: None,
-        heard_at: Instant::now(),
         deadline: Instant::now() + timeout,
     };
-    while !waiting.open.is_empty() {
-        match waiting.watch(client, &question).await {
-            Ok(()) => {}
-            // A server that restarts is back in a moment.
-            Err(End::Lost(_)) if waiting.heard_at.elapsed() < LOST_PATIENCE => {
-                tokio::time::sleep(RETRY).await
-            }
-            Err(End::Lost(status)) => return Err(status.into()),
-            Err(End::Failed(failure)) => return Err(failure),
-        }
-    }
+    waiting.watch(Watching::of_a_change(client, &question)).await?;
     Ok(waiting.worst)
-}
-
-/// Why a watch ended early.
-enum End {
-    Lost(Status),
-    Failed(Failure),
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> End {
-        End::Failed(failure)
-    }
-}
-
-impl From<Status> for End {
-    fn from(status: Status) -> End {
-        let may_come_back =
-            matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled);
-        if may_come_back { End::Lost(status) } else { End::Failed(status.into()) }
-    }
 }
 
 struct Follower {
@@ -134,31 +99,23 @@ struct Follower {
     unplaceable_since: BTreeMap<String, Instant>,
     progress: Progress,
     last: Option<Answer>,
-    heard_at: Instant,
     deadline: Instant,
 }
 
 impl Follower {
-    /// Follows one watch until all goals have ended, the deadline has passed or the stream breaks.
-    async fn watch(&mut self, client: &mut Client, question: &Question) -> Result<(), End> {
-        if Instant::now() >= self.deadline {
-            self.give_up();
-            return Ok(());
-        }
-        let mut updates = client.watch(question.request()).await?.into_inner();
+    /// Until all goals have ended, the deadline has passed or no server answers.
+    async fn watch(&mut self, mut watching: Watching<'_>) -> Result<(), Failure> {
         while !self.open.is_empty() {
             // Looked at again and again as well, for what only time decides.
             let pause = self.deadline.saturating_duration_since(Instant::now()).min(Progress::TICK);
-            match tokio::time::timeout(pause, updates.message()).await {
-                Ok(update) => {
-                    let ended = || Status::unavailable("the server ended the watch");
-                    self.last = Some(Answer::read(update?.ok_or_else(ended)?)?);
-                    self.heard_at = Instant::now();
+            match tokio::time::timeout(pause, watching.next()).await {
+                Ok(answer) => {
+                    self.last = Some(answer?);
                     self.look();
                 }
                 Err(_) if Instant::now() >= self.deadline => self.give_up(),
                 Err(_) => {
-                    self.heard_at = Instant::now();
+                    watching.is_quiet();
                     self.progress.tick();
                     self.look();
                 }

@@ -19,7 +19,7 @@ impl<C: Codec> Manager<C> {
     pub(crate) fn note_peer(&mut self, message: &PeerMessage) -> bool {
         match message.kind {
             PeerMessageKind::Removed => {
-                if !self.leader.leads() {
+                if self.may_say_so(message.from) {
                     self.is_removed(MemberId(message.from));
                 }
                 return false;
@@ -36,6 +36,14 @@ impl<C: Codec> Manager<C> {
         self.members.silent.insert(message.from, 0);
         self.members.lonely_ticks = 0;
         message.kind != PeerMessageKind::Asks
+    }
+
+    /// Who was removed itself has no say in who belongs here, and as long as a leader is heard, only that one has. Others may
+    /// be unknown here: they came after this server went.
+    fn may_say_so(&self, by: u64) -> bool {
+        let leader = self.consensus.status().leader;
+        let another_leads = leader.is_some_and(|leader| leader != by && self.members.can_be_reached(leader));
+        !self.leader.leads() && !another_leads && !self.was_removed(by)
     }
 
     fn was_removed(&self, member: u64) -> bool {

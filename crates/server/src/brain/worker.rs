@@ -123,6 +123,8 @@ impl Worker {
                 events.extend(self.take(input));
             }
             if Instant::now() >= next_tick {
+                // Who asked may have gone: while there is no leader, nobody is answered.
+                self.reads.retain(|_, reply| !reply.is_closed());
                 events.push(Event::Tick);
                 events.extend(self.leave_to_others());
                 next_tick = Instant::now() + TICK;

@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 use super::{
     Control, Outbound,
     chosen::Chosen,
-    refuse::{invalid, refuse, stopped},
+    refuse::{invalid, refuse},
 };
 use crate::{access::Passed, relay::Relay};
 
@@ -28,7 +28,7 @@ impl Control {
             return Err(invalid("a command begins with start"));
         };
         let chosen = Chosen::read(&start.namespace, &start.service, start.replica.as_ref())?;
-        let view = self.brain.read().await.map_err(stopped)?;
+        let view = self.leaders_view().await?;
         chosen.check(&view)?;
         let (replica, node) = self.best(&chosen, &view)?;
         let wanted = v1::open::NodeExec { replica: replica.0, start: Some(start) };

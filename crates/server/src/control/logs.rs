@@ -16,7 +16,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Control, Outbound, chosen::Chosen, refuse::stopped};
+use super::{Control, Outbound, chosen::Chosen, read::leads_no_more, refuse::stopped};
 use crate::{access::Passed, brain::Stopped, relay::Relays};
 
 const QUEUE: usize = 256;
@@ -31,7 +31,7 @@ impl Control {
         let request = asked.into_inner();
         let chosen = Chosen::read(&request.namespace, &request.service, request.replica.as_ref())?;
         let views = self.brain.views();
-        let view = self.brain.read().await.map_err(stopped)?;
+        let view = self.leaders_view().await?;
         chosen.check(&view)?;
         let (to_user, outbound) = mpsc::channel(QUEUE);
         let reader = Reader { relays: self.relays.clone(), views, request, to_user };
@@ -75,7 +75,14 @@ async fn read_all(mut reader: Reader, chosen: Chosen, mut view: View) {
                 failed = failed.or(ended.err());
             }
             changed = views.changed(), if follows => match changed {
-                Ok(()) => view = views.borrow_and_update().clone(),
+                Ok(()) => {
+                    view = views.borrow_and_update().clone();
+                    // Of what starts from now on, only the next leader hears.
+                    if !view.is_leader {
+                        failed = Some(leads_no_more());
+                        break;
+                    }
+                }
                 Err(_) => {
                     failed = Some(stopped(Stopped));
                     break;

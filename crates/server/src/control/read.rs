@@ -8,14 +8,14 @@ use std::{
 
 use manager::View;
 use model::{Name, NodeId, Reach, ServiceKey, Timestamp};
-use proto::v1::{self, status_request::Services};
+use proto::v1::{self, Reason, status_request::Services};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{
     Control, Outbound,
-    refuse::{invalid, stopped},
+    refuse::{invalid, refuse, stopped},
 };
 use crate::{access::Passed, brain::Stopped};
 
@@ -77,8 +77,14 @@ impl Control {
     async fn view(&self, wanted: &Wanted) -> Result<View, Status> {
         match wanted.is_stale {
             true => Ok(self.brain.newest()),
-            false => self.brain.read().await.map_err(stopped),
+            false => self.leaders_view().await,
         }
+    }
+
+    /// What is so now. How replicas and nodes are, only the leader knows: one that leads no more knows nothing of it.
+    pub(super) async fn leaders_view(&self) -> Result<View, Status> {
+        let view = self.brain.read().await.map_err(stopped)?;
+        if view.is_leader { Ok(view) } else { Err(leads_no_more()) }
     }
 
     fn status(&self, view: &View, wanted: &Wanted) -> v1::StatusResponse {
@@ -126,10 +132,19 @@ impl Control {
                 }
                 tokio::time::sleep_until(again).await;
                 view = views.borrow_and_update().clone();
+                if !view.is_leader && !wanted.is_stale {
+                    let _ = to_user.send(Err(leads_no_more())).await;
+                    return;
+                }
             }
         });
         Ok(Box::pin(ReceiverStream::new(outbound)))
     }
+}
+
+/// What was asked is to be asked again: another server leads, or will in a moment.
+pub(super) fn leads_no_more() -> Status {
+    refuse(Reason::NoLeader, "the server that was asked does not lead the cluster any more; ask again")
 }
 
 fn read_request(asked: Passed<v1::StatusRequest>) -> Result<Wanted, Status> {

@@ -19,6 +19,8 @@ pub struct Recovered {
     pub member: MemberId,
     /// Log entries up to here are part of the state.
     pub last_index: u64,
+    /// Of the last of them. Of two servers the one with the higher term knows what was decided, whoever has more entries.
+    pub last_term: u64,
     /// Servers that are no members any more.
     pub gone: Vec<String>,
     /// Where others reach the server now, if it is one of several.
@@ -55,6 +57,7 @@ pub fn recover(
         cluster,
         member,
         last_index,
+        last_term,
         gone: names_of_gone(&state, member),
         address: itself.as_ref().map(|itself| itself.address.clone()),
     };
