@@ -8,7 +8,7 @@
 //!   `renewal`: how its certificate never ends; `rotation`: how the cluster gets another authority, and `authority`: how
 //!   users ask for that.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls; `strangers`: without a
-//!   certificate.
+//!   certificate; `threshold`: what hosts may call, before it is read.
 //! - `access`: which user asks, and whether they may; `audit`: what was asked and how it ended.
 //! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
@@ -44,6 +44,7 @@ pub mod rescue;
 mod rotation;
 pub mod socket;
 mod strangers;
+mod threshold;
 mod tokens;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -79,6 +80,7 @@ use crate::{
     relay::Relays,
     remote::{Beginning, Remote, RemoteConfig, RemoteError},
     socket::Socket,
+    threshold::Threshold,
 };
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -243,6 +245,7 @@ where
     let to_leader =
         ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
     let relays = Relays::default();
+    let threshold = Threshold::new();
     let recognise = Recognise::new(brain.clone(), cluster, own, audit.clone());
     let gate = Gate::new(audit);
     let control = ControlServer::new(Control::new(brain.clone(), relays.clone(), gate.clone(), own));
@@ -251,10 +254,12 @@ where
     let joins = remote.map(|remote| {
         let lifetime = remote.config.certificate_lifetime;
         let joins = JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime));
-        to_leader.layer(joins.max_decoding_message_size(MAX_JOIN))
+        threshold.layer(to_leader.layer(joins.max_decoding_message_size(MAX_JOIN)))
     });
     let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys, gate));
+    let agents = agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
+    let peers = peers.map(|peers| threshold.layer(peers));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(SILENCE))
@@ -262,7 +267,7 @@ where
         .layer(MapRequestLayer::new(say_when_cut_off))
         .add_service(recognise.layer(to_leader.layer(control)))
         .add_service(recognise.layer(to_leader.layer(cluster)))
-        .add_service(agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(threshold.layer(agents))
         .add_optional_service(joins)
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)

@@ -234,6 +234,24 @@ async fn every_call_is_closed_to_whoever_has_no_right_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_waited_for_that_a_stranger_has_no_right_to_say() {
+    let founded = Founded::start().await;
+    let viewer = founded.token("viewer", AccessRole::Viewer, &[], None).await;
+    let stranger = founded.over_tls(&viewer).await;
+    for path in ["/wharf.v1.Peers/GetSnapshotProgress", "/wharf.v1.Peers/Exchange", "/wharf.v1.Join/Announce"]
+    {
+        let mut client = tonic::client::Grpc::new(stranger.clone());
+        client.ready().await.unwrap();
+        // A message that never comes.
+        let request = Request::new(tokio_stream::pending::<()>());
+        let codec = ProstCodec::<(), ()>::default();
+        let answered = client.streaming(request, PathAndQuery::from_static(path), codec);
+        let refused = in_time("a refusal", answered).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{path}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_hands_on_but_servers_and_nobody_lends_rights() {
     let founded = Founded::start().await;
     let viewer = founded.token("viewer", AccessRole::Viewer, &[], None).await;
