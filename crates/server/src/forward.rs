@@ -46,7 +46,7 @@ const LOCAL: [&str; 5] = [
 const MAY_BE_STALE: [&str; 2] = ["/wharf.v1.Control/Status", "/wharf.v1.Control/Watch"];
 
 /// How long a request waits for a leader to be elected.
-const ELECTION: Duration = Duration::from_secs(5);
+pub(crate) const ELECTION: Duration = Duration::from_secs(5);
 /// Between looks at who leads, while the one that did cannot be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };

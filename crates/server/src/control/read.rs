@@ -17,7 +17,7 @@ use super::{
     Control, Outbound,
     refuse::{invalid, refuse, stopped},
 };
-use crate::{access::Passed, brain::Stopped};
+use crate::{access::Passed, brain::Stopped, forward::ELECTION};
 
 /// How many events an answer has at most.
 const MAX_EVENTS: usize = 1_000;
@@ -83,7 +83,11 @@ impl Control {
 
     /// What is so now. How replicas and nodes are, only the leader knows: one that leads no more knows nothing of it.
     pub(super) async fn leaders_view(&self) -> Result<View, Status> {
-        let view = self.brain.read().await.map_err(stopped)?;
+        // Who led when this was asked, and has lost the others meanwhile, would wait for the next leader.
+        let view = tokio::time::timeout(ELECTION, self.brain.read()).await;
+        let view =
+            view.map_err(|_| refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly"))?;
+        let view = view.map_err(stopped)?;
         if view.is_leader { Ok(view) } else { Err(leads_no_more()) }
     }
 
