@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use dial::{Patience, Way, dial};
+use dial::{Way, dial};
 use manager::View;
 use model::{Belief, Member, MemberId, MemberPart, NodeId};
 use proto::{LEADER_HEADER, trust::belief_of, v1};
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::{brain::Brain, chain::chain, remote::RemoteConfig, rotation};
+use crate::{brain::Brain, chain::chain, forward::PATIENCE, remote::RemoteConfig, rotation};
 
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// The way to whatever server listens at an address.

@@ -9,7 +9,7 @@ use proto::v1::{self, backup_part::Part};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::{brain::Brain, codec::WireCodec, control::refuse::stopped};
+use crate::{brain::Brain, codec::WireCodec, control::refuse::unread};
 
 /// As large as messages like to be.
 const PART_BYTES: usize = 256 << 10;
@@ -18,7 +18,7 @@ pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<v1::BackupPart, Status>
 
 /// The state is a clone that nobody changes, so the cluster goes on meanwhile.
 pub(crate) async fn backup(brain: &Brain, cluster: ClusterId) -> Result<Parts, Status> {
-    let state = brain.read().await.map_err(stopped)?.state;
+    let state = brain.read().await.map_err(unread)?.state;
     let begin = v1::BackupBegin { cluster: cluster.0, version: state.version().0 };
     let encoded = tokio::task::spawn_blocking(move || WireCodec.encode_snapshot(&state)).await;
     let data = Bytes::from(encoded.map_err(|error| Status::internal(error.to_string()))?);

@@ -18,7 +18,7 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use consensus::Snapshot;
@@ -47,10 +47,23 @@ pub struct Brain {
 /// When a leader last said something to this server; none while none has since it started.
 type LeaderHeard = Arc<Mutex<Option<Instant>>>;
 
+/// How long whoever asks waits for a leader to be elected.
+pub(crate) const ELECTION: Duration = Duration::from_secs(5);
+
 /// The thread has ended: the server is shutting down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server is shutting down")]
 pub struct Stopped;
+
+/// Why nobody can say what is true now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// Whoever led when this was asked may have lost the others meanwhile.
+    #[error("the cluster has no leader now; try again shortly")]
+    NoLeader,
+}
 
 /// What the manager says to one agent.
 #[derive(Debug)]
@@ -197,11 +210,12 @@ impl Brain {
         *self.leader_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is true now: everything that was answered before this call is in the view.
-    pub async fn read(&self) -> Result<View, Stopped> {
+    /// What is true now: everything that was answered before this call is in the view. Without a leader nobody knows.
+    pub async fn read(&self) -> Result<View, Unread> {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Read { reply })?;
-        answer.await.map_err(|_| Stopped)
+        let answer = tokio::time::timeout(ELECTION, answer).await.map_err(|_| Unread::NoLeader)?;
+        answer.map_err(|_| Unread::Stopped(Stopped))
     }
 
     /// Word of every view from now on. Ends with the thread. What `read` answers after this is no newer than the last of

@@ -4,11 +4,7 @@
 //! is not handed on again; leadership may have moved meanwhile, and the user hears so.
 
 use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -18,18 +14,14 @@ use manager::View;
 use model::MemberId as Id;
 use proto::{LEADER_HEADER, reason::refuse, v1::Reason};
 use tokio::sync::Mutex;
-use tonic::{
-    Status,
-    body::Body,
-    codegen::{Service, http},
-    transport::Channel,
-};
-use tower::{Layer, ServiceExt as _};
+use tonic::{Status, body::Body, codegen::http, transport::Channel};
+use tower::ServiceExt as _;
 
 use crate::{
     access::{Asker, HandedOn, is_stale},
-    brain::Brain,
+    brain::{Brain, ELECTION},
     caller::Arrival,
+    middleware::{Inner, Middleware},
     peers::FindWay,
 };
 
@@ -45,11 +37,10 @@ const LOCAL: [&str; 5] = [
 /// What any server answers by itself, if that is all that is asked for.
 const MAY_BE_STALE: [&str; 2] = ["/wharf.v1.Control/Status", "/wharf.v1.Control/Watch"];
 
-/// How long a request waits for a leader to be elected.
-pub(crate) const ELECTION: Duration = Duration::from_secs(5);
 /// Between looks at who leads, while the one that did cannot be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
+pub(crate) const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
 
 /// The way to whoever leads.
 #[derive(Clone)]
@@ -169,54 +160,18 @@ pub(crate) fn check_leads(brain: &Brain, own: Option<Id>) -> Result<(), Status> 
 #[derive(Clone)]
 pub(crate) struct ToLeader(pub(crate) Option<Leader>);
 
-impl<S> Layer<S> for ToLeader {
-    type Service = Forwarding<S>;
-
-    fn layer(&self, inner: S) -> Forwarding<S> {
-        Forwarding { inner, leader: self.0.clone() }
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct Forwarding<S> {
-    inner: S,
-    leader: Option<Leader>,
-}
-
-impl<S: tonic::server::NamedService> tonic::server::NamedService for Forwarding<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<http::Request<Body>> for Forwarding<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // The one that is ready is the one that is called.
-        let waiting = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, waiting);
-        let leader = self.leader.clone().filter(|_| is_leaders(&request));
-        Box::pin(async move {
-            let Some(leader) = leader else { return inner.call(request).await };
-            match leader.reach().await {
-                Ok(None) => inner.call(request).await,
-                Ok(Some(channel)) => {
-                    Ok(leader.hand_on(channel, request).await.unwrap_or_else(Status::into_http))
-                }
-                Err(status) => Ok(status.into_http()),
-            }
-        })
+impl Middleware for ToLeader {
+    async fn handle<S: Inner>(
+        self,
+        request: http::Request<Body>,
+        inner: S,
+    ) -> Result<http::Response<Body>, Status> {
+        let Some(leader) = self.0.filter(|_| is_leaders(&request)) else {
+            return Ok(inner.answer(request).await);
+        };
+        match leader.reach().await? {
+            None => Ok(inner.answer(request).await),
+            Some(channel) => leader.hand_on(channel, request).await,
+        }
     }
 }

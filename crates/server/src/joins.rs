@@ -24,7 +24,7 @@ use crate::{
     brain::Brain,
     caller::Caller,
     clock,
-    control::refuse::{invalid, request_error, stopped},
+    control::refuse::{invalid, request_error, stopped, unread},
     forward::check_leads,
     members::{checked_address, refusal},
     random, rotation,
@@ -59,7 +59,7 @@ impl Joins {
     ) -> Result<State, Status> {
         let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS {
-            let state = self.brain.read().await.map_err(stopped)?.state;
+            let state = self.brain.read().await.map_err(unread)?.state;
             check_knows_servers(&state)?;
             let known = state.join_token(presented.id()).map(|token| JoinToken::clone(token));
             let redeemed = redeem(known.as_ref(), presented, role, now)

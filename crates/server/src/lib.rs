@@ -8,7 +8,8 @@
 //!   `renewal`: how its certificate never ends; `rotation`: how the cluster gets another authority, and `authority`: how
 //!   users ask for that.
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls; `strangers`: without a
-//!   certificate; `threshold`: what hosts may call, before it is read.
+//!   certificate; `threshold`: what hosts may call, before it is read;
+//!   `middleware`: how such things stand before a service.
 //! - `access`: which user asks, and whether they may; `audit`: what was asked and how it ended.
 //! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
@@ -36,6 +37,7 @@ mod joins;
 pub mod keys;
 pub mod log;
 mod members;
+mod middleware;
 pub mod peers;
 pub mod relay;
 pub mod remote;
@@ -60,7 +62,7 @@ use proto::v1::{
 };
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body, codegen::http, transport::Server};
-use tower::{Layer as _, util::MapRequestLayer};
+use tower::util::MapRequestLayer;
 use trust::identity::Identity;
 
 use crate::{
@@ -76,6 +78,7 @@ use crate::{
     keys::{Keys, KeysError, Unlock},
     log::{HostDisk, Log, SegmentSizes},
     members::Members,
+    middleware::Middleware as _,
     peers::Incoming,
     relay::Relays,
     remote::{Beginning, Remote, RemoteConfig, RemoteError},
@@ -254,20 +257,20 @@ where
     let joins = remote.map(|remote| {
         let lifetime = remote.config.certificate_lifetime;
         let joins = JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime));
-        threshold.layer(to_leader.layer(joins.max_decoding_message_size(MAX_JOIN)))
+        threshold.wrap(to_leader.wrap(joins.max_decoding_message_size(MAX_JOIN)))
     });
     let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys, gate));
     let agents = agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
-    let peers = peers.map(|peers| threshold.layer(peers));
+    let peers = peers.map(|peers| threshold.wrap(peers));
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(SILENCE))
         .http2_keepalive_timeout(Some(SILENCE))
         .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(recognise.layer(to_leader.layer(control)))
-        .add_service(recognise.layer(to_leader.layer(cluster)))
-        .add_service(threshold.layer(agents))
+        .add_service(recognise.wrap(to_leader.wrap(control)))
+        .add_service(recognise.wrap(to_leader.wrap(cluster)))
+        .add_service(threshold.wrap(agents))
         .add_optional_service(joins)
         .add_optional_service(peers)
         .serve_with_incoming_shutdown(incoming, close)

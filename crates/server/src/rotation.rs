@@ -98,30 +98,33 @@ pub(crate) fn abandon(known: &ClusterTrust) -> Result<TrustChange, StepError> {
 fn next_step(state: &State) -> Result<Option<TrustChange>, StepError> {
     let Some(known) = state.trust() else { return Ok(None) };
     let bundle = Trust::from_pem(&known.bundle)?;
-    let hosts = hosts(state, known);
-    let (next, authority) = match bundle.stage() {
-        Stage::Settled { .. } => return Ok(None),
-        Stage::Introduced { .. } => (bundle.switch(&hosts), known.next_authority.clone()),
-        Stage::Switched { .. } => (bundle.retire(&hosts), Some(known.authority.clone())),
+    let next = match next_bundle(state, known, &bundle) {
+        Ok(Some(next)) => next,
+        Ok(None) | Err(RotationError::NotYet(..)) => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
-    match next {
-        Ok(next) => Ok(Some(rotate(known, &next, authority.ok_or(StepError::NoNext)?, None))),
-        Err(RotationError::NotYet(..)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    // Only the step to the new authority changes who signs.
+    let authority = match bundle.stage() {
+        Stage::Introduced { .. } => known.next_authority.clone().ok_or(StepError::NoNext)?,
+        Stage::Settled { .. } | Stage::Switched { .. } => known.authority.clone(),
+    };
+    Ok(Some(rotate(known, &next, authority, None)))
 }
 
 /// For whom the next step waits.
 pub(crate) fn waits_for(state: &State, known: &ClusterTrust, bundle: &Trust) -> Vec<NodeId> {
-    let hosts = hosts(state, known);
-    let next = match bundle.stage() {
-        Stage::Settled { .. } => return Vec::new(),
-        Stage::Introduced { .. } => bundle.switch(&hosts),
-        Stage::Switched { .. } => bundle.retire(&hosts),
-    };
-    match next {
+    match next_bundle(state, known, bundle) {
         Err(RotationError::NotYet(hosts, _)) => hosts,
         Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// The bundle of the next step; none while there is no rotation.
+fn next_bundle(state: &State, known: &ClusterTrust, bundle: &Trust) -> Result<Option<Trust>, RotationError> {
+    match bundle.stage() {
+        Stage::Settled { .. } => Ok(None),
+        Stage::Introduced { .. } => bundle.switch(&hosts(state, known)).map(Some),
+        Stage::Switched { .. } => bundle.retire(&hosts(state, known)).map(Some),
     }
 }
 

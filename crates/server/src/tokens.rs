@@ -24,7 +24,7 @@ use trust::{
 use crate::{
     access::Passed,
     clock,
-    control::refuse::{invalid, not_found, request_error, stopped},
+    control::refuse::{invalid, not_found, request_error, stopped, unread},
     joins::nobody_joins,
     members::{Members, checked_address},
 };
@@ -39,7 +39,7 @@ impl Members {
     }
 
     pub(crate) async fn state(&self) -> Result<State, Status> {
-        Ok(self.brain.read().await.map_err(stopped)?.state)
+        Ok(self.brain.read().await.map_err(unread)?.state)
     }
 
     /// Whom those believe who have the token. A cluster that was founded a moment ago does not know it yet.

@@ -2,15 +2,7 @@
 //!
 //! Below gRPC, and the same for every call of a user: a call that comes without a token never reaches more than this.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use model::{AccessToken, ClusterId, HostRole, MemberId, MemberPart};
 use proto::{reason::refuse, v1::Reason};
@@ -21,13 +13,8 @@ use tokio::{
 use tonic::{
     Status,
     body::Body,
-    codegen::{
-        Service,
-        http::{self, HeaderMap, header::AUTHORIZATION},
-    },
-    server::NamedService,
+    codegen::http::{self, HeaderMap, header::AUTHORIZATION},
 };
-use tower::Layer;
 use trust::{
     identity::Identity,
     token::access::{AccessError, AccessTokenText, recognise},
@@ -42,6 +29,7 @@ use crate::{
     brain::Brain,
     caller::{Arrival, Caller},
     clock,
+    middleware::{Inner, Middleware},
 };
 
 /// In the head of a read: how new the answer has to be.
@@ -180,65 +168,26 @@ fn not_for_hosts() -> Status {
     )
 }
 
-impl<S> Layer<S> for Recognise {
-    type Service = Recognising<S>;
-
-    fn layer(&self, inner: S) -> Recognising<S> {
-        Recognising { inner, known: self.0.clone() }
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct Recognising<S> {
-    inner: S,
-    known: Arc<Known>,
-}
-
 impl fmt::Debug for Recognise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recognise").field("cluster", &self.0.cluster).finish_non_exhaustive()
     }
 }
 
-impl<S: NamedService> NamedService for Recognising<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<http::Request<Body>> for Recognising<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        // The one that is ready is the one that is called.
-        let waiting = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, waiting);
-        let known = self.known.clone();
-        Box::pin(async move {
-            let arrival = request.extensions().get::<Arrival>().cloned();
-            match known.recognise(arrival.as_ref(), request.headers_mut()).await {
-                Ok(asker) => {
-                    let who = asker.who.clone();
-                    request.extensions_mut().insert(asker);
-                    let answer = inner.call(request).await?;
-                    Ok(match who {
-                        Who::Root(_) => answer,
-                        Who::Token(token) => with_token(answer, known.brain.clone(), token),
-                    })
-                }
-                Err(status) => Ok(status.into_http()),
-            }
+impl Middleware for Recognise {
+    async fn handle<S: Inner>(
+        self,
+        mut request: http::Request<Body>,
+        inner: S,
+    ) -> Result<http::Response<Body>, Status> {
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let asker = self.0.recognise(arrival.as_ref(), request.headers_mut()).await?;
+        let who = asker.who.clone();
+        request.extensions_mut().insert(asker);
+        let answer = inner.answer(request).await;
+        Ok(match who {
+            Who::Root(_) => answer,
+            Who::Token(token) => with_token(answer, self.0.brain.clone(), token),
         })
     }
 }

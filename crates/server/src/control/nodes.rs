@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::{
     Control,
-    refuse::{invalid, not_found, refuse, stopped},
+    refuse::{invalid, not_found, refuse, unread},
 };
 use crate::access::Passed;
 
@@ -23,7 +23,7 @@ impl Control {
     ) -> Result<v1::ChangeNodeResponse, Status> {
         let request = asked.into_inner();
         let asked = read(request.change.ok_or_else(|| invalid("nothing is asked of the node"))?)?;
-        let view = self.brain.read().await.map_err(stopped)?;
+        let view = self.brain.read().await.map_err(unread)?;
         let (node, name) = find(&view, &request.node)?;
         self.request(Request::Node { node, asked }).await?;
         Ok(v1::ChangeNodeResponse { node: node.0, name })

@@ -15,9 +15,9 @@ use tonic::Status;
 
 use super::{
     Control, Outbound,
-    refuse::{invalid, refuse, stopped},
+    refuse::{invalid, refuse, stopped, unread},
 };
-use crate::{access::Passed, brain::Stopped, forward::ELECTION};
+use crate::{access::Passed, brain::Stopped};
 
 /// How many events an answer has at most.
 const MAX_EVENTS: usize = 1_000;
@@ -83,11 +83,7 @@ impl Control {
 
     /// What is so now. How replicas and nodes are, only the leader knows: one that leads no more knows nothing of it.
     pub(super) async fn leaders_view(&self) -> Result<View, Status> {
-        // Who led when this was asked, and has lost the others meanwhile, would wait for the next leader.
-        let view = tokio::time::timeout(ELECTION, self.brain.read()).await;
-        let view =
-            view.map_err(|_| refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly"))?;
-        let view = view.map_err(stopped)?;
+        let view = self.brain.read().await.map_err(unread)?;
         if view.is_leader { Ok(view) } else { Err(leads_no_more()) }
     }
 

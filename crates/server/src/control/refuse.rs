@@ -5,6 +5,8 @@ use proto::v1::Reason;
 use store::Rejected;
 use tonic::Status;
 
+use crate::brain::{Stopped, Unread};
+
 pub(crate) use proto::reason::refuse;
 
 pub(crate) fn invalid(error: impl std::fmt::Display) -> Status {
@@ -15,8 +17,15 @@ pub(crate) fn not_found(message: impl Into<String>) -> Status {
     refuse(Reason::NotFound, message)
 }
 
-pub(crate) fn stopped(error: crate::brain::Stopped) -> Status {
+pub(crate) fn stopped(error: Stopped) -> Status {
     refuse(Reason::OutcomeUnknown, error.to_string())
+}
+
+pub(crate) fn unread(error: Unread) -> Status {
+    match error {
+        Unread::Stopped(error) => stopped(error),
+        Unread::NoLeader => refuse(Reason::NoLeader, error.to_string()),
+    }
 }
 
 pub(crate) fn request_error(error: RequestError) -> Status {
