@@ -1,8 +1,8 @@
 //! Where connections come in: the socket for root on this host, and TLS for everyone else.
 //!
 //! Each connection knows its [`Caller`]; each handler asks for the one that it is for. A handshake that takes its time
-//! holds up nobody else: only so many may be at it at once, and the slowest give way. Whoever has no certificate is a stranger until it shows a
-//! token: see `strangers`.
+//! holds up nobody else: only so many may be at it at once, and the slowest give way. Whoever has no certificate comes in
+//! by a way of its own, and is a stranger until it shows a token: see `strangers`.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::Stream;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -69,41 +68,71 @@ impl Connected for Connection {
     }
 }
 
-/// The connections that come to `listener`, once their handshake is complete. Each is made with the configuration that is
-/// current when it begins. Ends only with the process; dropping it stops accepting.
-pub(crate) fn over_tls(
-    listener: TcpListener,
-    config: Arc<Reloading<ServerConfig>>,
-) -> impl Stream<Item = io::Result<Connection>> {
-    let (accepted, connections) = mpsc::channel(HANDSHAKES);
-    tokio::spawn(async move {
-        let mut handshakes = Handshakes::default();
-        let strangers = Strangers::new();
-        while !accepted.is_closed() {
-            let stream = tokio::select! {
-                accept = listener.accept() => match accept {
-                    Ok((stream, from)) => (stream, from),
-                    // Out of descriptors, for example: serving those who are connected goes on.
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        sleep(ACCEPT_AGAIN).await;
-                        continue;
-                    }
-                },
-                () = accepted.closed() => return,
-            };
-            let (config, accepted, strangers) = (config.current(), accepted.clone(), strangers.clone());
-            handshakes.make_room().await;
-            handshakes.begin(async move {
-                let (stream, from) = stream;
-                if let Some(connection) = shake_hands(stream, from, config, &strangers).await {
-                    // Nobody takes connections any more when the server stops.
-                    let _ = accepted.send(Ok(connection)).await;
+/// The connections that come in, once their handshake is complete. Dropping both stops accepting.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    /// With a certificate of the cluster.
+    pub(crate) hosts: ReceiverStream<io::Result<Connection>>,
+    pub(crate) strangers: ReceiverStream<io::Result<Connection>>,
+}
+
+/// Where those go that shook hands.
+#[derive(Clone)]
+struct Ways {
+    hosts: mpsc::Sender<io::Result<Connection>>,
+    strangers: mpsc::Sender<io::Result<Connection>>,
+}
+
+impl Ways {
+    /// Nobody takes connections any more when the server stops.
+    async fn enter(&self, connection: Remote) {
+        let way = match connection.arrival.caller {
+            Caller::Stranger => &self.strangers,
+            Caller::Host | Caller::Node(_) => &self.hosts,
+        };
+        let _ = way.send(Ok(Connection::Remote(Box::new(connection)))).await;
+    }
+
+    async fn closed(&self) {
+        self.hosts.closed().await;
+        self.strangers.closed().await;
+    }
+}
+
+/// The connections that come to `listener`. Each is made with the configuration that is current when it begins. Ends only
+/// with the process.
+pub(crate) fn over_tls(listener: TcpListener, config: Arc<Reloading<ServerConfig>>) -> Arrivals {
+    let (to_hosts, hosts) = mpsc::channel(HANDSHAKES);
+    let (to_strangers, strangers) = mpsc::channel(HANDSHAKES);
+    let ways = Ways { hosts: to_hosts, strangers: to_strangers };
+    tokio::spawn(accept(listener, config, ways));
+    Arrivals { hosts: ReceiverStream::new(hosts), strangers: ReceiverStream::new(strangers) }
+}
+
+async fn accept(listener: TcpListener, config: Arc<Reloading<ServerConfig>>, ways: Ways) {
+    let mut handshakes = Handshakes::default();
+    let strangers = Strangers::new();
+    loop {
+        let (stream, from) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                // Out of descriptors, for example: serving those who are connected goes on.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                    continue;
                 }
-            });
-        }
-    });
-    ReceiverStream::new(connections)
+            },
+            () = ways.closed() => return,
+        };
+        let (config, ways, strangers) = (config.current(), ways.clone(), strangers.clone());
+        handshakes.make_room().await;
+        handshakes.begin(async move {
+            if let Some(connection) = shake_hands(stream, from, config, &strangers).await {
+                ways.enter(connection).await;
+            }
+        });
+    }
 }
 
 /// Those that are being made, the oldest first.
@@ -144,7 +173,7 @@ async fn shake_hands(
     from: SocketAddr,
     config: Arc<ServerConfig>,
     strangers: &Strangers,
-) -> Option<Connection> {
+) -> Option<Remote> {
     // Small messages that wait for each other are most of what is said.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%from, %error, "a connection may be slow");
@@ -180,7 +209,7 @@ async fn shake_hands(
         Caller::Host | Caller::Node(_) => (None, None),
     };
     let arrival = Arrival { caller, from: Some(from), probation };
-    Some(Connection::Remote(Box::new(Remote { stream, arrival, deadline })))
+    Some(Remote { stream, arrival, deadline })
 }
 
 impl AsyncRead for Connection {

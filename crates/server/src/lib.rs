@@ -2,6 +2,7 @@
 //!
 //! - `brain`: the thread that owns the manager and executes its effects.
 //! - `log`: the Raft log and the snapshots on disk; `keys`: what they are encrypted with.
+//! - `serving`: what answers a connection.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.
 //! - `peers`: the way to the other servers; `remote`: this server as they meet it; `forward`: what only the leader can answer.
 //! - `founding`: how a cluster begins; `joins`: how hosts become its own; `announce`: how a server becomes a member;
@@ -44,6 +45,7 @@ pub mod remote;
 mod renewal;
 pub mod rescue;
 mod rotation;
+mod serving;
 pub mod socket;
 mod strangers;
 mod threshold;
@@ -52,51 +54,28 @@ mod tokens;
 use std::{future::Future, path::PathBuf, time::Duration};
 
 use consensus::Recovered;
-use futures_util::{Stream, StreamExt as _, stream};
-use http_body_util::BodyExt as _;
+use futures_util::{StreamExt as _, stream};
 use manager::{Manager, MemberError, MemberRequest};
 use model::{ClusterId, MemberId, Millis};
-use proto::v1::{
-    agents_server::AgentsServer, cluster_server::ClusterServer, control_server::ControlServer,
-    join_server::JoinServer, peers_server::PeersServer,
-};
 use tokio::sync::oneshot;
-use tonic::{Status, body::Body, codegen::http, transport::Server};
-use tower::util::MapRequestLayer;
 use trust::identity::Identity;
 
 use crate::{
-    access::{Gate, Recognise},
-    agents::Agents,
     audit::Audit,
     brain::{Brain, Started},
     codec::WireCodec,
-    control::Control,
-    entrance::Connection,
-    forward::{Leader, ToLeader},
-    joins::Joins,
+    entrance::Arrivals,
     keys::{Keys, KeysError, Unlock},
     log::{HostDisk, Log, SegmentSizes},
-    members::Members,
-    middleware::Middleware as _,
-    peers::Incoming,
-    relay::Relays,
     remote::{Beginning, Remote, RemoteConfig, RemoteError},
+    serving::Serving,
     socket::Socket,
-    threshold::Threshold,
 };
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The largest gRPC message in bytes: an assignment set of a large node, an apply of many services.
 pub const MAX_MESSAGE: usize = 64 << 20;
-/// The same of what a host says that is nobody yet: a token and a key.
-const MAX_JOIN: usize = 64 << 10;
-/// A connection that says nothing for so long is asked, and closed if it says nothing for as long again: whoever watches
-/// from a laptop may have closed it.
-const SILENCE: Duration = Duration::from_secs(30);
-/// In one connection: an agent has one, for the logs of all its replicas.
-const MAX_STREAMS: u32 = 10_000;
 /// How long another server may take to lead; two round trips and a write to its disk are enough.
 const HANDOVER: Duration = Duration::from_secs(1);
 /// How long the ends of streams may take to arrive when the server stops.
@@ -164,9 +143,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let audit = Audit::new(audit_log.unwrap_or_else(|| data_dir.join(audit::FILE)));
     let Open { manager, log, keys, cluster } = open(data_dir.clone(), unlock, seed, remote.as_ref())?;
     let socket = Socket::listen(&path).map_err(|source| Error::Listen { path: path.clone(), source })?;
-    let from_afar = match &remote {
-        Some(remote) => remote.listen().await?.left_stream(),
-        None => stream::pending().right_stream(),
+    let (hosts, strangers) = match &remote {
+        Some(remote) => {
+            let Arrivals { hosts, strangers } = remote.listen().await?;
+            (hosts.left_stream(), strangers.left_stream())
+        }
+        None => (stream::pending().right_stream(), stream::pending().right_stream()),
     };
     let runtime = tokio::runtime::Handle::current();
     let connect = |tell| remote.as_ref().map(|remote| remote.peers(runtime, tell));
@@ -183,8 +165,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     tracing::info!(socket = %path.display(), listen = ?remote.as_ref().map(|remote| remote.config.listen), "serving");
     let (close, closed) = oneshot::channel::<()>();
-    let incoming = stream::select(Box::pin(socket.incoming()), Box::pin(from_afar));
-    let serve = serve(&brain, cluster, keys, audit, remote.as_ref(), incoming, async { drop(closed.await) });
+    let hosts = stream::select(Box::pin(socket.incoming()), hosts);
+    let serving = Serving { brain: &brain, cluster, keys, audit, remote: remote.as_ref() };
+    let serve = serving.serve(hosts, strangers, async { drop(closed.await) });
     tokio::pin!(serve);
     let shutdown = async {
         shutdown.await;
@@ -228,59 +211,6 @@ impl Drop for StopsBrain {
     fn drop(&mut self) {
         self.0.stop();
     }
-}
-
-fn serve<I, C>(
-    brain: &Brain,
-    cluster: ClusterId,
-    keys: Keys,
-    audit: Audit,
-    remote: Option<&Remote>,
-    incoming: I,
-    close: C,
-) -> impl Future<Output = Result<(), tonic::transport::Error>> + use<I, C>
-where
-    I: Stream<Item = std::io::Result<Connection>>,
-    C: Future<Output = ()>,
-{
-    let own = remote.map(|remote| MemberId(remote.member()));
-    let peers = remote.map(|remote| Incoming::new(remote.member(), brain.hears_peers()));
-    let to_leader =
-        ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
-    let relays = Relays::default();
-    let threshold = Threshold::new();
-    let recognise = Recognise::new(brain.clone(), cluster, own, audit.clone());
-    let gate = Gate::new(audit);
-    let control = ControlServer::new(Control::new(brain.clone(), relays.clone(), gate.clone(), own));
-    let control = control.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
-    let joins = remote.map(|remote| {
-        let lifetime = remote.config.certificate_lifetime;
-        let joins = JoinServer::new(Joins::new(brain.clone(), cluster, own, lifetime));
-        threshold.wrap(to_leader.wrap(joins.max_decoding_message_size(MAX_JOIN)))
-    });
-    let cluster = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys, gate));
-    let agents = agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let peers = peers.map(|peers| PeersServer::new(peers).max_decoding_message_size(MAX_MESSAGE));
-    let peers = peers.map(|peers| threshold.wrap(peers));
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(SILENCE))
-        .http2_keepalive_timeout(Some(SILENCE))
-        .layer(MapRequestLayer::new(say_when_cut_off))
-        .add_service(recognise.wrap(to_leader.wrap(control)))
-        .add_service(recognise.wrap(to_leader.wrap(cluster)))
-        .add_service(threshold.wrap(agents))
-        .add_optional_service(joins)
-        .add_optional_service(peers)
-        .serve_with_incoming_shutdown(incoming, close)
-}
-
-/// tonic takes a stream that its client reset for one that ended, and so half an archive for a whole one. An error that
-/// is a status already, it passes on.
-fn say_when_cut_off(request: http::Request<Body>) -> http::Request<Body> {
-    let cut_off = |status: Status| Status::aborted(format!("the stream was cut off: {}", status.message()));
-    request.map(|body| Body::new(body.map_err(cut_off)))
 }
 
 /// What a data directory has become.

@@ -7,7 +7,6 @@ use dial::Way;
 use model::{Belief, HostRole, MemberId as Id, Millis, Name, NodeId};
 use rustls::{ClientConfig, ServerConfig, time_provider::DefaultTimeProvider};
 use tokio::{net::TcpListener, runtime::Handle, sync::watch};
-use tokio_stream::Stream;
 use trust::{
     folder::{FolderError, IdentityFolder},
     identity::{Identity, any_server_name},
@@ -16,7 +15,7 @@ use trust::{
 
 use crate::{
     announce::{Announcing, FindAny},
-    entrance::{self, Connection},
+    entrance::{self, Arrivals},
     peers::{FindWay, Peers, Tell},
     renewal::Renewing,
 };
@@ -124,9 +123,7 @@ impl Remote {
         Peers::new(self.member(), self.config.contacts.clone(), runtime, self.find_way(), tell)
     }
 
-    pub(crate) async fn listen(
-        &self,
-    ) -> Result<impl Stream<Item = std::io::Result<Connection>> + use<>, RemoteError> {
+    pub(crate) async fn listen(&self) -> Result<Arrivals, RemoteError> {
         let address = self.config.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| RemoteError::Listen { address, source })?;

@@ -6,11 +6,13 @@
 
 mod agent;
 mod fixture;
+mod founded;
 
 mod access;
 mod apply;
 mod refusals;
 mod sizes;
+mod strangers;
 mod watch;
 
 mod cluster;
