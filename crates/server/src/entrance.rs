@@ -199,17 +199,20 @@ async fn shake_hands(
         }
     };
     let (probation, deadline) = match caller {
-        Caller::Stranger => match strangers.admit() {
-            Some((probation, deadline)) => (Some(probation), Some(deadline)),
-            None => {
-                tracing::warn!(%from, "too many are connected that have shown no token yet: one was turned away");
-                return None;
-            }
-        },
+        Caller::Stranger => Some(strangers.admit(from.ip())).unzip(),
         Caller::Host | Caller::Node(_) => (None, None),
     };
     let arrival = Arrival { caller, from: Some(from), probation };
     Some(Remote { stream, arrival, deadline })
+}
+
+impl Remote {
+    /// Fails once a stranger's time is over. Asked whatever the connection does: one that takes no answers does not read
+    /// either.
+    fn may_go_on(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let passed = self.deadline.as_mut().and_then(|deadline| deadline.has_passed(context));
+        passed.map_or(Ok(()), |reason| Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
 }
 
 impl AsyncRead for Connection {
@@ -221,10 +224,7 @@ impl AsyncRead for Connection {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_read(context, buffer),
             Connection::Remote(remote) => {
-                if remote.deadline.as_mut().is_some_and(|deadline| deadline.has_passed(context)) {
-                    let reason = "no token was shown in time";
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
-                }
+                remote.may_go_on(context)?;
                 Pin::new(&mut remote.stream).poll_read(context, buffer)
             }
         }
@@ -235,7 +235,10 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_write(context, bytes),
-            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_write(context, bytes),
+            Connection::Remote(remote) => {
+                remote.may_go_on(context)?;
+                Pin::new(&mut remote.stream).poll_write(context, bytes)
+            }
         }
     }
 
@@ -246,7 +249,10 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_write_vectored(context, bytes),
+            Connection::Remote(remote) => {
+                remote.may_go_on(context)?;
+                Pin::new(&mut remote.stream).poll_write_vectored(context, bytes)
+            }
         }
     }
 
@@ -260,7 +266,10 @@ impl AsyncWrite for Connection {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Connection::Host(stream) => Pin::new(stream).poll_flush(context),
-            Connection::Remote(remote) => Pin::new(&mut remote.stream).poll_flush(context),
+            Connection::Remote(remote) => {
+                remote.may_go_on(context)?;
+                Pin::new(&mut remote.stream).poll_flush(context)
+            }
         }
     }
 

@@ -30,6 +30,7 @@ use crate::{
     caller::{Arrival, Caller},
     clock,
     middleware::{Inner, Middleware},
+    strangers::Probation,
 };
 
 /// In the head of a read: how new the answer has to be.
@@ -94,7 +95,8 @@ impl Known {
                 HandedOn::take_out(head);
                 match self.bearer(head).await {
                     Ok(token) => {
-                        arrival.probation.iter().for_each(|probation| probation.passed());
+                        let passed = arrival.probation.as_ref().map_or(Ok(()), Probation::passed);
+                        passed.map_err(|full| refuse(Reason::Overloaded, full.to_string()))?;
                         Ok(Asker { who: Who::Token(token), from: arrival.from })
                     }
                     Err(status) => {

@@ -1,6 +1,6 @@
 //! What whoever has no certificate can do to an open port, with frames that no client of ours would send.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{AccessRole, control_client::ControlClient};
 use rustls::time_provider::DefaultTimeProvider;
@@ -145,4 +145,29 @@ async fn whoever_has_no_certificate_opens_few_streams() {
         }
     };
     assert_eq!(in_time("a stream too many is refused", refused).await, REFUSED_STREAM);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_strangers_give_way_to_users_and_to_each_other() {
+    let founded = Founded::start().await;
+    let token = founded.token("ci", AccessRole::Viewer, &[], None).await;
+    let shown = bearer(&token);
+    let mut users = ControlClient::new(founded.over_tls(&token).await);
+    let mut watch = users.watch(with(everything(), &[("authorization", &shown)])).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    // More than one address may hold, and all are silent.
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(Frames::open(&founded, &token).await);
+    }
+    let mut newcomer = ControlClient::new(founded.over_tls(&token).await);
+    let asked = newcomer.status(with(everything(), &[("authorization", &shown)]));
+    in_time("a newcomer is answered", asked).await.unwrap();
+    let oldest = async { while silent[0].hear().await.is_ok() {} };
+    in_time("the oldest that is silent is gone", oldest).await;
+    // Whoever has shown a token does not give way: what goes on, goes on.
+    let again = users.status(with(everything(), &[("authorization", &shown)]));
+    in_time("an answer over the connection that there was", again).await.unwrap();
+    let goes_on = tokio::time::timeout(Duration::from_millis(300), watch.message()).await;
+    assert!(!matches!(goes_on, Ok(Ok(None) | Err(_))), "{goes_on:?}");
 }
