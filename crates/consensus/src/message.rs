@@ -61,6 +61,10 @@ pub enum StepError {
 /// Terms grow by one with each election: a higher one is a lie, and near the end of the numbers raft panics on it.
 const MAX_TERM: u64 = 1 << 62;
 
+/// So many elections a member may have missed that hears somebody whom it does not know: one a second, for twelve days. Who
+/// has a certificate and no part in the cluster cannot bring a member to the end of the numbers.
+pub(crate) const MISSED_ELECTIONS: u64 = 1 << 20;
+
 /// Decodes a message and checks everything about it that does not depend on this member's state.
 pub(crate) fn decode(id: MemberId, message: &PeerMessage) -> Result<Message, StepError> {
     let from = message.from;

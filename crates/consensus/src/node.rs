@@ -15,7 +15,7 @@ use raft::{
 use crate::{
     Config, Delivery, HardState, Index, MemberChange, MemberId, Membership, PeerMessage, ProposeError,
     Proposed, ReadError, Recovered, Role, Snapshot, StartError, Status, StepError, drain,
-    message::{self, needs_known_sender},
+    message::{self, MISSED_ELECTIONS, needs_known_sender},
     outputs::InFlight,
     tail::Tail,
     translate,
@@ -89,8 +89,8 @@ impl Consensus {
         self.hand_in();
         let raft = message::decode(self.config.id, &message)?;
         let kind = raft.get_msg_type();
-        if needs_known_sender(kind) && self.raw.raft.prs().get(raft.from).is_none() {
-            return Err(StepError::UnknownSender { from: raft.from, kind: format!("{kind:?}") });
+        if self.raw.raft.prs().get(raft.from).is_none() {
+            self.check_unknown(&raft)?;
         }
         self.check_log_not_lost(&raft)?;
         if kind == MessageType::MsgTimeoutNow && !self.may_campaign() {
@@ -226,6 +226,11 @@ impl Consensus {
         voters.iter().filter(knows).count() * 2 > voters.len()
     }
 
+    /// Who takes part, as far as it is applied here.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     pub fn status(&self) -> Status {
         let raft = &self.raw.raft;
         Status {
@@ -263,6 +268,20 @@ impl Consensus {
         }
         if raft.lead_transferee.is_some() {
             return Err(ProposeError::Transferring);
+        }
+        Ok(())
+    }
+
+    /// Of somebody who is no member as far as is known here, and may be one by now.
+    fn check_unknown(&self, message: &eraftpb::Message) -> Result<(), StepError> {
+        let (from, term, kind) = (message.from, message.term, message.get_msg_type());
+        if needs_known_sender(kind) {
+            return Err(StepError::UnknownSender { from, kind: format!("{kind:?}") });
+        }
+        // Who has just joined knows nobody, and no term.
+        let knows_others = self.membership.members().next().is_some();
+        if knows_others && term.saturating_sub(self.raw.raft.term) > MISSED_ELECTIONS {
+            return Err(StepError::Term { from, term });
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ pub use event::{
     RequestError, RequestId, SessionId, View,
 };
 
-pub use members::{MemberError, MemberRequest, MemberWaiting};
+pub use members::{MemberError, MemberRequest, MemberWaiting, Standing};
 
 /// How this server takes part.
 #[derive(Clone, Debug)]
@@ -228,9 +228,11 @@ impl<C: Codec> Manager<C> {
         if !self.note_peer(&message) {
             return;
         }
+        let is_member = self.standing(message.from) == Standing::Member;
         match self.consensus.step(message) {
             Ok(()) => {}
-            Err(error @ StepError::LostLog { .. }) => self.give_up(error.to_string()),
+            // Nobody else is believed what would end this server.
+            Err(error @ StepError::LostLog { .. }) if is_member => self.give_up(error.to_string()),
             Err(error) => tracing::warn!(%error, "a message of a peer was refused"),
         }
     }

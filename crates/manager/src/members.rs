@@ -8,8 +8,10 @@
 //!   last few heartbeats counts: a vote that one who has just died is given may be what the others cannot do without.
 //! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
 //! - Who was removed is told so once the others can do without it: see `farewell`.
+//! - Who is no member has no say: see `standing`.
 
 mod farewell;
+mod standing;
 mod tend;
 mod words;
 
@@ -20,6 +22,7 @@ use store::Command;
 
 use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin, reads::Answer};
 
+pub use standing::Standing;
 pub use words::{MemberError, MemberRequest, MemberWaiting};
 
 /// So many heartbeats may go by without an answer of a peer that is counted on when votes are given or taken.
@@ -47,6 +50,8 @@ pub(crate) struct Members {
     pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
     /// Why this server has no part in the cluster any more.
     pub(crate) removed: Option<String>,
+    /// Who spoke last that has no part in it.
+    stranger: Option<u64>,
 }
 
 /// Somebody asked for another leader.
@@ -75,6 +80,7 @@ impl Members {
             handover: None,
             waiting: BTreeMap::new(),
             removed: None,
+            stranger: None,
         }
     }
 

@@ -20,6 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
 use dial::{Patience, Way};
 use tokio::runtime::Handle;
+use tonic::Status;
 
 use crate::brain::Stopped;
 
@@ -38,6 +39,9 @@ pub enum PeerEvent {
 
 /// Tells the thread that owns the manager. Cheap, and never waits. Fails once that thread has ended.
 pub type Tell = Arc<dyn Fn(PeerEvent) -> Result<(), Stopped> + Send + Sync>;
+
+/// Whether this server takes a snapshot of a member, or why not.
+pub type Listens = Arc<dyn Fn(MemberId) -> Result<(), Status> + Send + Sync>;
 
 /// The way to the server that listens at an address, which must prove to be this member. Asked for each connection, so that
 /// a certificate that was renewed is presented.

@@ -120,7 +120,8 @@ impl Serving<'_> {
         if let Some(remote) = remote {
             let joins = Joins::new(brain.clone(), cluster, own, remote.config.certificate_lifetime);
             let joins = JoinServer::new(joins).max_decoding_message_size(MAX_JOIN);
-            let peers = PeersServer::new(Incoming::new(remote.member(), brain.hears_peers()));
+            let peers = Incoming::new(remote.member(), brain.hears_peers(), brain.listens());
+            let peers = PeersServer::new(peers);
             services = services
                 .add_service(threshold.wrap(to_leader.wrap(joins)))
                 .add_service(threshold.wrap(peers.max_decoding_message_size(MAX_MESSAGE)));

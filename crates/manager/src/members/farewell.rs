@@ -7,8 +7,9 @@
 
 use bytes::Bytes;
 use consensus::{PeerMessage, PeerMessageKind};
-use model::{MemberId, MemberPart, Millis, Timestamp};
+use model::{MemberId, Millis, Timestamp};
 
+use super::Standing;
 use crate::{Codec, Effect, Manager};
 
 /// For so long after a removal the leader says it unasked.
@@ -33,6 +34,10 @@ impl<C: Codec> Manager<C> {
             self.answer_if_removed(message.from, true);
             return false;
         }
+        if !self.may_speak(message.from) {
+            self.tell_of_stranger(message.from);
+            return false;
+        }
         self.members.silent.insert(message.from, 0);
         self.members.lonely_ticks = 0;
         message.kind != PeerMessageKind::Asks
@@ -47,9 +52,15 @@ impl<C: Codec> Manager<C> {
     }
 
     fn was_removed(&self, member: u64) -> bool {
-        let known = self.state.member(MemberId(member));
-        known.is_some_and(|known| known.part == MemberPart::Removed)
-            && !self.consensus.status().membership.contains(member)
+        self.standing(member) == Standing::Removed
+    }
+
+    /// Once, and again after another one spoke.
+    fn tell_of_stranger(&mut self, from: u64) {
+        if self.members.stranger.replace(from) != Some(from) {
+            let server = MemberId(from);
+            tracing::warn!(%server, "a server that is no member of the cluster speaks to this one, and is not heard");
+        }
     }
 
     fn answer_if_removed(&mut self, asker: u64, may_hand_on: bool) {

@@ -9,6 +9,7 @@ mod checks;
 mod cluster;
 mod codec;
 mod crashes;
+mod forged;
 mod member;
 mod print;
 mod script;

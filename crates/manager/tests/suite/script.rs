@@ -18,6 +18,7 @@
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
 //! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 [+ db ...]
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
+//! forge vote 1000 9 1 | forge heartbeat 1000 9 1    of that term, by a server 9 to server 1
 //! join 4                    a server with an empty disk and that id starts
 //! member #1 add 4 voter | member #1 set 3 removed | lead #1 [3]
 //! announce #1 4 4:9       by the server itself: it is at 4:9
@@ -41,6 +42,7 @@ use model::{Bytes, Digest, MemberId, MemberPart, Millis, Name, NodeId, RevisionN
 use crate::{
     agent::{Agent, Happens, digest},
     cluster::Cluster,
+    forged::{self, Kind},
     print::shown,
     spec::{declaration, key, set},
 };
@@ -151,6 +153,15 @@ impl Script {
                 let request =
                     MemberRequest::Announce { id, name: server_name(id), address: (*address).to_owned() };
                 Event::Members { id: RequestId(numbered(number)), request }
+            }
+            ["forge", kind, term, from, to] => {
+                let kind = match *kind {
+                    "vote" => Kind::RequestVote,
+                    "heartbeat" => Kind::Heartbeat,
+                    _ => return None,
+                };
+                assert_eq!(at.to_string(), *to, "`at {to}: forge ...`");
+                Event::Peer(forged::message(from.parse().unwrap(), at, kind, term.parse().unwrap()))
             }
             ["lead", number, to @ ..] => {
                 let to = to.first().map(|id| MemberId(id.parse().unwrap()));

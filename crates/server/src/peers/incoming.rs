@@ -12,7 +12,7 @@ use proto::v1;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{PeerEvent, Tell};
+use super::{Listens, PeerEvent, Tell};
 use crate::{caller::Caller, control::refuse::stopped};
 
 /// The largest snapshot that is put together in memory, in bytes.
@@ -24,6 +24,7 @@ const ABANDONED: Duration = Duration::from_secs(60);
 pub struct Incoming {
     own: MemberId,
     tell: Tell,
+    listens: Listens,
     /// At most one per peer: consensus sends one snapshot at a time.
     transfers: Arc<Mutex<HashMap<MemberId, Transfer>>>,
 }
@@ -44,8 +45,8 @@ struct Transfer {
 }
 
 impl Incoming {
-    pub fn new(own: MemberId, tell: Tell) -> Incoming {
-        Incoming { own, tell, transfers: Arc::default() }
+    pub fn new(own: MemberId, tell: Tell, listens: Listens) -> Incoming {
+        Incoming { own, tell, listens, transfers: Arc::default() }
     }
 
     /// Who sends, if it is whom the connection proves and this is whom it is meant for.
@@ -158,6 +159,8 @@ impl v1::peers_server::Peers for Incoming {
         request: Request<Streaming<v1::SnapshotPiece>>,
     ) -> Result<Response<v1::SnapshotProgress>, Status> {
         let peer = Caller::of(request.extensions()).member()?;
+        // What it brings would be in memory before the manager could look at whose it is.
+        (self.listens)(peer)?;
         let mut pieces = request.into_inner();
         let mut wanted = None;
         while let Some(mut piece) = pieces.message().await? {
@@ -184,6 +187,7 @@ impl v1::peers_server::Peers for Incoming {
         request: Request<v1::SnapshotTransfer>,
     ) -> Result<Response<v1::SnapshotProgress>, Status> {
         let peer = Caller::of(request.extensions()).member()?;
+        (self.listens)(peer)?;
         let wanted = request.into_inner();
         self.check(peer, wanted.from, wanted.to)?;
         Ok(Response::new(v1::SnapshotProgress { arrived: self.progress(&wanted) }))

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use dial::{Patience, Way, dial};
 use model::{ClusterId, HostRole, Millis, Name, NodeId, Timestamp};
-use proto::v1::{self, MemberPart, cluster_client::ClusterClient, control_client::ControlClient};
+use proto::v1::{
+    self, MemberPart, cluster_client::ClusterClient, control_client::ControlClient, peers_client::PeersClient,
+};
 use rustls::time_provider::DefaultTimeProvider;
 use server::remote::{Beginning, RemoteConfig};
 use tempfile::TempDir;
@@ -61,18 +63,22 @@ impl Cluster {
         })
     }
 
-    /// Asks a server what users ask, with the certificate of another that says it hands that on.
-    async fn hands_on(&self, from: u64, to: u64) -> Result<(), tonic::Status> {
+    /// With the certificate of a server, to another.
+    async fn channel(&self, from: u64, to: u64) -> Channel {
         let folder = self.folder.path().join(format!("identity-{from}"));
         let stored = IdentityFolder::open(&folder).unwrap().load().unwrap().unwrap();
         let (own, trust) = (Present::Certificate(&stored.credentials), Believe::Trust(&stored.trust));
         let config = client_config(own, trust, Arc::new(DefaultTimeProvider)).unwrap();
         let (address, name) = (self.addresses[&to].to_string(), any_server_name(CLUSTER));
         let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
-        let channel = dial(Way::Tls { address, name, config: Arc::new(config) }, patience).await.unwrap();
+        dial(Way::Tls { address, name, config: Arc::new(config) }, patience).await.unwrap()
+    }
+
+    /// Asks a server what users ask, with the certificate of another that says it hands that on.
+    async fn hands_on(&self, from: u64, to: u64) -> Result<(), tonic::Status> {
         let mut request = tonic::Request::new(everything());
         request.metadata_mut().insert("wharf-handed-on", "1".parse().unwrap());
-        ControlClient::new(channel).status(request).await.map(|_| ())
+        ControlClient::new(self.channel(from, to).await).status(request).await.map(|_| ())
     }
 
     async fn start(&self, member: u64) -> Server {
@@ -239,4 +245,44 @@ async fn nobody_gets_in_whose_certificate_is_not_of_this_cluster() {
     drop(real);
     let _two = cluster.start(2).await;
     wait_for_voters(&BTreeMap::from([(1, one)]), &[1, 2]).await;
+}
+
+/// Of raft, as no server sends it (`eraftpb.proto` of raft-rs): asks for a vote in a term far ahead, with a longer log than
+/// anybody's, and as if the leader had wanted it.
+fn forged_vote(from: u64, to: u64) -> bytes::Bytes {
+    let mut bytes = Vec::new();
+    for (field, mut value) in [(1, 5), (2, to), (3, from), (4, 1_000), (5, 1_000), (6, 1 << 40)] {
+        bytes.push(field << 3);
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+    }
+    bytes.extend([12 << 3 | 2, 16]);
+    bytes.extend(b"CampaignTransfer");
+    bytes.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_without_a_part_in_the_cluster_deposes_nobody_and_brings_no_state() {
+    let cluster = Cluster::of((1..=3).chain([9]));
+    let servers = cluster.start_three().await;
+    let leads = leader(&servers).await;
+    for to in [1, 2, 3] {
+        let mut peers = PeersClient::new(cluster.channel(9, to).await);
+        let message = v1::PeerMessage { kind: v1::PeerMessageKind::Raft.into(), raft: forged_vote(9, to) };
+        let batch = v1::PeerBatch { from: 9, to, messages: vec![message] };
+        in_time("the batch is taken", peers.exchange(tokio_stream::iter([batch]))).await.unwrap();
+        let transfer = v1::SnapshotTransfer { from: 9, to, digest: vec![0; 32].into(), length: 1 << 30 };
+        let piece = v1::SnapshotPiece { transfer: Some(transfer), offset: 0, data: vec![0; 1 << 20].into() };
+        let refused = peers.send_snapshot(tokio_stream::iter([piece])).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+    }
+    // What was said before this is asked has been heard.
+    write_and_read(&servers, "after").await;
+    for server in servers.values() {
+        let seen = members_of(server).await.get_cluster(v1::GetClusterRequest {}).await.unwrap().into_inner();
+        assert_eq!(seen.leader, Some(leads), "{seen:?}");
+    }
 }

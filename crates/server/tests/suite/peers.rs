@@ -55,7 +55,7 @@ impl Drop for Served {
 /// A server whose connections prove that `peer` calls.
 fn serve(listener: UnixListener, own: MemberId, peer: MemberId) -> (Served, Events) {
     let (tell, events) = events();
-    let incoming = PeersServer::new(Incoming::new(own, tell));
+    let incoming = PeersServer::new(Incoming::new(own, tell, Arc::new(|_| Ok(()))));
     let proves = InterceptorLayer::new(move |mut request: tonic::Request<()>| {
         let (cluster, role, node) = (ClusterId(1), HostRole::Server, NodeId(peer));
         request.extensions_mut().insert(Arrival::from(Caller::Node(Identity { cluster, role, node })));
