@@ -96,6 +96,8 @@ fn a_token_lets_in_as_many_as_it_says_and_a_removed_server_stops() {
     assert_eq!(several.ended("server3"), 1);
     assert!(several.log("server3").contains("was removed from the cluster"), "{}", several.log("server3"));
     several.wait_for_voters(&["server1", "server2"]);
+    let again = several.ok(&["cluster", "remove", "server3"]);
+    assert!(again.contains("server3 was removed already"), "{again}");
     let token = several.token("server", &[]);
     several.join("server5", &token);
     several.start("server5");

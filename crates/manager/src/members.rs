@@ -129,6 +129,13 @@ impl<C: Codec> Manager<C> {
         let member = match request {
             MemberRequest::Add { id, name, address, part } => self.check_new(id, name, address, part, now)?,
             MemberRequest::Announce { id, name, address } => self.check_announced(id, name, address, now)?,
+            // Asked again after an answer that was lost. Who was removed stays so, whoever leads.
+            MemberRequest::SetPart { member, part: MemberPart::Removed }
+                if self.was_removed_for_good(member) =>
+            {
+                self.effects.push(Effect::MembersReply { id, result: Ok(()) });
+                return Ok(());
+            }
             MemberRequest::SetPart { member, part } => {
                 let known = self.known_member(member)?;
                 if part != MemberPart::Voter {
@@ -196,6 +203,11 @@ impl<C: Codec> Manager<C> {
             }
         }
         Ok(())
+    }
+
+    /// It is committed.
+    fn was_removed_for_good(&self, member: MemberId) -> bool {
+        self.state.member(member).is_some_and(|known| known.part == MemberPart::Removed)
     }
 
     fn known_member(&self, member: MemberId) -> Result<Member, MemberError> {

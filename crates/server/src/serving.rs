@@ -102,7 +102,9 @@ impl Serving<'_> {
         let Serving { brain, cluster, keys, audit, remote } = self;
         let own = remote.map(|remote| MemberId(remote.member()));
         let to_leader =
-            ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
+            || ToLeader(remote.map(|remote| Leader::new(remote.member(), brain.clone(), remote.find_way())));
+        // Two connections to the leader, so that whoever joins, or says so, is not in the way of users.
+        let (users_to_leader, joins_to_leader) = (to_leader(), to_leader());
         let relays = Relays::default();
         let threshold = Threshold::new();
         let recognise = Recognise::new(brain.clone(), cluster, own, audit.clone());
@@ -114,8 +116,8 @@ impl Serving<'_> {
         let members = ClusterServer::new(Members::new(brain.clone(), cluster, own, keys, gate));
         let agents = AgentsServer::new(Agents::new(brain.clone(), relays, cluster, own));
         let agents = agents.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-        let mut services = Routes::new(recognise.wrap(to_leader.wrap(control)))
-            .add_service(recognise.wrap(to_leader.wrap(members)))
+        let mut services = Routes::new(recognise.wrap(users_to_leader.wrap(control)))
+            .add_service(recognise.wrap(users_to_leader.wrap(members)))
             .add_service(threshold.wrap(agents));
         if let Some(remote) = remote {
             let joins = Joins::new(brain.clone(), cluster, own, remote.config.certificate_lifetime);
@@ -123,7 +125,7 @@ impl Serving<'_> {
             let peers = Incoming::new(remote.member(), brain.hears_peers(), brain.listens());
             let peers = PeersServer::new(peers);
             services = services
-                .add_service(threshold.wrap(to_leader.wrap(joins)))
+                .add_service(threshold.wrap(joins_to_leader.wrap(joins)))
                 .add_service(threshold.wrap(peers.max_decoding_message_size(MAX_MESSAGE)));
         }
         services

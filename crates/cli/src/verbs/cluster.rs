@@ -47,7 +47,7 @@ pub async fn run(global: &Global, verb: Cluster) -> Result<Code, Failure> {
         Cluster::Demote { server } => {
             set_part(&mut client, &server, MemberPart::Learner, "loses its vote").await
         }
-        Cluster::Remove { server } => set_part(&mut client, &server, MemberPart::Removed, "is removed").await,
+        Cluster::Remove { server } => remove(&mut client, &server).await,
         Cluster::TransferLeader { server } => {
             let to = match server {
                 Some(server) => Some(find(&mut client, &server).await?.0),
@@ -127,6 +127,10 @@ fn part(part: MemberPart) -> &'static str {
     }
 }
 
+fn is_meant(member: &v1::Member, wanted: &str) -> bool {
+    member.name == wanted || MemberId(member.id).to_string() == wanted
+}
+
 /// The id and the name of a server that somebody named.
 async fn find(client: &mut Client, wanted: &str) -> Result<(u64, String), Failure> {
     let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
@@ -136,8 +140,7 @@ async fn find(client: &mut Client, wanted: &str) -> Result<(u64, String), Failur
         .filter_map(|member| member.member.as_ref())
         .filter(|member| member.part() != MemberPart::Removed)
         .collect();
-    let is_meant = |member: &&&v1::Member| member.name == wanted || MemberId(member.id).to_string() == wanted;
-    let mut found = known.iter().filter(is_meant);
+    let mut found = known.iter().filter(|member| is_meant(member, wanted));
     match (found.next(), found.next()) {
         (Some(member), None) => Ok((member.id, member.name.clone())),
         (Some(_), Some(_)) => {
@@ -169,6 +172,18 @@ async fn set_part(client: &mut Client, server: &str, part: MemberPart, done: &st
     client.set_member_part(v1::SetMemberPartRequest { id, part: part.into() }).await?;
     say(format_args!("server {name} {done}"));
     Ok(Code::Done)
+}
+
+/// Said again of one that is removed already, it is done.
+async fn remove(client: &mut Client, server: &str) -> Result<Code, Failure> {
+    let seen = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
+    let named: Vec<&v1::Member> =
+        seen.members.iter().filter_map(|m| m.member.as_ref()).filter(|m| is_meant(m, server)).collect();
+    if !named.is_empty() && named.iter().all(|member| member.part() == MemberPart::Removed) {
+        say(format_args!("server {} was removed already", named[0].name));
+        return Ok(Code::Done);
+    }
+    set_part(client, server, MemberPart::Removed, "is removed").await
 }
 
 async fn token(client: &mut Client, verb: Token) -> Result<Code, Failure> {

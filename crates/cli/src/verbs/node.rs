@@ -22,7 +22,7 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
         args::Node::Cordon { nodes, reason } => (nodes, Change::Cordon(Cordon { reason }), "cordoned"),
         args::Node::Uncordon { nodes } => (nodes, Change::Uncordon(Uncordon {}), "uncordoned"),
         args::Node::Drain(drain) => return self::drain(client, drain).await,
-        args::Node::Rm { nodes, force } => (nodes, Change::Remove(Remove { force }), "removed"),
+        args::Node::Rm { nodes, force } => return remove(client, nodes, force).await,
         args::Node::Label(label) => {
             let node = label.node.clone();
             let (set, unset) = label.sorted();
@@ -33,6 +33,23 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
     for node in nodes {
         let name = change_node(client, &node, change.clone()).await?;
         say(format_args!("node {name} {done}"));
+    }
+    Ok(Code::Done)
+}
+
+/// By their ids: a request that is sent again, because its answer was lost, is known by them.
+async fn remove(client: &mut Client, nodes: Vec<String>, force: bool) -> Result<Code, Failure> {
+    let known = ask::status(client, Question::nodes()).await?.nodes;
+    for node in nodes {
+        let bare = node.strip_prefix("node/").unwrap_or(&node);
+        let mut named = known.iter().filter(|known| known.name() == bare);
+        // The server says what is wrong with a name that is nobody's or several nodes'.
+        let (asked, name) = match (named.next(), named.next()) {
+            (Some(one), None) => (one.node.info.id.to_string(), one.name().to_owned()),
+            (None | Some(_), _) => (bare.to_owned(), bare.to_owned()),
+        };
+        change_node(client, &asked, Change::Remove(Remove { force })).await?;
+        say(format_args!("node {name} removed"));
     }
     Ok(Code::Done)
 }

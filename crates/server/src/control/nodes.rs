@@ -24,6 +24,12 @@ impl Control {
         let request = asked.into_inner();
         let asked = read(request.change.ok_or_else(|| invalid("nothing is asked of the node"))?)?;
         let view = self.brain.read().await.map_err(unread)?;
+        // Asked again after an answer that was lost.
+        if matches!(asked, NodeRequest::Remove { .. })
+            && let Some(gone) = removed(&view, &request.node)
+        {
+            return Ok(v1::ChangeNodeResponse { node: gone.0, name: gone.to_string() });
+        }
         let (node, name) = find(&view, &request.node)?;
         self.request(Request::Node { node, asked }).await?;
         Ok(v1::ChangeNodeResponse { node: node.0, name })
@@ -51,6 +57,11 @@ fn read(change: Change) -> Result<NodeRequest, Status> {
             NodeRequest::Label { set, unset: label.unset.into_iter().collect() }
         }
     })
+}
+
+/// One that was removed is known by its id and no longer by its name.
+fn removed(view: &View, named: &str) -> Option<NodeId> {
+    named.parse().ok().filter(|id| view.state.node_removed_at(*id).is_some())
 }
 
 /// The node that a user means. Several can have one name: an agent that lost its data folder is another node.

@@ -150,3 +150,24 @@ async fn a_stream_that_nobody_asked_for_is_refused() {
     let status = server.agents().await.relay(ReceiverStream::new(frames)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_removed_again_is_removed() {
+    let server = Server::start().await;
+    let _agent = Agent::start(&server, 1).await;
+    let mut control = server.control().await;
+    let status = control.status(everything()).await.unwrap().into_inner();
+    let id = status.nodes[0].node.as_ref().unwrap().info.as_ref().unwrap().id;
+    let remove = |node: String| v1::ChangeNodeRequest {
+        node,
+        change: Some(v1::change_node_request::Change::Remove(v1::change_node_request::Remove {
+            force: true,
+        })),
+    };
+    let id = model::NodeId(id).to_string();
+    for _ in 0..2 {
+        in_time("an answer", control.change_node(remove(id.clone()))).await.unwrap();
+    }
+    let unknown = control.change_node(remove(model::NodeId(77).to_string())).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+}
