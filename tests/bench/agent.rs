@@ -69,6 +69,7 @@ impl Agent {
                 reference: IMAGE.to_owned(),
                 digest: format!("sha256:{}", "0".repeat(64)),
             }],
+            level: 0,
         }
     }
 

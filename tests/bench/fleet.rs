@@ -158,6 +158,7 @@ async fn join_one(
         token: token.reveal().to_string(),
         role: v1::HostRole::Agent.into(),
         certificate_request: key.request()?.der().to_vec().into(),
+        level: 0,
     };
     let answer = JoinClient::new(dial(way(config), PATIENCE).await?).join(request).await?.into_inner();
     let trust = Trust::from_pem(&answer.trust)?;

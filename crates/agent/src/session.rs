@@ -16,7 +16,7 @@ mod ways;
 use std::{sync::Arc, time::Duration};
 
 use dial::{DialError, Patience, dial};
-use model::{Belief, DirectoryNews, Dispatch, Heard, IdSource, NodeInfo, Observed, Timestamp};
+use model::{Belief, DirectoryNews, Dispatch, Heard, IdSource, Level, NodeInfo, Observed, Timestamp};
 use proto::{
     CLUSTER_HEADER, LEADER_HEADER, PROTOCOL_VERSION,
     session::{AgentSays, ContainerExit, Hello},
@@ -195,6 +195,7 @@ impl Session {
             node: self.node.clone(),
             observed,
             images: relay::images::named(&self.host.images)?,
+            level: Level::NEWEST,
         };
         let (outbound, messages) = mpsc::channel(QUEUE);
         // There is room for it: nothing else was sent.

@@ -1,6 +1,6 @@
 //! How commands and states are written down. The manager knows that they are, not how.
 
-use model::ReplicaTemplate;
+use model::{Level, ReplicaTemplate};
 use store::{Command, State};
 
 /// What is on disk cannot be read: damaged, or written by a newer version.
@@ -16,4 +16,8 @@ pub trait Codec {
     fn decode_snapshot(&self, bytes: &[u8]) -> Result<State, CodecError>;
     /// The same template gives the same bytes, in every version: the content hash is made of them.
     fn encode_template(&self, template: &ReplicaTemplate) -> Vec<u8>;
+    /// The level from which on this command can be decoded. Only tests know other commands than there are.
+    fn needs(&self, command: &Command) -> Level {
+        command.needs()
+    }
 }

@@ -8,8 +8,8 @@ use std::{
 use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use imbl::OrdMap;
 use model::{
-    Digest, DirectoryNews, Dispatch, Generation, Heard, Millis, Name, Node, NodeId, NodeInfo, Observed,
-    Reach, RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
+    Digest, DirectoryNews, Dispatch, Generation, Heard, Level, Millis, Name, Node, NodeId, NodeInfo,
+    Observed, Reach, RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
 };
 use store::{Observations, Outcome, Rejected, State, TrustChange};
 
@@ -72,6 +72,11 @@ pub enum Event {
         session: SessionId,
     },
     Peer(PeerMessage),
+    /// What a peer knows: said before the first of its messages in a connection, and again when it is another.
+    PeerKnows {
+        peer: MemberId,
+        level: Level,
+    },
     /// Messages to this server cannot be sent now. Without this word consensus goes on sending in the dark.
     Unreachable {
         peer: MemberId,
@@ -263,6 +268,10 @@ pub enum RequestError {
     WritesLater { reason: String },
     #[error("too much is being written; try again shortly")]
     Overloaded,
+    #[error(
+        "this needs every server to know {needs}, and {in_use} is in use: {}", upgrade(.older)
+    )]
+    NeedsLevel { needs: Level, in_use: Level, older: Vec<String> },
 }
 
 impl RequestError {
@@ -277,6 +286,7 @@ impl RequestError {
             | RequestError::TooLarge { .. }
             | RequestError::CannotWrite { .. }
             | RequestError::WritesLater { .. }
+            | RequestError::NeedsLevel { .. }
             | RequestError::Overloaded => false,
         }
     }
@@ -302,6 +312,14 @@ fn list(errors: &[impl ToString]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+fn upgrade(older: &[String]) -> String {
+    match older {
+        [] => "it is put in use in a moment; try again".to_owned(),
+        [one] => format!("upgrade server {one}"),
+        several => format!("upgrade the servers {}", several.join(", ")),
+    }
+}
+
 fn different(found: &[(Digest, Vec<NodeId>)]) -> String {
     let one = |(digest, nodes): &(Digest, Vec<NodeId>)| {
         let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
@@ -317,6 +335,8 @@ pub struct Hello {
     pub observed: Vec<Observed>,
     /// Reference in its normal form, and manifest digest.
     pub images: Vec<(String, Digest)>,
+    /// What the agent knows.
+    pub level: Level,
 }
 
 /// What changed on a node since it last said so. Of replicas that are not the node's, nothing is believed.
@@ -341,6 +361,8 @@ pub struct View {
     pub membership: Membership,
     /// What members wait for, where they are not yet what they shall be. Known to the leader.
     pub members_waiting: BTreeMap<model::MemberId, MemberWaiting>,
+    /// What members know: this server, and where it leads all that it has heard.
+    pub levels: OrdMap<model::MemberId, Level>,
 }
 
 impl View {

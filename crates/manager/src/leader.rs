@@ -119,6 +119,7 @@ impl<C: Codec> Manager<C> {
                 Event::Tick
                 | Event::Read { .. }
                 | Event::Peer(_)
+                | Event::PeerKnows { .. }
                 | Event::Unreachable { .. }
                 | Event::SnapshotSent { .. }
                 | Event::Persisted { .. }

@@ -39,7 +39,7 @@ pub mod alone;
 use std::collections::BTreeSet;
 
 use consensus::{Consensus, MemberId, PeerMessage, Recovered, Status, StepError};
-use model::{IdSource, Millis, Name, Timestamp};
+use model::{IdSource, Level, Millis, Name, Timestamp};
 use store::{Observations, State};
 
 pub use codec::{Codec, CodecError};
@@ -48,7 +48,7 @@ pub use event::{
     RequestError, RequestId, SessionId, View,
 };
 
-pub use members::{MemberError, MemberRequest, MemberWaiting, Standing};
+pub use members::{MemberError, MemberRequest, MemberWaiting, Standing, TooNew};
 
 /// How this server takes part.
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ pub struct Config {
     /// The members that this server was told of when it joined. It asks them what became of it while nobody sends it the
     /// state.
     pub contacts: BTreeSet<MemberId>,
+    /// What this server knows: that of its build.
+    pub level: Level,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +76,15 @@ pub enum RestoreError {
     Consensus(#[from] consensus::StartError),
     #[error("the snapshot on disk cannot be read")]
     Snapshot(#[from] CodecError),
+    #[error(transparent)]
+    TooNew(#[from] TooNew),
 }
 
 #[derive(Debug)]
 pub struct Manager<C> {
     codec: C,
     consensus: Consensus,
+    level: Level,
     /// As committed and applied.
     state: State,
     /// What agents said to this leader.
@@ -109,11 +114,14 @@ impl<C: Codec> Manager<C> {
     pub fn restore(config: Config, codec: C, recovered: Recovered) -> Result<Manager<C>, RestoreError> {
         let snapshot = recovered.snapshot.as_ref();
         let newest = snapshot.map_or(0, |snapshot| snapshot.meta.index);
-        let members = members::Members::new(&config.consensus, config.itself, config.contacts);
+        let members = members::Members::new(&config.consensus, config.level, config.itself, config.contacts);
         let state = snapshot.map(|snapshot| log::decode_snapshot(&codec, snapshot)).transpose()?;
+        let state = state.unwrap_or_default();
+        TooNew::check(state.level(), config.level)?;
         Ok(Manager {
             codec,
-            state: state.unwrap_or_default(),
+            level: config.level,
+            state,
             observed: Observations::default(),
             sessions: sessions::Sessions::default(),
             directory: directory::Directory::default(),
@@ -182,6 +190,7 @@ impl<C: Codec> Manager<C> {
             leader: status.leader,
             membership: status.membership,
             members_waiting: self.members.waiting.clone(),
+            levels: self.known_levels(),
         }
     }
 
@@ -217,6 +226,7 @@ impl<C: Codec> Manager<C> {
             Event::SessionInForce { session, version } => self.goes_by(session, version),
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer(message) => self.hear_peer(message),
+            Event::PeerKnows { peer, level } => self.hear_level(model::MemberId(peer), level),
             Event::Unreachable { peer } => self.consensus.report_unreachable(peer),
             Event::SnapshotSent { peer, delivery } => self.consensus.report_snapshot(peer, delivery),
             Event::Persisted { number } => self.consensus.persisted(number),

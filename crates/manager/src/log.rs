@@ -5,6 +5,10 @@ use model::Version;
 
 use crate::{Codec, CodecError, Effect, Manager, proposals::Proposal};
 
+/// What an administrator does about what an older build cannot read.
+const NEWER: &str =
+    "If it was written by a newer build, put that build on this server: what is on its disk stays as it is";
+
 /// When snapshots are written.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
@@ -60,9 +64,12 @@ impl<C: Codec> Manager<C> {
                 self.snapshots.newest = index;
                 self.view_changed = true;
                 self.consensus.applied(index);
+                self.check_knows();
             }
             Err(error) => {
-                self.give_up(format!("the snapshot at {index} that a peer sent cannot be read: {error}"));
+                self.give_up(format!(
+                    "the snapshot at {index} that a peer sent cannot be read: {error}. {NEWER}"
+                ));
             }
         }
     }
@@ -108,11 +115,10 @@ impl<C: Codec> Manager<C> {
                 if let Ok((_, changes)) = self.state.apply(Version(index), command) {
                     self.take_changes(changes);
                 }
+                self.check_knows();
             }
             // Passing over it would make this server's state differ from the others' for ever.
-            Err(error) => self.give_up(format!(
-                "log entry {index} cannot be read: {error}; was it written by a newer version?"
-            )),
+            Err(error) => self.give_up(format!("log entry {index} cannot be read: {error}. {NEWER}")),
         }
     }
 

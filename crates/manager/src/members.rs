@@ -7,21 +7,25 @@
 //!   it, for an answer, and when it is about to happen, because servers die in between. Then only who was heard of in the
 //!   last few heartbeats counts: a vote that one who has just died is given may be what the others cannot do without.
 //! - A leader that shall lose its vote hands over first: consensus would let it lead on without one.
+//! - What older members would not understand is not written, and once it may be, no older one comes in: see `levels`.
 //! - Who was removed is told so once the others can do without it: see `farewell`.
 //! - Who is no member has no say: see `standing`.
 
 mod farewell;
+mod levels;
 mod standing;
 mod tend;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Member, MemberId, MemberPart, Name, Timestamp};
+use imbl::OrdMap;
+use model::{Level, Member, MemberId, MemberPart, Name, Timestamp};
 use store::Command;
 
 use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin, reads::Answer};
 
+pub use levels::TooNew;
 pub use standing::Standing;
 pub use words::{MemberError, MemberRequest, MemberWaiting};
 
@@ -46,6 +50,8 @@ pub(crate) struct Members {
     /// For how many ticks no farewell was said.
     farewell_ticks: u32,
     handover: Option<Handover>,
+    /// What each member knows, as it last said; also this one.
+    pub(crate) levels: OrdMap<MemberId, Level>,
     /// What each member's part waits for.
     pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
     /// Why this server has no part in the cluster any more.
@@ -65,6 +71,7 @@ struct Handover {
 impl Members {
     pub(crate) fn new(
         config: &consensus::Config,
+        level: Level,
         itself: Option<(Name, String)>,
         contacts: BTreeSet<u64>,
     ) -> Members {
@@ -78,6 +85,7 @@ impl Members {
             lonely_ticks: 0,
             farewell_ticks: 0,
             handover: None,
+            levels: OrdMap::unit(MemberId(config.id), level),
             waiting: BTreeMap::new(),
             removed: None,
             stranger: None,
@@ -128,7 +136,9 @@ impl<C: Codec> Manager<C> {
     ) -> Result<(), MemberError> {
         let member = match request {
             MemberRequest::Add { id, name, address, part } => self.check_new(id, name, address, part, now)?,
-            MemberRequest::Announce { id, name, address } => self.check_announced(id, name, address, now)?,
+            MemberRequest::Announce { id, name, address, level } => {
+                self.check_announced(id, name, address, level, now)?
+            }
             // Asked again after an answer that was lost. Who was removed stays so, whoever leads.
             MemberRequest::SetPart { member, part: MemberPart::Removed }
                 if self.was_removed_for_good(member) =>
@@ -178,8 +188,13 @@ impl<C: Codec> Manager<C> {
         id: MemberId,
         name: Name,
         address: String,
+        level: Level,
         now: Timestamp,
     ) -> Result<Member, MemberError> {
+        let in_use = self.ahead().level();
+        if level < in_use {
+            return Err(MemberError::TooOld { name, level, in_use });
+        }
         let known = match self.ahead().member(id) {
             Some(_) => Some(self.known_member(id)?),
             None => None,
@@ -303,6 +318,7 @@ impl<C: Codec> Manager<C> {
         }
         self.tell_removed(now);
         self.introduce_itself(now);
+        self.raise_level();
         self.tend_members();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Only the leader proposes, and the log keeps its order. So what a command will do is known before it is proposed: it is
 //! tried out on the state that all commands before it leave (a copy of a state costs nothing). A command that would
-//! be rejected is never proposed, and when one is committed, the state that was tried out becomes the state.
+//! be rejected is never proposed, nor one that a member of an older build would not understand, and when one is committed, the state that was tried out becomes the state.
 
 use std::collections::BTreeMap;
 
@@ -95,6 +95,7 @@ impl<C: Codec> Manager<C> {
         let mut rejected = Vec::new();
         let mut state = self.ahead().clone();
         for (index, command) in (self.next_index()..).zip(commands) {
+            self.check_level(self.codec.needs(&command), state.level())?;
             let bytes = self.codec.encode_command(&command);
             let before = state.clone();
             match state.apply(Version(index), command) {

@@ -88,6 +88,7 @@ impl<C: Codec> Manager<C> {
         }
         self.observed.set_node(node, NodeStatus::Ready, now);
         self.observed.set_images(node, hello.images);
+        self.observed.set_level(node, hello.level);
         self.forget_unsaid(node, &hello.observed);
         self.observe(node, hello.observed);
         self.node_is_heard(now, node);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Bytes, Digest, Health, MilliCpu, Name};
+use crate::{Bytes, Digest, Health, Level, MilliCpu, Name};
 
 /// What one container runs, with what, and with which rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,29 @@ pub struct ContainerSpec {
     pub capabilities: Capabilities,
     /// Whether wharf's own init is PID 1 and the command its child.
     pub init: bool,
+}
+
+impl ContainerSpec {
+    /// The same as [`crate::ReplicaTemplate::needs`], of one container.
+    pub fn needs(&self) -> Level {
+        let ContainerSpec {
+            name: _,
+            image: _,
+            command: _,
+            args: _,
+            working_dir: _,
+            user: _,
+            env: _,
+            resources: _,
+            health: _,
+            stop_signal: _,
+            mounts: _,
+            read_only_rootfs: _,
+            capabilities: _,
+            init: _,
+        } = self;
+        Level::FIRST
+    }
 }
 
 /// An image as the user wrote it, and what it meant when it was applied.

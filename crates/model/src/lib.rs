@@ -11,6 +11,7 @@ pub mod container;
 pub mod directory;
 pub mod event;
 pub mod id;
+pub mod level;
 pub mod member;
 pub mod node;
 pub mod observed;
@@ -36,6 +37,7 @@ pub use id::{
     ClusterId, Digest, Generation, IdSource, MemberId, Name, NodeId, ReplicaId, RevisionNumber, ServiceKey,
     Slot, TokenId, Version,
 };
+pub use level::Level;
 pub use member::{Member, MemberPart};
 pub use node::{Down, Node, NodeInfo, Reach, Scheduling, Silence, Usage};
 pub use observed::{ContainerObserved, ContainerState, Exit, ExitCause, Observed, Phase, Stop, Timeline};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    CountOrPercent, Generation, Millis, NodeLoss, PlacementRules, ReplicaTemplate, RevisionNumber, Rollout,
-    ServiceKey, Timestamp, Version,
+    CountOrPercent, Generation, Level, Millis, NodeLoss, PlacementRules, ReplicaTemplate, RevisionNumber,
+    Rollout, ServiceKey, Timestamp, Version,
 };
 
 /// What a user asks for. The system never alters it: a rollback changes [`Service::revision`], not the spec.
@@ -16,6 +16,15 @@ pub struct ServiceSpec {
     pub node_loss: NodeLoss,
     /// What one replica is. Any change to it is a new revision; a change outside it is not.
     pub template: ReplicaTemplate,
+}
+
+impl ServiceSpec {
+    /// The level that every server must know before this may be written, and for the template also the node that runs it.
+    pub fn needs(&self) -> Level {
+        // Every field by its name: whoever adds one decides here what it needs.
+        let ServiceSpec { replicas: _, update: _, placement: _, node_loss: _, template } = self;
+        template.needs()
+    }
 }
 
 /// How a service moves from one revision to the next.

@@ -1,6 +1,6 @@
 //! The replica template: everything that one replica of a revision is made from.
 
-use crate::{ContainerSpec, Millis, Name, OnPartition};
+use crate::{ContainerSpec, Level, Millis, Name, OnPartition};
 
 /// What one replica is: its containers, which share a network namespace, its ports and its restart rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,22 @@ pub struct ReplicaTemplate {
 }
 
 impl ReplicaTemplate {
+    /// The level that a node must know to run this as it is meant: an older one would overlook the rest.
+    pub fn needs(&self) -> Level {
+        // Every field by its name: whoever adds one decides here what it needs.
+        let ReplicaTemplate {
+            main: _,
+            sidecars: _,
+            init: _,
+            ports: _,
+            restart: _,
+            stop_grace: _,
+            on_partition: _,
+            restart_nonce: _,
+        } = self;
+        self.containers().map(ContainerSpec::needs).max().unwrap_or_default()
+    }
+
     /// All containers: init containers, then sidecars, then the main one: the order in which they start.
     pub fn containers(&self) -> impl Iterator<Item = &ContainerSpec> {
         self.init.iter().chain(&self.sidecars).chain([&self.main])

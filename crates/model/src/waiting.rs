@@ -75,6 +75,8 @@ pub struct Unplaceable {
     pub cordoned: u32,
     /// By the label that they lack: `disk=ssd`.
     pub lacking: BTreeMap<String, u32>,
+    /// Their agents are of an older build than the replica needs.
+    pub too_old: u32,
     pub too_little_cpu: u32,
     pub too_little_memory: u32,
     pub wants_cpu: MilliCpu,
@@ -117,6 +119,11 @@ impl Unplaceable {
         let mut add = |count, one: String, many: String| reasons.push((count, one, many));
         add(self.cordoned, "is cordoned".to_owned(), "are cordoned".to_owned());
         add(self.not_ready, "is not ready".to_owned(), "are not ready".to_owned());
+        add(
+            self.too_old,
+            "has an agent older than what the service asks for".to_owned(),
+            "have agents older than what the service asks for".to_owned(),
+        );
         add(self.too_little_cpu, format!("has too little cpu {cpu}"), format!("have too little cpu {cpu}"));
         add(
             self.too_little_memory,

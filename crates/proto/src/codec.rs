@@ -9,7 +9,7 @@
 //! entry with an error instead of guessing. What an older server would overlook and thereby come to another state
 //! than its peers needs a new format version, written only once every member knows it. Old versions are read for ever.
 
-use model::{Assignment, NodeId, ReplicaTemplate, Settings, Timestamp, Version};
+use model::{Assignment, Level, NodeId, ReplicaTemplate, Settings, Timestamp, Version};
 use prost::Message;
 use store::{Command, Objects, State};
 
@@ -99,9 +99,11 @@ fn objects_of(state: &State) -> impl Iterator<Item = Record> {
     let members = state.members().map(|member| Record::Member((&**member).into()));
     let trust = state.trust().map(|trust| Record::Trust((&**trust).into()));
     let tokens = state.join_tokens().map(|token| Record::JoinToken((&**token).into()));
+    let level = Some(state.level()).filter(|level| *level != Level::FIRST);
+    let level = level.map(|level| Record::Level(record::LevelInUse { level: level.0 }));
     let access = state.access_tokens().map(|token| Record::AccessToken((&**token).into()));
     let first = services.chain(revisions).chain(replicas).chain(nodes).chain(events);
-    first.chain(removed).chain(settings).chain(members).chain(trust).chain(tokens).chain(access)
+    first.chain(removed).chain(settings).chain(members).chain(trust).chain(tokens).chain(access).chain(level)
 }
 
 fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
@@ -123,6 +125,7 @@ fn add(objects: &mut Objects, record: Record) -> Result<(), DecodeError> {
         Record::Trust(trust) => objects.trust = Some(trust.try_into().within("trust")?),
         Record::JoinToken(token) => objects.join_tokens.push(token.try_into().within("join_token")?),
         Record::AccessToken(token) => objects.access_tokens.push(token.try_into().within("access_token")?),
+        Record::Level(in_use) => objects.level = field::level(in_use.level)?,
         Record::Begin(_) | Record::End(_) => return Err(Problem::Repeated).within("begin"),
     }
     Ok(())

@@ -174,6 +174,7 @@ impl From<&Unplaceable> for v1::Unplaceable {
             most_free_memory_bytes: reason.most_free_memory.0,
             cordoned: reason.cordoned,
             lacking: reason.lacking.clone(),
+            too_old: reason.too_old,
         }
     }
 }
@@ -192,6 +193,7 @@ impl TryFrom<v1::Unplaceable> for Unplaceable {
             most_free_memory: Bytes(wire.most_free_memory_bytes),
             cordoned: wire.cordoned,
             lacking: wire.lacking,
+            too_old: wire.too_old,
         })
     }
 }

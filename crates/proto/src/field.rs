@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, str::FromStr};
 
-use model::{RevisionHash, Slot};
+use model::{Level, RevisionHash, Slot};
 use prost::UnknownEnumValue;
 
 use crate::error::{DecodeError, Problem, Within};
@@ -68,6 +68,11 @@ pub(crate) fn port(value: u32, field: &str) -> Result<u16, DecodeError> {
 pub(crate) fn slot(value: u32) -> Result<Slot, DecodeError> {
     let out_of_range = Problem::OutOfRange { value: 0, min: 1, max: u64::from(u32::MAX) };
     Slot::new(value).ok_or(out_of_range).within("slot")
+}
+
+/// One that was written down. What is said of oneself may be 0, see [`Level::said`].
+pub(crate) fn level(number: u32) -> Result<Level, DecodeError> {
+    ranged(number, 1..=u32::MAX, "level").map(Level)
 }
 
 pub(crate) fn hash(bytes: &[u8]) -> Result<RevisionHash, DecodeError> {

@@ -11,7 +11,7 @@ use crate::{
 impl From<&Command> for v1::Command {
     fn from(command: &Command) -> Self {
         use v1::command::{
-            ChangeNode, Configure, Delete, Kind, Place, Progress, Record, Register, Scale, Undo,
+            ChangeNode, Configure, Delete, Kind, Place, Progress, Raise, Record, Register, Scale, Undo,
         };
         let kind = match command {
             Command::Apply(apply) => Kind::Apply(apply.into()),
@@ -48,6 +48,7 @@ impl From<&Command> for v1::Command {
             }
             Command::PutMember { member } => Kind::PutMember(member.into()),
             Command::Trust(change) => Kind::ChangeTrust(change.into()),
+            Command::Raise { to } => Kind::Raise(Raise { to: to.0 }),
         };
         v1::Command { kind: Some(kind) }
     }
@@ -99,6 +100,7 @@ impl TryFrom<v1::Command> for Command {
             },
             Kind::PutMember(member) => Command::PutMember { member: member.try_into().within("put_member")? },
             Kind::ChangeTrust(change) => Command::Trust(change.try_into().within("change_trust")?),
+            Kind::Raise(raise) => Command::Raise { to: field::level(raise.to).within("raise")? },
         })
     }
 }

@@ -204,6 +204,15 @@ fn a_command_of_a_newer_kind_is_refused() {
     assert_eq!((error.field.as_str(), error.problem), ("kind", crate::Problem::UnknownKind));
 }
 
+/// The same of an object in a snapshot: what is in it, this build could only lose.
+#[test]
+fn a_snapshot_with_a_newer_object_is_refused() {
+    // The beginning, and a record with field 100.
+    let error =
+        codec::decode_snapshot(&[codec::FORMAT, 0x02, 0x0a, 0x00, 0x03, 0xa2, 0x06, 0x00]).unwrap_err();
+    assert_eq!((error.field.as_str(), error.problem), ("record", crate::Problem::UnknownKind));
+}
+
 #[test]
 fn snapshots_with_pieces_missing_or_too_many_are_refused() {
     use v1::snapshot_record::{Begin, End, Record};
@@ -223,6 +232,10 @@ fn snapshots_with_pieces_missing_or_too_many_are_refused() {
     assert_eq!(words(&[begin(), node()]), "the message ends before it is complete");
     assert_eq!(words(&[begin(), node(), end(2)]), "the message holds 1 objects, and its end says 2");
     assert_eq!(words(&[begin(), end(0), node()]), "the message goes on after its end");
+    assert_eq!(
+        words(&[begin(), Record::Level(v1::snapshot_record::LevelInUse { level: 0 }), end(1)]),
+        "field objects[0].level is 0, expected 1 to 4294967295"
+    );
     assert_eq!(words(&[begin(), begin()]), "field objects[0].begin comes a second time");
     assert_eq!(
         words(&[begin(), Record::Node(v1::Node::default())]),

@@ -7,13 +7,19 @@ mod state;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU32};
 
-use model::{Bytes, Digest, MilliCpu, Millis, Name, NodeId, ReplicaId, RevisionNumber, Slot, Timestamp};
+use model::{
+    Bytes, Digest, Level, MilliCpu, Millis, Name, NodeId, ReplicaId, RevisionNumber, Slot, Timestamp,
+};
 use proptest::{collection::btree_map, prelude::*};
 
 pub(crate) use self::{commands::*, observed::*, spec::*, state::*};
 
 pub(crate) fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?".prop_map(|text| Name::new(&text).unwrap())
+}
+
+pub(crate) fn level() -> impl Strategy<Value = Level> {
+    (1..=u32::MAX).prop_map(Level)
 }
 
 pub(crate) fn text() -> impl Strategy<Value = String> {

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, Level, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
 fn main() -> Result<(), model::id::NameError> {
@@ -29,6 +29,7 @@ fn nodes(count: u64, capacity: Amount) -> Vec<NodeView> {
         id: NodeId(id),
         ready: true,
         open: true,
+        level: Level::FIRST,
         labels: BTreeMap::new(),
         capacity,
         allocated: Amount::NOTHING,
@@ -44,7 +45,7 @@ fn pending(count: u64, services: u64) -> Result<Vec<Pending>, model::id::NameErr
             ServiceKey { namespace: Name::new("default")?, name: Name::new(&format!("s{}", i % services))? };
         let wants = Amount { cpu: MilliCpu(250), memory: Bytes(512 << 20) };
         let (rules, revision, frees) = (PlacementRules::default(), RevisionNumber(1), Vec::new());
-        Ok(Pending { replica: ReplicaId(i), service, revision, rules, wants, frees })
+        Ok(Pending { replica: ReplicaId(i), service, revision, rules, needs: Level::FIRST, wants, frees })
     };
     (0..count).map(one).collect()
 }

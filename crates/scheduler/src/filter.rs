@@ -37,6 +37,10 @@ impl Filtered {
             counts.not_ready += 1;
             return false;
         }
+        if node.level < pending.needs {
+            counts.too_old += 1;
+            return false;
+        }
         let (free, wants) = (node.free(), pending.wants_on(node.id));
         counts.most_free_cpu = counts.most_free_cpu.max(free.cpu);
         counts.most_free_memory = counts.most_free_memory.max(free.memory);

@@ -5,7 +5,8 @@
 //!
 //! Invariants (checked by `tests/placing.rs`):
 //! - The requests of what is placed on a node never exceed what was free there.
-//! - Nothing comes to a node that is not ready, is closed to new replicas, or lacks a label that the service asks for.
+//! - Nothing comes to a node that is not ready, is closed to new replicas, lacks a label that the service asks for, or has
+//!   an agent that would not understand all that the replica is.
 //! - With room everywhere, the replicas of a service differ by at most one between nodes, and before that between the
 //!   values of the label that it is to be spread over.
 //! - A replica that fits some ready node is placed; one that does not is explained, and holds up nobody behind it.
@@ -19,7 +20,9 @@ pub mod views;
 
 use std::collections::BTreeMap;
 
-use model::{Bytes, MilliCpu, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey, Unplaceable};
+use model::{
+    Bytes, Level, MilliCpu, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey, Unplaceable,
+};
 
 use filter::Filtered;
 use score::{Crowd, Score};
@@ -39,6 +42,8 @@ pub struct Pending {
     pub service: ServiceKey,
     pub revision: RevisionNumber,
     pub rules: PlacementRules,
+    /// The level that an agent must know to run it as it is meant.
+    pub needs: Level,
     pub wants: Amount,
     /// What will be free on a node before this replica starts there, because the one that it replaces stops first.
     pub frees: Vec<(NodeId, Amount)>,
@@ -52,6 +57,8 @@ pub struct NodeView {
     pub ready: bool,
     /// Nobody cordoned or drains it.
     pub open: bool,
+    /// What its agent knows.
+    pub level: Level,
     pub labels: BTreeMap<String, String>,
     pub capacity: Amount,
     pub allocated: Amount,

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Desired, MilliCpu, Node, NodeId, PlacementRules, Replica, ReplicaTemplate, RevisionNumber};
+use model::{
+    Desired, Level, MilliCpu, Node, NodeId, PlacementRules, Replica, ReplicaTemplate, RevisionNumber,
+};
 use store::{Observations, State};
 
 use crate::{Amount, NodeView, Pending};
@@ -15,12 +17,12 @@ pub fn views(state: &State, observed: &Observations) -> (Vec<Pending>, Vec<NodeV
     let nodes = state.nodes().map(|node| (node.info.id, empty(node, observed))).collect();
     let mut views = Views { observed, nodes, waiting: Vec::new() };
     for service in state.services() {
-        let demands: BTreeMap<RevisionNumber, Amount> = state
+        let demands: BTreeMap<RevisionNumber, Demand> = state
             .revisions(&service.key)
-            .map(|revision| (revision.number, demand(&revision.template)))
+            .map(|revision| (revision.number, Demand::of(&revision.template)))
             .collect();
         let of = |replica: &Replica| demands.get(&replica.revision).copied().unwrap_or_default();
-        let replicas: Vec<(&Replica, Amount)> =
+        let replicas: Vec<(&Replica, Demand)> =
             state.replicas_of(&service.key).map(|replica| (&**replica, of(replica))).collect();
         for slot in replicas.chunk_by(|(a, _), (b, _)| a.slot == b.slot) {
             views.add_slot(&service.spec.placement, slot);
@@ -31,6 +33,19 @@ pub fn views(state: &State, observed: &Observations) -> (Vec<Pending>, Vec<NodeV
         .sort_by_key(|(replica, _)| (replica.created_at, replica.service.clone(), replica.slot, replica.id));
     let pending = waiting.into_iter().map(|(_, pending)| pending).collect();
     (pending, views.nodes.into_values().collect())
+}
+
+/// What the replicas of one revision ask of a node.
+#[derive(Clone, Copy, Default)]
+struct Demand {
+    needs: Level,
+    wants: Amount,
+}
+
+impl Demand {
+    fn of(template: &ReplicaTemplate) -> Demand {
+        Demand { needs: template.needs(), wants: demand(template) }
+    }
 }
 
 struct Views<'a> {
@@ -47,7 +62,7 @@ impl<'a> Views<'a> {
     ///
     /// One that is stopped before it ever started may itself have been promised the room of another, so it has none to
     /// leave: who comes after it waits until it is gone.
-    fn add_slot(&mut self, rules: &PlacementRules, slot: &[(&'a Replica, Amount)]) {
+    fn add_slot(&mut self, rules: &PlacementRules, slot: &[(&'a Replica, Demand)]) {
         let leaves_room = |replica: &Replica| match replica.desired {
             Desired::Prepared => false,
             Desired::Running => !has_ended(replica, self.observed),
@@ -56,14 +71,15 @@ impl<'a> Views<'a> {
         let held: Vec<(NodeId, Amount)> = slot
             .iter()
             .filter(|(replica, _)| leaves_room(replica))
-            .filter_map(|(replica, wants)| Some((replica.node?, *wants)))
+            .filter_map(|(replica, demand)| Some((replica.node?, demand.wants)))
             .collect();
-        for (replica, wants) in slot {
+        for (replica, Demand { needs, wants }) in slot {
             let pending = Pending {
                 replica: replica.id,
                 service: replica.service.clone(),
                 revision: replica.revision,
                 rules: rules.clone(),
+                needs: *needs,
                 wants: *wants,
                 frees: match replica.desired {
                     Desired::Prepared => held.clone(),
@@ -107,6 +123,7 @@ fn empty(node: &Node, observed: &Observations) -> NodeView {
         id: node.info.id,
         ready: observed.is_ready(node.info.id),
         open: node.scheduling.is_open(),
+        level: observed.node(node.info.id).map(|report| report.level).unwrap_or_default(),
         labels: node.effective_labels(),
         capacity: Amount { cpu: node.info.cpu, memory: node.info.memory },
         allocated: Amount::NOTHING,

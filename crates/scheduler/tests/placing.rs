@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, Level, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use proptest::prelude::*;
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
@@ -25,6 +25,7 @@ fn any_node(id: u64) -> impl Strategy<Value = NodeView> {
             id: NodeId(id),
             ready: flags[0],
             open: cordoned > 0,
+            level: Level::FIRST,
             labels,
             capacity: amount(capacity.0, capacity.1),
             allocated: if flags[1] { amount(used.0, used.1) } else { Amount::NOTHING },
@@ -56,6 +57,7 @@ fn any_pending() -> impl Strategy<Value = Vec<Pending>> {
             replica: ReplicaId(i as u64),
             service: key(&name),
             revision: RevisionNumber(revision),
+            needs: Level::FIRST,
             wants: amount(cpu, memory),
             frees: Vec::new(),
         });
@@ -119,6 +121,7 @@ proptest! {
                 id: NodeId(id),
                 ready: true,
                 open: true,
+                level: Level::FIRST,
                 labels: BTreeMap::new(),
                 capacity: amount(1_000_000, 1_000_000),
                 allocated: Amount::NOTHING,
@@ -133,6 +136,7 @@ proptest! {
                 service: key(&format!("s{nth}")),
                 revision: RevisionNumber(1),
                 rules: PlacementRules::default(),
+                needs: Level::FIRST,
                 wants: amount(*cpu, 10),
                 frees: Vec::new(),
             }));
@@ -159,6 +163,7 @@ proptest! {
             id: NodeId(id as u64),
             ready: true,
             open: true,
+            level: Level::FIRST,
             labels: zone.iter().map(|zone| ("zone".to_owned(), zone.clone())).collect(),
             capacity: amount(1_000_000, 1_000_000),
             allocated: Amount::NOTHING,
@@ -171,6 +176,7 @@ proptest! {
             service: key("a"),
             revision: RevisionNumber(1),
             rules: PlacementRules { spread: Some("zone".to_owned()), ..PlacementRules::default() },
+            needs: Level::FIRST,
             wants: amount(10, 10),
             frees: Vec::new(),
         }).collect();

@@ -14,7 +14,7 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-use model::{Bytes, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
+use model::{Bytes, Level, MilliCpu, Name, NodeId, PlacementRules, ReplicaId, RevisionNumber, ServiceKey};
 use scheduler::{Amount, Decision, NodeView, Pending, place};
 
 #[test]
@@ -68,6 +68,7 @@ fn node(words: &[&str]) -> NodeView {
         id: NodeId(words[0].parse().unwrap()),
         ready: true,
         open: true,
+        level: Level::FIRST,
         labels: BTreeMap::new(),
         capacity: Amount::NOTHING,
         allocated: Amount::NOTHING,
@@ -87,6 +88,7 @@ fn node(words: &[&str]) -> NodeView {
                 node.replicas += count;
                 node.replicas_of.entry(service).or_default().insert(revision, count);
             }
+            Some(("level", level)) => node.level = Level(level.parse().unwrap()),
             Some((label, value)) => drop(node.labels.insert(label.to_owned(), value.to_owned())),
             None if *word == "silent" => node.ready = false,
             None if *word == "cordoned" => node.open = false,
@@ -102,6 +104,7 @@ fn want(words: &[&str], pending: &mut Vec<Pending>) {
     let mut times = 1;
     let mut frees = Vec::new();
     let mut rules = PlacementRules::default();
+    let mut needs = Level::FIRST;
     for word in &words[1..] {
         match word.split_once('=').unwrap() {
             ("cpu", value) => wants.cpu = cpu(value),
@@ -111,6 +114,7 @@ fn want(words: &[&str], pending: &mut Vec<Pending>) {
                 let (key, value) = label.split_once(':').unwrap();
                 rules.nodes.insert(key.to_owned(), value.to_owned());
             }
+            ("level", level) => needs = Level(level.parse().unwrap()),
             ("spread", label) => rules.spread = Some(label.to_owned()),
             ("frees", value) => frees.push((NodeId(value.parse().unwrap()), wants)),
             _ => panic!("{word:?} says nothing of a replica"),
@@ -118,7 +122,7 @@ fn want(words: &[&str], pending: &mut Vec<Pending>) {
     }
     for _ in 0..times {
         let (replica, service, frees) = (ReplicaId(pending.len() as u64), service.clone(), frees.clone());
-        pending.push(Pending { replica, service, revision, rules: rules.clone(), wants, frees });
+        pending.push(Pending { replica, service, revision, rules: rules.clone(), needs, wants, frees });
     }
 }
 

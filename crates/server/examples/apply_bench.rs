@@ -164,7 +164,13 @@ async fn open_session(channel: &Channel) -> Result<impl Sized + use<>, Failure> 
         agent_version: "bench".to_owned(),
     };
     let images = vec![("hello:latest".to_owned(), format!("sha256:{:064x}", 1).parse()?)];
-    let hello = Hello { protocol_version: proto::PROTOCOL_VERSION, node, observed: Vec::new(), images };
+    let hello = Hello {
+        protocol_version: proto::PROTOCOL_VERSION,
+        node,
+        observed: Vec::new(),
+        images,
+        level: model::Level::FIRST,
+    };
     let (says, messages) = mpsc::channel(1);
     says.send((&AgentSays::Hello(hello)).into()).await?;
     let mut inbound =

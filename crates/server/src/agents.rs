@@ -142,7 +142,8 @@ fn read_first(first: Option<v1::AgentMessage>) -> Result<First, Status> {
     }
     match AgentSays::try_from(v1::AgentMessage { message: Some(first) })? {
         AgentSays::Hello(hello) => {
-            let hello = Hello { info: hello.node, observed: hello.observed, images: hello.images };
+            let proto::session::Hello { node: info, observed, images, level, .. } = hello;
+            let hello = Hello { info, observed, images, level };
             Ok(First::Hello(Box::new(hello)))
         }
         AgentSays::Introduction { node, .. } => Ok(First::Introduction(node)),

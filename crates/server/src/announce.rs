@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dial::{Way, dial};
 use manager::View;
-use model::{Belief, Member, MemberId, MemberPart, NodeId};
+use model::{Belief, Level, Member, MemberId, MemberPart, NodeId};
 use proto::{LEADER_HEADER, trust::belief_of, v1};
 use tokio::sync::watch;
 use tonic::Status;
@@ -96,6 +96,7 @@ impl Announcing {
             name: self.config.name.to_string(),
             address: self.config.advertise.clone(),
             believes: Some(belief_of(NodeId(self.own.0), *self.belief.borrow())),
+            level: Level::NEWEST.0,
         };
         v1::join_client::JoinClient::new(channel).announce(request).await?;
         Ok(())

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use manager::{MemberRequest, Request as Asked, RequestError};
-use model::{ClusterId, ClusterTrust, HostRole, JoinToken, MemberId, MemberPart, Millis, NodeId, Timestamp};
+use model::{
+    ClusterId, ClusterTrust, HostRole, JoinToken, Level, MemberId, MemberPart, Millis, NodeId, Timestamp,
+};
 use proto::{
     reason::refuse,
     trust::read_belief,
@@ -50,6 +52,22 @@ impl Joins {
         Joins { brain, cluster, own, lifetime, turn: Arc::default() }
     }
 
+    /// Whether the program on the host knows what the servers use. Agents may be older: nothing is placed on them that they
+    /// do not know.
+    async fn check_level(&self, role: HostRole, level: Level) -> Result<(), Status> {
+        let in_use = self.brain.read().await.map_err(unread)?.state.level();
+        match role {
+            HostRole::Server if level < in_use => Err(refuse(
+                Reason::Conflict,
+                format!(
+                    "this host's wharf knows {level}, and the servers of this cluster use {in_use} already: install their \
+                     build here, or a newer one"
+                ),
+            )),
+            HostRole::Server | HostRole::Agent => Ok(()),
+        }
+    }
+
     /// Counts one use of the token. Returns the state that it was redeemed in.
     async fn redeem(
         &self,
@@ -82,7 +100,7 @@ impl Joins {
 impl v1::join_server::Join for Joins {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let role = request.get_ref().role().try_into().map_err(invalid)?;
-        let v1::JoinRequest { token, certificate_request, .. } = request.into_inner();
+        let v1::JoinRequest { token, certificate_request, level, .. } = request.into_inner();
         let presented = JoinTokenText::parse(&token).map_err(invalid)?;
         if presented.token.cluster != self.cluster {
             let theirs = presented.token.cluster;
@@ -90,6 +108,7 @@ impl v1::join_server::Join for Joins {
         }
         let asked = CertificateRequest::from_der(&certificate_request).map_err(invalid)?;
         let now = clock::now();
+        self.check_level(role, Level::said(level)).await?;
         let state = self.redeem(&presented, role, now).await?;
         let node = NodeId(random().map_err(|error| Status::internal(error.to_string()))? | 1);
         let identity = Identity { cluster: self.cluster, role, node };
@@ -135,11 +154,12 @@ impl v1::join_server::Join for Joins {
     ) -> Result<Response<v1::AnnounceResponse>, Status> {
         let id = MemberId(Caller::of(request.extensions()).member()?);
         check_leads(&self.brain, self.own)?;
-        let v1::AnnounceRequest { name, address, believes } = request.into_inner();
+        let v1::AnnounceRequest { name, address, believes, level } = request.into_inner();
         let (name, address) = (name.parse().map_err(invalid)?, checked_address(address)?);
         let known = self.brain.newest().state.member(id).cloned();
         if known.is_none_or(|known| known.name != name || known.address != address) {
-            let asked = MemberRequest::Announce { id, name, address };
+            let level = Level::said(level);
+            let asked = MemberRequest::Announce { id, name, address, level };
             self.brain.members(asked).await.map_err(stopped)?.map_err(refusal)?;
         }
         if let Some(belief) = believes {

@@ -56,7 +56,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use consensus::Recovered;
 use futures_util::{StreamExt as _, stream};
 use manager::{Manager, MemberError, MemberRequest};
-use model::{ClusterId, MemberId, Millis};
+use model::{ClusterId, Level, MemberId, Millis};
 use tokio::sync::oneshot;
 use trust::identity::Identity;
 
@@ -266,6 +266,7 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
         seed,
         itself: remote.map(|remote| (remote.config.name.clone(), remote.config.advertise.clone())),
         contacts: remote.map(|remote| remote.config.contacts.keys().copied().collect()).unwrap_or_default(),
+        level: Level::NEWEST,
     };
     let manager = Manager::restore(config, WireCodec, opened.recovered);
     let manager = manager.map_err(|source| Error::Restore { dir: dir.clone(), source })?;

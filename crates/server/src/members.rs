@@ -196,6 +196,7 @@ impl Members {
             server: self.own.map(|own| own.0),
             leader: view.leader,
             members,
+            level: view.state.level().0,
         }
     }
 
@@ -252,6 +253,7 @@ fn status(view: &View, member: &Member) -> v1::MemberStatus {
         member: Some(member.into()),
         now: now.map(Into::into),
         waiting: view.members_waiting.get(&member.id).map(ToString::to_string),
+        level: view.levels.get(&member.id).map(|level| level.0),
     }
 }
 
@@ -265,6 +267,7 @@ pub(crate) fn refusal(error: MemberError) -> Status {
         | MemberError::IdTaken { .. }
         | MemberError::NameTaken { .. }
         | MemberError::AddressTaken { .. }
+        | MemberError::TooOld { .. }
         | MemberError::LastVoter { .. }
         | MemberError::WouldLoseQuorum { .. }
         | MemberError::NoVoter { .. }

@@ -19,6 +19,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
 use dial::{Patience, Way};
+use model::Level;
 use tokio::runtime::Handle;
 use tonic::Status;
 
@@ -31,6 +32,8 @@ use link::Link;
 #[derive(Debug, PartialEq, Eq)]
 pub enum PeerEvent {
     Received(PeerMessage),
+    /// What a member knows.
+    Knows(MemberId, Level),
     /// Something that was sent to this member did not arrive.
     Unreachable(MemberId),
     /// How the sending of a snapshot ended.

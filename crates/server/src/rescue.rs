@@ -55,6 +55,8 @@ pub enum RescueError {
     Random(#[source] std::io::Error),
     #[error("the state cannot be read; was it written by a newer version of wharf?")]
     State(#[from] manager::CodecError),
+    #[error(transparent)]
+    TooNew(#[from] manager::TooNew),
 }
 
 /// From now on `new` opens the data keys of the server whose data directory this is, which `now` opens. It must not run.

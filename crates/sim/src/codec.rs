@@ -1,9 +1,10 @@
-//! The server's codec, with room for a deliberate bug between the log and the state.
+//! The server's codec, with room for a deliberate bug between the log and the state. That of an older build does not know
+//! what a newer one may write.
 
 use std::cell::RefCell;
 
 use manager::{Codec, CodecError};
-use model::ReplicaTemplate;
+use model::{Level, ReplicaTemplate};
 use server::codec::WireCodec;
 use store::{Command, State};
 
@@ -12,12 +13,18 @@ use crate::bug::Bug;
 #[derive(Debug)]
 pub(crate) struct SimCodec {
     swaps: bool,
+    known: Level,
     held_back: RefCell<Option<Command>>,
 }
 
 impl SimCodec {
-    pub(crate) fn new(bug: Option<Bug>) -> SimCodec {
-        SimCodec { swaps: bug == Some(Bug::SwapEntries), held_back: RefCell::default() }
+    pub(crate) fn new(bug: Option<Bug>, known: Level) -> SimCodec {
+        SimCodec { swaps: bug == Some(Bug::SwapEntries), known, held_back: RefCell::default() }
+    }
+
+    fn check_knows(&self, level: Level) -> Result<(), CodecError> {
+        let is_known = level <= self.known;
+        is_known.then_some(()).ok_or_else(|| CodecError(format!("this build does not know {level}")))
     }
 }
 
@@ -28,6 +35,10 @@ impl Codec for SimCodec {
 
     fn decode_command(&self, bytes: &[u8]) -> Result<Command, CodecError> {
         let command = WireCodec.decode_command(bytes)?;
+        self.check_knows(match &command {
+            Command::Raise { to } => *to,
+            command => command.needs(),
+        })?;
         if !self.swaps {
             return Ok(command);
         }
@@ -41,7 +52,9 @@ impl Codec for SimCodec {
     }
 
     fn decode_snapshot(&self, bytes: &[u8]) -> Result<State, CodecError> {
-        WireCodec.decode_snapshot(bytes)
+        let state = WireCodec.decode_snapshot(bytes)?;
+        self.check_knows(state.level())?;
+        Ok(state)
     }
 
     fn encode_template(&self, template: &ReplicaTemplate) -> Vec<u8> {

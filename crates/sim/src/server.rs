@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
 use manager::{Effect, Event, Manager, View};
-use model::{Millis, Observed, ReplicaId, Timestamp};
+use model::{Level, Millis, Observed, ReplicaId, Timestamp};
 use server::{chain::chain, log::Log};
 use store::State;
 
@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) disk: SimDisk,
     /// Counts its starts.
     pub(crate) life: u32,
+    /// What the build of its present life knows.
+    pub(crate) level: Level,
     pub(crate) slow_until: Timestamp,
     /// Until then its timers are late.
     pub(crate) late_until: Timestamp,
@@ -76,6 +78,7 @@ impl Server {
             contacts: BTreeSet::new(),
             disk: SimDisk::new(random, disk_lies),
             life: 0,
+            level: Level::NEWEST,
             slow_until: Timestamp(0),
             late_until: Timestamp(0),
             ahead_ms: 0,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use agent::core::Event as AgentEvent;
 use manager::{Event, Hello, Report, SessionId};
-use model::{DirectoryNews, Dispatch, Millis, Observed, Phase, Timestamp};
+use model::{DirectoryNews, Dispatch, Level, Millis, Observed, Phase, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -71,7 +71,7 @@ impl World {
         if self.cx.has(Bug::Boast) {
             info.memory.0 *= 2;
         }
-        let hello = Hello { info, observed, images: images() };
+        let hello = Hello { info, observed, images: images(), level: Level::NEWEST };
         if let Some(agent) = self.nodes[node].agent_of(life) {
             agent.session = Some(session);
         }

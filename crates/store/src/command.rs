@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AccessToken, Belief, ClusterTrust, Desired, Event, JoinToken, Member, Millis, NodeId, NodeInfo,
+    AccessToken, Belief, ClusterTrust, Desired, Event, JoinToken, Level, Member, Millis, NodeId, NodeInfo,
     ReplicaId, RevisionHash, RevisionNumber, ServiceKey, ServiceSpec, Slot, StopReason, Timestamp, TokenId,
     Version,
 };
@@ -34,6 +34,30 @@ pub enum Command {
     PutMember { member: Member },
     /// Who may join, and what hosts believe.
     Trust(TrustChange),
+    /// Every member knows this level: from now on what needs it may be written.
+    Raise { to: Level },
+}
+
+impl Command {
+    /// The level that must be in use before this may be proposed: older servers would not understand it.
+    pub fn needs(&self) -> Level {
+        match self {
+            Command::Apply(apply) => apply.spec.needs(),
+            Command::Delete { .. }
+            | Command::Scale { .. }
+            | Command::Undo { .. }
+            | Command::Register { .. }
+            | Command::Place { .. }
+            | Command::Record { .. }
+            | Command::Configure { .. }
+            | Command::PutMember { .. } => Level::FIRST,
+            Command::Progress { steps, .. } => steps.iter().map(Step::needs).max().unwrap_or_default(),
+            Command::Node { change, .. } => change.needs(),
+            Command::Trust(change) => change.needs(),
+            // It is proposed once every member has said that it knows it.
+            Command::Raise { .. } => Level::FIRST,
+        }
+    }
 }
 
 /// What can change in what hosts know each other by.
@@ -54,6 +78,20 @@ pub enum TrustChange {
     Rotate { trust: ClusterTrust, replaces: String },
     /// How far a host has followed a rotation.
     Believe { host: NodeId, belief: Belief },
+}
+
+impl TrustChange {
+    fn needs(&self) -> Level {
+        match self {
+            TrustChange::Found { .. }
+            | TrustChange::PutJoinToken { .. }
+            | TrustChange::RemoveJoinToken { .. }
+            | TrustChange::PutAccessToken { .. }
+            | TrustChange::RemoveAccessToken { .. }
+            | TrustChange::Rotate { .. }
+            | TrustChange::Believe { .. } => Level::FIRST,
+        }
+    }
 }
 
 /// What can be decided of a node.
@@ -83,6 +121,20 @@ pub enum NodeChange {
     Remove {
         force: bool,
     },
+}
+
+impl NodeChange {
+    fn needs(&self) -> Level {
+        match self {
+            NodeChange::Down { .. }
+            | NodeChange::Up
+            | NodeChange::Cordon { .. }
+            | NodeChange::Uncordon
+            | NodeChange::Drain { .. }
+            | NodeChange::Label { .. }
+            | NodeChange::Remove { .. } => Level::FIRST,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +201,21 @@ pub enum Step {
 }
 
 impl Step {
+    fn needs(&self) -> Level {
+        match self {
+            Step::Create { .. }
+            | Step::Start { .. }
+            | Step::Stop { .. }
+            | Step::Forget { .. }
+            | Step::Progressed { .. }
+            | Step::Complete
+            | Step::RollBack { .. }
+            | Step::RolledBack
+            | Step::Pause { .. }
+            | Step::Remove => Level::FIRST,
+        }
+    }
+
     /// Whether it only writes down how far a rollout has come: no node is told anything because of it.
     pub fn is_note(&self) -> bool {
         match self {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use model::{Digest, NodeId, Observed, ReplicaId, Silence, Timestamp, Usage};
+use model::{Digest, Level, NodeId, Observed, ReplicaId, Silence, Timestamp, Usage};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observations {
@@ -20,6 +20,8 @@ pub struct NodeReport {
     pub since: Timestamp,
     /// Why, where it is not heard.
     pub silence: Option<Silence>,
+    /// What its agent knows, as it said when it opened its session.
+    pub level: Level,
     /// By everything on the host, as it last said.
     pub usage: Option<Usage>,
     /// The images on the node: reference and manifest digest.
@@ -85,7 +87,14 @@ impl Observations {
         let known = self.nodes.get(&id);
         let images = known.map(|report| report.images.clone()).unwrap_or_default();
         let usage = known.and_then(|report| report.usage);
-        self.nodes.insert(id, NodeReport { status, since, silence, usage, images });
+        let level = known.map(|report| report.level).unwrap_or_default();
+        self.nodes.insert(id, NodeReport { status, since, silence, level, usage, images });
+    }
+
+    pub fn set_level(&mut self, id: NodeId, level: Level) {
+        if let Some(report) = self.nodes.get_mut(&id) {
+            report.level = level;
+        }
     }
 
     /// Nothing is known of the node any more: it is none.

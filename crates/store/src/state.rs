@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet, Vector};
 use model::{
-    AccessToken, ClusterTrust, Event, JoinToken, Member, MemberId, Node, NodeId, Protocol, Replica,
+    AccessToken, ClusterTrust, Event, JoinToken, Level, Member, MemberId, Node, NodeId, Protocol, Replica,
     ReplicaId, ReplicaTemplate, Revision, RevisionNumber, RolloutPhase, Service, ServiceKey, Settings, Slot,
     Timestamp, TokenId, Version,
 };
@@ -26,6 +26,7 @@ pub struct State {
     pub(crate) trust: Option<Arc<ClusterTrust>>,
     pub(crate) join_tokens: OrdMap<TokenId, Arc<JoinToken>>,
     pub(crate) access_tokens: OrdMap<TokenId, Arc<AccessToken>>,
+    pub(crate) level: Level,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
@@ -47,6 +48,7 @@ pub struct Objects {
     pub trust: Option<ClusterTrust>,
     pub join_tokens: Vec<JoinToken>,
     pub access_tokens: Vec<AccessToken>,
+    pub level: Level,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -60,6 +62,11 @@ impl State {
     /// The log index of the last command applied.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Every member knows it, and so does whoever reads this state.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
@@ -183,8 +190,8 @@ impl State {
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
     pub fn restore(version: Version, objects: Objects) -> State {
         let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, .. } = objects;
-        let Objects { members, trust, join_tokens, access_tokens, .. } = objects;
-        let mut state = State { version, settings, ..State::default() };
+        let Objects { members, trust, join_tokens, access_tokens, level, .. } = objects;
+        let mut state = State { version, settings, level, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
         }

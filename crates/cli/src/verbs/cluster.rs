@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use model::{MemberId, Millis, Timestamp, TokenId};
+use model::{Level, MemberId, Millis, Timestamp, TokenId};
 use proto::v1::{self, HostRole, MemberPart, cluster_client::ClusterClient};
 
 use super::{authority, rescue};
@@ -75,8 +75,8 @@ async fn status(client: &mut Client) -> Result<Code, Failure> {
         Some(_) => {
             let can_lose = voters.saturating_sub(1) / 2;
             text += &format!("leader   {}\n", leader(&seen));
-            text +=
-                &format!("votes    {voters}; {can_lose} of these servers can be lost\n\n{}", members(&seen));
+            text += &format!("votes    {voters}; {can_lose} of these servers can be lost\n");
+            text += &format!("level    {}\n\n{}", level(&seen), members(&seen));
         }
     }
     print(&text)?;
@@ -98,6 +98,28 @@ fn leader(seen: &v1::GetClusterResponse) -> String {
     known.map_or_else(|| MemberId(leader).to_string(), |member| name(member).to_owned())
 }
 
+/// What is in use, and who holds up more: the one that leads knows.
+fn level(seen: &v1::GetClusterResponse) -> String {
+    let in_use = Level::said(seen.level).0;
+    let newest = seen.members.iter().filter_map(|member| member.level).max().unwrap_or_default();
+    if newest <= in_use {
+        return in_use.to_string();
+    }
+    if seen.leader != seen.server {
+        return format!("{in_use}; {newest} once server {}, which leads, hears it of all", leader(seen));
+    }
+    let is_member = |member: &v1::MemberStatus| {
+        member.member.as_ref().is_some_and(|known| known.part() != MemberPart::Removed)
+    };
+    let is_older =
+        |member: &&v1::MemberStatus| is_member(member) && member.level.is_none_or(|level| level < newest);
+    let older: Vec<&str> = seen.members.iter().filter(is_older).map(name).collect();
+    match older[..] {
+        [] => format!("{in_use}; {newest} once all servers are heard"),
+        _ => format!("{in_use}; {newest} once these are upgraded: {}", older.join(", ")),
+    }
+}
+
 fn members(seen: &v1::GetClusterResponse) -> String {
     let row = |member: &v1::MemberStatus| {
         let known = member.member.clone().unwrap_or_default();
@@ -109,11 +131,14 @@ fn members(seen: &v1::GetClusterResponse) -> String {
         };
         let shown = if wanted == now { now.to_owned() } else { format!("{now}, becomes {wanted}") };
         let leads = if id(member).is_some() && id(member) == seen.leader { "leads" } else { "" };
+        // A server knows its own, and a leader that of all it hears.
+        let level = member.level.map_or_else(|| "-".to_owned(), |level| level.to_string());
         let waiting = member.waiting.clone().unwrap_or_default();
-        vec![known.name, MemberId(known.id).to_string(), known.address, shown, leads.to_owned(), waiting]
+        let id = MemberId(known.id).to_string();
+        vec![known.name, id, known.address, shown, leads.to_owned(), level, waiting]
     };
     table::render(
-        &["NAME", "ID", "ADDRESS", "PART", "LEADS", "WAITS FOR"],
+        &["NAME", "ID", "ADDRESS", "PART", "LEADS", "LEVEL", "WAITS FOR"],
         seen.members.iter().map(row).collect(),
     )
 }

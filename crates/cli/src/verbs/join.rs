@@ -8,7 +8,7 @@ use std::{
 };
 
 use dial::Way;
-use model::{HostRole, MemberId, Name, Timestamp};
+use model::{HostRole, Level, MemberId, Name, Timestamp};
 use proto::v1::{self, join_client::JoinClient};
 use rustls::time_provider::DefaultTimeProvider;
 use server::founding;
@@ -69,6 +69,7 @@ pub async fn join(join: args::Join) -> Result<Code, Failure> {
         token: token.reveal().to_string(),
         role: v1::HostRole::from(token.role).into(),
         certificate_request: request.der().to_vec().into(),
+        level: Level::NEWEST.0,
     };
     let answer = ask(&token, &addresses, request).await?;
     let damaged = |error: String| Failure::new("the server's answer cannot be understood").because(error);

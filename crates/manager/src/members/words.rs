@@ -1,14 +1,14 @@
 //! What users say of members, and what they are told.
 
-use model::{MemberId, MemberPart, Name};
+use model::{Level, MemberId, MemberPart, Name};
 
 /// What a user wants of the servers. Answered once it is written down; how far it is, the view says.
 #[derive(Clone, Debug)]
 pub enum MemberRequest {
     /// A server with an empty data directory, which has drawn this id for it.
     Add { id: MemberId, name: Name, address: String, part: MemberPart },
-    /// By the server itself, which its certificate names: that it is there, and where. A new one is to vote.
-    Announce { id: MemberId, name: Name, address: String },
+    /// By the server itself, which its certificate names: that it is there, and where, and what it knows. A new one is to vote.
+    Announce { id: MemberId, name: Name, address: String, level: Level },
     /// Promotes, demotes or removes it.
     SetPart { member: MemberId, part: MemberPart },
     /// Answered once this server does not lead any more. Without a name the one with most of the log takes over.
@@ -32,6 +32,11 @@ pub enum MemberError {
     NameTaken { name: Name },
     #[error("server {by} has the address {address}; each server has its own")]
     AddressTaken { address: String, by: Name },
+    #[error(
+        "server {name} knows {level}, and the servers of this cluster use {in_use} already: put their build there, or a \
+         newer one"
+    )]
+    TooOld { name: Name, level: Level, in_use: Level },
     #[error("server {name} is the last one that votes; promote another first")]
     LastVoter { name: Name },
     #[error(
@@ -62,6 +67,7 @@ impl MemberError {
             | MemberError::IdTaken { .. }
             | MemberError::NameTaken { .. }
             | MemberError::AddressTaken { .. }
+            | MemberError::TooOld { .. }
             | MemberError::LastVoter { .. }
             | MemberError::WouldLoseQuorum { .. }
             | MemberError::NoVoter { .. } => true,

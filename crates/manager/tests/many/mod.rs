@@ -74,6 +74,7 @@ impl Many {
             seed: 1,
             itself: None,
             contacts: [1].into(),
+            level: model::Level::FIRST,
         };
         let manager = Manager::restore(config, Unread, Recovered::bootstrap(1)).expect("an empty disk");
         let (now, runs) = (Timestamp(1_000_000), BTreeMap::new());
@@ -136,7 +137,10 @@ impl Many {
         };
         let observed = self.runs.get(&node).cloned().unwrap_or_default();
         let images = vec![("hello:latest".to_owned(), digest())];
-        Event::SessionOpened { session: SessionId(self.sessions), hello: Hello { info, observed, images } }
+        Event::SessionOpened {
+            session: SessionId(self.sessions),
+            hello: Hello { info, observed, images, level: model::Level::FIRST },
+        }
     }
 
     /// What is written is durable at once.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use manager::{Hello, SessionId};
 use model::{
     Assignment, Bytes, ContainerObserved, ContainerState, Desired, Digest, Dispatch, Event, EventKind, Exit,
-    ExitCause, MilliCpu, Millis, Name, NodeId, NodeInfo, Observed, Phase, ReplicaId, Subnet, Timeline,
+    ExitCause, Level, MilliCpu, Millis, Name, NodeId, NodeInfo, Observed, Phase, ReplicaId, Subnet, Timeline,
     Timestamp,
 };
 
@@ -51,7 +51,12 @@ impl Agent {
 
     pub(crate) fn hello(&self) -> Hello {
         let info = self.info();
-        Hello { info, observed: self.seen.values().cloned().collect(), images: self.images.clone() }
+        Hello {
+            info,
+            observed: self.seen.values().cloned().collect(),
+            images: self.images.clone(),
+            level: Level::FIRST,
+        }
     }
 
     pub(crate) fn info(&self) -> NodeInfo {

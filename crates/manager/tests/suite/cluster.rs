@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::PeerMessage;
 use manager::{Effect, Event, ReadId, Request, RequestId, SessionId};
-use model::{Millis, NodeId, Timestamp};
+use model::{Level, Millis, NodeId, Timestamp};
 
 use crate::{agent::Agent, checks::Checks, codec::Table, member::Member, print::Printer};
 
@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
     note_within: Millis,
     /// Servers that hear and reach nobody.
     pub(crate) cut: BTreeSet<u64>,
+    /// Servers are of several builds; so some may meet what they do not know.
+    is_mixed: bool,
     table: Table,
     wire: VecDeque<PeerMessage>,
     last_session: u64,
@@ -38,6 +40,7 @@ impl Cluster {
             snapshot_every,
             note_within,
             cut: BTreeSet::new(),
+            is_mixed: false,
             table,
             wire: VecDeque::new(),
             last_session: 0,
@@ -60,12 +63,29 @@ impl Cluster {
         for (member, waiting) in &view.members_waiting {
             self.printer.say(format!("{} waits: {waiting}", member.0));
         }
+        if self.is_mixed {
+            let known: Vec<String> =
+                view.levels.iter().map(|(id, level)| format!("{} {level}", id.0)).collect();
+            self.printer.say(format!("{} is in use; known: {}", view.state.level(), known.join(", ")));
+        }
+    }
+
+    /// Whatever the server ran is stopped, and the build that knows this is started in its place.
+    pub(crate) fn install(&mut self, id: u64, level: Level) {
+        self.is_mixed = true;
+        self.sync(id);
+        self.crash(id, 0);
+        self.members.get_mut(&id).unwrap().level = level;
+        self.start(id);
     }
 
     pub(crate) fn start(&mut self, id: u64) {
         let member = self.members.get_mut(&id).unwrap();
         if member.manager.is_none() {
-            member.start(&self.table, self.snapshot_every, self.note_within);
+            if let Err(error) = member.start(&self.table, self.snapshot_every, self.note_within) {
+                assert!(self.is_mixed, "server {id} does not start: {error}");
+                return self.printer.say(format!("{id} does not start: {error}"));
+            }
             self.hears(id, Vec::new());
         }
     }
@@ -137,7 +157,10 @@ impl Cluster {
             Effect::Publish(view) => self.checks.published(id, view, &self.members),
             Effect::MembersReply { .. } | Effect::Heard { .. } | Effect::Directory { .. } => {}
             Effect::Removed { .. } => self.members.get_mut(&id).unwrap().manager = None,
-            Effect::Fatal { reason } => panic!("server {id} gives up: {reason}"),
+            Effect::Fatal { reason } => {
+                assert!(self.is_mixed, "server {id} gives up: {reason}");
+                self.members.get_mut(&id).unwrap().manager = None;
+            }
         }
     }
 
@@ -150,7 +173,9 @@ impl Cluster {
             snapshots.into_iter().for_each(|id| self.save_snapshot(id));
             while let Some(message) = self.wire.pop_front() {
                 if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
-                    self.hears(message.to, vec![Event::Peer(message)]);
+                    let (peer, to) = (message.from, message.to);
+                    let level = self.members[&peer].level;
+                    self.hears(to, vec![Event::PeerKnows { peer, level }, Event::Peer(message)]);
                 }
             }
             if is_quiet {

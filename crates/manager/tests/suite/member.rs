@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use consensus::{Entry, HardState, Membership, Persist, Recovered, Snapshot, SnapshotMeta};
-use manager::{Codec as _, Config, Event, Manager};
-use model::Millis;
+use manager::{Codec as _, Config, Event, Manager, RestoreError};
+use model::{Level, Millis};
 use store::State;
 
 use crate::codec::Table;
@@ -29,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) led: bool,
     lives: u64,
     contacts: BTreeSet<u64>,
+    /// What its build knows.
+    pub(crate) level: Level,
 }
 
 /// What survives.
@@ -83,10 +85,16 @@ impl Member {
             led: false,
             lives: 0,
             contacts: BTreeSet::new(),
+            level: Level::FIRST,
         }
     }
 
-    pub(crate) fn start(&mut self, table: &Table, snapshot_every: u64, note_within: Millis) {
+    pub(crate) fn start(
+        &mut self,
+        table: &Table,
+        snapshot_every: u64,
+        note_within: Millis,
+    ) -> Result<(), RestoreError> {
         self.lives += 1;
         let Disk { snapshot, mut entries, mut hard_state } = self.disk.clone();
         let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.meta.index);
@@ -98,10 +106,11 @@ impl Member {
         consensus.max_message_bytes = MAX_COMMAND_BYTES;
         consensus.entries_kept = 2;
         let seed = self.id << 32 | self.lives;
-        let contacts = self.contacts.clone();
-        let config = Config { consensus, snapshot_every, note_within, seed, itself: None, contacts };
+        let (contacts, level) = (self.contacts.clone(), self.level);
+        let config = Config { consensus, snapshot_every, note_within, seed, itself: None, contacts, level };
         let recovered = Recovered { id: self.id, hard_state, snapshot, entries };
-        self.manager = Some(Manager::restore(config, table.clone(), recovered).unwrap());
+        self.manager = Some(Manager::restore(config, table.of_build(level), recovered)?);
+        Ok(())
     }
 
     /// What was not durable is lost, except for the first `kept` writes: the disk may have been that far.

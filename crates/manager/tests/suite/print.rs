@@ -107,7 +107,8 @@ impl Printer {
                 Err(error) => format!("{id} answers #{}: refused: {error}", request.0),
             }),
             Effect::Removed { reason } => self.say(format!("{id} stops: {reason}")),
-            Effect::Persist(_) | Effect::Publish(_) | Effect::Fatal { .. } => {}
+            Effect::Fatal { reason } => self.say(format!("{id} gives up: {reason}")),
+            Effect::Persist(_) | Effect::Publish(_) => {}
         }
     }
 
@@ -145,6 +146,7 @@ impl Printer {
             Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
             Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
             Command::Trust(change) => format!("{change:?}"),
+            Command::Raise { to } => format!("{to} is in use"),
             Command::Record { events } => join(
                 events.iter().map(|event| format!("record: {}", self.with_labels(&event.kind.to_string()))),
             ),

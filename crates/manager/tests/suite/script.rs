@@ -16,12 +16,13 @@
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
-//! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 [+ db ...]
+//! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 level=3 [+ db ...]
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
 //! forge vote 1000 9 1 | forge heartbeat 1000 9 1    of that term, by a server 9 to server 1
 //! join 4                    a server with an empty disk and that id starts
 //! member #1 add 4 voter | member #1 set 3 removed | lead #1 [3]
 //! announce #1 4 4:9       by the server itself: it is at 4:9
+//! install 4 level 2         server 4 is stopped, and started as a build that knows level 2
 //! members                   who takes part, and what each waits for
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
@@ -37,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use manager::{
     Declaration, Event, MemberRequest, NodeRequest, ReadId, Report, Request, RequestId, SessionId,
 };
-use model::{Bytes, Digest, MemberId, MemberPart, Millis, Name, NodeId, RevisionNumber};
+use model::{Bytes, Digest, Level, MemberId, MemberPart, Millis, Name, NodeId, RevisionNumber};
 
 use crate::{
     agent::{Agent, Happens, digest},
@@ -150,8 +151,13 @@ impl Script {
             }
             ["announce", number, id, address] => {
                 let id = MemberId(id.parse().unwrap());
-                let request =
-                    MemberRequest::Announce { id, name: server_name(id), address: (*address).to_owned() };
+                let level = self.cluster.members.get(&id.0).map_or(Level::FIRST, |member| member.level);
+                let request = MemberRequest::Announce {
+                    id,
+                    name: server_name(id),
+                    address: (*address).to_owned(),
+                    level,
+                };
                 Event::Members { id: RequestId(numbered(number)), request }
             }
             ["forge", kind, term, from, to] => {
@@ -190,6 +196,9 @@ impl Script {
                 *cluster = Cluster::new(count.parse().ok()?, SNAPSHOTS_NEVER, span);
             }
             ["join", id] => cluster.join(id.parse().ok()?),
+            ["install", id, "level", level] => {
+                cluster.install(id.parse().ok()?, Level(level.parse().ok()?));
+            }
             ["members"] => cluster.show_members(),
             ["obey"] => cluster.obey(),
             ["disk", id, speed] => cluster.members.get_mut(&id.parse().ok()?)?.is_slow = *speed == "slow",

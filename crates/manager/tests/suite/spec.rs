@@ -8,7 +8,7 @@ use model::{
     Resources, RestartPolicy, ServiceKey, ServiceSpec, UpdatePolicy, Version,
 };
 
-use crate::codec::BYTES;
+use crate::codec::{BYTES, LEVEL};
 
 pub(crate) fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: Name::new("default").unwrap(), name: Name::new(name).unwrap() }
@@ -79,6 +79,7 @@ pub(crate) fn set(declaration: &mut Declaration, field: &str) -> Option<()> {
             publish: Some(value.parse().ok()?),
         }),
         "expects" => declaration.expects = Some(Version(value.parse().ok()?)),
+        "level" => drop(declaration.annotations.insert(LEVEL.to_owned(), value.to_owned())),
         "bytes" => drop(declaration.annotations.insert(BYTES.to_owned(), value.to_owned())),
         _ => return None,
     }

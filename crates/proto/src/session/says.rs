@@ -1,8 +1,8 @@
 //! What agents say. These types exist only between the shells and here: the cores know what is in them.
 
 use model::{
-    Belief, Bytes, Digest, Event, EventKind, Exit, MilliCpu, Name, NodeId, NodeInfo, Observed, ReplicaId,
-    ServiceKey, Slot, Stop, Usage,
+    Belief, Bytes, Digest, Event, EventKind, Exit, Level, MilliCpu, Name, NodeId, NodeInfo, Observed,
+    ReplicaId, ServiceKey, Slot, Stop, Usage,
 };
 
 use crate::{
@@ -49,6 +49,8 @@ pub struct Hello {
     /// All replicas that the node knows of: one that is not here is not there.
     pub observed: Vec<Observed>,
     pub images: Vec<(String, Digest)>,
+    /// What the agent knows.
+    pub level: Level,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +101,7 @@ impl From<&AgentSays> for v1::AgentMessage {
                 node: Some((&hello.node).into()),
                 observed: hello.observed.iter().map(Into::into).collect(),
                 images: images(&hello.images),
+                level: hello.level.0,
             }),
             AgentSays::Report(report) => Message::Report(v1::Report {
                 observed: report.observed.iter().map(Into::into).collect(),
@@ -172,6 +175,7 @@ impl TryFrom<v1::Hello> for Hello {
             node: field::required(wire.node, "node")?,
             observed: field::list(wire.observed, "observed")?,
             images: field::list(wire.images, "images")?,
+            level: Level::said(wire.level),
         })
     }
 }

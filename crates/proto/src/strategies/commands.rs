@@ -9,8 +9,8 @@ use proptest::{
 use store::{Apply, Command, NodeChange, Placement, State, Step, TrustChange};
 
 use super::{
-    access_token, belief, desired, event, hash, join_token, key, map, member, node_id, node_info, number,
-    replica_id, slot, span, spec, stop_reason, text, time, trust,
+    access_token, belief, desired, event, hash, join_token, key, level, map, member, node_id, node_info,
+    number, replica_id, slot, span, spec, stop_reason, text, time, trust,
 };
 
 pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -40,6 +40,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         trust_change().prop_map(Command::Trust),
         (node_id(), node_change(), time()).prop_map(|(node, change, at)| Command::Node { node, change, at }),
         (span(), time()).prop_map(|(node_lost_after, at)| Command::Configure { node_lost_after, at }),
+        level().prop_map(|to| Command::Raise { to }),
     ]
 }
 

@@ -16,8 +16,8 @@ use proptest::{
 use crate::session::{AgentSays, ContainerExit, Hello, Report};
 
 use super::{
-    address, digest, key, name, node_id, node_info, number, replica_id, size, slot, span, subnet, template,
-    text, time,
+    address, digest, key, level, name, node_id, node_info, number, replica_id, size, slot, span, subnet,
+    template, text, time,
 };
 
 pub(crate) fn observed() -> impl Strategy<Value = Observed> {
@@ -130,8 +130,14 @@ pub(crate) fn dispatch() -> impl Strategy<Value = Dispatch> {
 pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
     let observed = || vec(observed(), 0..3);
     let images = || vec((text(), digest()), 0..3);
-    let hello = (any::<u64>(), node_info(), observed(), images()).prop_map(
-        |(protocol_version, node, observed, images)| Hello { protocol_version, node, observed, images },
+    let hello = (any::<u64>(), node_info(), observed(), images(), level()).prop_map(
+        |(protocol_version, node, observed, images, level)| Hello {
+            protocol_version,
+            node,
+            observed,
+            images,
+            level,
+        },
     );
     let report =
         (observed(), vec(container_exit(), 0..3)).prop_map(|(observed, exits)| Report { observed, exits });

@@ -16,8 +16,8 @@ use proptest::{
 use store::{Objects, State};
 
 use super::{
-    address, cpu, desired, exit, key, map, name, node_id, number, replica_id, size, slot, span, spec, stop,
-    template, text, time,
+    address, cpu, desired, exit, key, level, map, name, node_id, number, replica_id, size, slot, span, spec,
+    stop, template, text, time,
 };
 
 pub(crate) fn service() -> impl Strategy<Value = Service> {
@@ -291,9 +291,9 @@ fn replica_event() -> impl Strategy<Value = EventKind> {
 
 fn unplaceable() -> impl Strategy<Value = Unplaceable> {
     let lacking = btree_map("[a-z]{1,3}=[a-z]{1,3}", any::<u32>(), 0..3);
-    (any::<[u32; 5]>(), lacking, cpu(), size(), cpu(), size()).prop_map(
+    (any::<[u32; 6]>(), lacking, cpu(), size(), cpu(), size()).prop_map(
         |(
-            [nodes, not_ready, cordoned, too_little_cpu, too_little_memory],
+            [nodes, not_ready, cordoned, too_old, too_little_cpu, too_little_memory],
             lacking,
             wants_cpu,
             wants_memory,
@@ -305,6 +305,7 @@ fn unplaceable() -> impl Strategy<Value = Unplaceable> {
                 not_ready,
                 cordoned,
                 lacking,
+                too_old,
                 too_little_cpu,
                 too_little_memory,
                 wants_cpu,
@@ -353,11 +354,17 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         vec((node_id(), time()), 0..3),
         settings(),
         vec(event(), 0..4),
-        (vec(member(), 0..3), option::of(trust()), vec(join_token(), 0..3), vec(access_token(), 0..3)),
+        (
+            vec(member(), 0..3),
+            option::of(trust()),
+            vec(join_token(), 0..3),
+            vec(access_token(), 0..3),
+            level(),
+        ),
     )
         .prop_map(
             |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, hosts)| {
-                let (members, trust, join_tokens, access_tokens) = hosts;
+                let (members, trust, join_tokens, access_tokens, level) = hosts;
                 let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
                 let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
                 let (services, replicas) =
@@ -374,6 +381,7 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
                     trust,
                     join_tokens,
                     access_tokens,
+                    level,
                 };
                 State::restore(Version(version), objects)
             },

@@ -133,6 +133,7 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
         ("apply", Command::Apply(apply)),
         ("delete", Command::Delete { service: service.clone(), at }),
         ("scale", Command::Scale { service: service.clone(), replicas: 0, at }),
+        ("raise", Command::Raise { to: Level(2) }),
         ("undo", Command::Undo { service: service.clone(), to: RevisionNumber(1), at }),
         ("register", Command::Register { info: node_info(), at }),
         ("place", Command::Place { placements: vec![Placement { replica: REPLICA, node: NODE }], at }),
@@ -299,6 +300,11 @@ pub(crate) fn state_with_access() -> State {
 pub(crate) fn state_with_trust() -> State {
     let objects = Objects { trust: Some(trust()), join_tokens: vec![join_token()], ..Objects::default() };
     State::restore(Version(42), objects)
+}
+
+/// The same, with a level in use that is not the first.
+pub(crate) fn state_with_level() -> State {
+    State::restore(Version(42), Objects { level: Level(2), ..Objects::default() })
 }
 
 /// What a snapshot held before there were members must be read as well: so they have a file of their own.

@@ -208,6 +208,7 @@ impl Worker {
                 }
                 Event::Peer(message)
             }
+            Input::Peer(PeerEvent::Knows(peer, level)) => Event::PeerKnows { peer, level },
             Input::Peer(PeerEvent::Unreachable(peer)) => Event::Unreachable { peer },
             Input::Peer(PeerEvent::Snapshot(peer, delivery)) => Event::SnapshotSent { peer, delivery },
             Input::Log(event) => return self.take_log_event(event),

@@ -36,6 +36,7 @@ pub(crate) fn request_error(error: RequestError) -> Status {
         RequestError::Images(_) => Reason::ImageUnresolved,
         RequestError::NoNodes { .. } => Reason::NodeSilent,
         RequestError::NothingToUndo { .. } => Reason::NoRevision,
+        RequestError::NeedsLevel { .. } => Reason::Conflict,
         RequestError::TooLarge { .. } | RequestError::ServiceTooLarge { .. } => Reason::Invalid,
         RequestError::Overloaded | RequestError::CannotWrite { .. } | RequestError::WritesLater { .. } => {
             Reason::Overloaded

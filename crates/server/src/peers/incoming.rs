@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use consensus::{MemberId, PeerMessage, PeerMessageKind};
+use model::Level;
 use proto::v1;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status, Streaming};
@@ -138,8 +139,13 @@ impl v1::peers_server::Peers for Incoming {
     ) -> Result<Response<v1::ExchangeResponse>, Status> {
         let peer = Caller::of(request.extensions()).member()?;
         let mut batches = request.into_inner();
+        let mut known = None;
         while let Some(batch) = batches.message().await? {
             self.check(peer, batch.from, batch.to)?;
+            let level = Level::said(batch.level);
+            if known.replace(level) != Some(level) {
+                (self.tell)(PeerEvent::Knows(peer, level)).map_err(stopped)?;
+            }
             for message in batch.messages {
                 let kind = match message.kind() {
                     v1::PeerMessageKind::Raft => PeerMessageKind::Ordinary,

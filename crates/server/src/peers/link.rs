@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
 use dial::{DialError, dial};
+use model::Level;
 use proto::v1::{self, peers_client::PeersClient};
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -164,7 +165,7 @@ async fn next_batch(
         bytes += next.raft.len();
         messages.push(next);
     }
-    Some(v1::PeerBatch { from: ends.own, to: ends.peer, messages })
+    Some(v1::PeerBatch { from: ends.own, to: ends.peer, messages, level: Level::NEWEST.0 })
 }
 
 /// Sends snapshots, one after the other.

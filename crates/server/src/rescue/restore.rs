@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use consensus::{HardState, Recovered as OnDisk};
-use manager::Codec as _;
-use model::{ClusterId, ClusterTrust, HostRole, Member, MemberId, MemberPart, Name, NodeId, Timestamp};
+use manager::{Codec as _, TooNew};
+use model::{
+    ClusterId, ClusterTrust, HostRole, Level, Member, MemberId, MemberPart, Name, NodeId, Timestamp,
+};
 use trust::{authority::Authority, bundle::Trust, folder::IdentityFolder, identity::Identity, validity};
 
 use super::{Directory, IdentityError, RescueError, backup::Backup, names_of_gone};
@@ -50,6 +52,7 @@ pub fn restore(
     now: Timestamp,
 ) -> Result<Restored, RescueError> {
     let state = WireCodec.decode_snapshot(&backup.state)?;
+    TooNew::check(state.level(), Level::NEWEST)?;
     let dir = Directory::open(dir.to_owned())?;
     if dir.has_log()? {
         return Err(RescueError::Taken(dir.path));

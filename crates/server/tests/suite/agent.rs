@@ -57,7 +57,7 @@ pub(crate) fn hello(node: u64, observed: Vec<Observed>, images: Vec<(String, Dig
         subnet: None,
         agent_version: "0.1.0".to_owned(),
     };
-    Hello { protocol_version: PROTOCOL_VERSION, node: info, observed, images }
+    Hello { protocol_version: PROTOCOL_VERSION, node: info, observed, images, level: model::Level::FIRST }
 }
 
 impl Agent {

@@ -272,7 +272,7 @@ async fn a_certificate_without_a_part_in_the_cluster_deposes_nobody_and_brings_n
     for to in [1, 2, 3] {
         let mut peers = PeersClient::new(cluster.channel(9, to).await);
         let message = v1::PeerMessage { kind: v1::PeerMessageKind::Raft.into(), raft: forged_vote(9, to) };
-        let batch = v1::PeerBatch { from: 9, to, messages: vec![message] };
+        let batch = v1::PeerBatch { from: 9, to, messages: vec![message], level: 0 };
         in_time("the batch is taken", peers.exchange(tokio_stream::iter([batch]))).await.unwrap();
         let transfer = v1::SnapshotTransfer { from: 9, to, digest: vec![0; 32].into(), length: 1 << 30 };
         let piece = v1::SnapshotPiece { transfer: Some(transfer), offset: 0, data: vec![0; 1 << 20].into() };

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
 use dial::Way;
-use model::{ClusterId, HostRole, NodeId};
+use model::{ClusterId, HostRole, Level, NodeId};
 use proto::v1::peers_server::PeersServer;
 use server::{
     brain::Stopped,
@@ -116,8 +116,10 @@ async fn until_received(peers: &Peers, sent: PeerMessage, received: &mut Events)
     let arrived = async {
         loop {
             peers.send(vec![sent.clone()]);
-            if let Ok(Some(event)) = timeout(Duration::from_millis(50), received.recv()).await {
-                return event;
+            match timeout(Duration::from_millis(50), received.recv()).await {
+                Ok(Some(PeerEvent::Knows(_, level))) => assert_eq!(level, Level::NEWEST),
+                Ok(Some(event)) => return event,
+                Ok(None) | Err(_) => {}
             }
         }
     };
@@ -132,6 +134,8 @@ async fn messages_arrive_in_their_order() {
     for number in 0..1_000 {
         peers.send(vec![message(number)]);
     }
+    // Before all of them, once, what the sender knows.
+    assert_eq!(next(&mut received).await, PeerEvent::Knows(ONE, Level::NEWEST));
     for number in 0..1_000 {
         assert_eq!(next(&mut received).await, PeerEvent::Received(message(number)));
     }

@@ -116,6 +116,7 @@ fn kind(command: &Command) -> String {
         Command::Configure { node_lost_after, .. } => format!("nodes are lost after {node_lost_after}"),
         Command::PutMember { member } => format!("member {} {:?}", member.name, member.part),
         Command::Trust(change) => format!("{change:?}"),
+        Command::Raise { to } => format!("{to} is in use"),
     }
 }
 

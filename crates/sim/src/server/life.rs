@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use consensus::Persist;
 use manager::{Config, Manager};
+use model::Level;
 use server::log::{Log, Opened, SegmentSizes};
 use store::State;
 
@@ -38,7 +39,11 @@ impl World {
         let life = self.servers[server].life;
         let torn = report.torn.map(|torn| torn.bytes);
         let last = recovered.last();
-        self.cx.say(format_args!("server {server}: life {life} starts, log up to {last:?}, torn {torn:?}"));
+        let level = self.level_in(server, life);
+        self.servers[server].level = level;
+        self.cx.say(format_args!(
+            "server {server}: life {life} of {level} starts, log up to {last:?}, torn {torn:?}"
+        ));
         self.logs.recovered(&mut self.cx, server, &recovered);
         if self.cx.has(Bug::ForgetVote) {
             recovered.hard_state.vote = 0;
@@ -53,8 +58,9 @@ impl World {
             seed,
             itself: Some(itself(server)),
             contacts: self.servers[server].contacts.clone(),
+            level,
         };
-        let manager = match Manager::restore(config, SimCodec::new(self.cx.bug), recovered) {
+        let manager = match Manager::restore(config, SimCodec::new(self.cx.bug, level), recovered) {
             Ok(manager) => manager,
             Err(error) => return self.cx.violate("what was recovered can be restored", chain(&error)),
         };
@@ -73,6 +79,12 @@ impl World {
         let first = self.cx.random.millis(0, self.plan.tick.0);
         self.cx.after(first, Happening::ServerTick { server, life });
         self.server_steps(server, life);
+    }
+
+    /// Some servers begin with a build that knows less, and are upgraded when they start again.
+    fn level_in(&self, server: usize, life: u32) -> Level {
+        let begins_older = server < self.plan.servers && self.plan.seed >> (server % 8) & 1 == 1;
+        if begins_older && life == 1 { Level::FIRST } else { Level::NEWEST }
     }
 
     /// Power loss: what was being written may be there in part.

@@ -70,6 +70,11 @@ impl World {
             self.cx.say(format_args!("server {from}: snapshot arrives at server {to}"));
             self.server_hears(from, Event::SnapshotSent { peer: message.to, delivery: Delivery::Arrived });
         }
+        if is_same {
+            // The one that sends, who may hand on what another asked.
+            let (peer, level) = (self.servers[from].member, self.servers[from].level);
+            self.server_hears(to, Event::PeerKnows { peer, level });
+        }
         self.server_hears(to, Event::Peer(message));
     }
 

@@ -98,6 +98,11 @@ impl State {
             Command::Configure { node_lost_after, at } => Ok(self.configure(node_lost_after, at)),
             Command::PutMember { member } => Ok(self.put_member(member)),
             Command::Trust(change) => self.change_trust(change),
+            Command::Raise { to } => {
+                // It never falls, whatever comes in which order.
+                self.level = self.level.max(to);
+                Ok((Outcome::Done, Changes::default()))
+            }
         }
     }
 
