@@ -5,12 +5,14 @@
 //! several hosts, which can be cut off and lost. [`Several`] is several servers and agents, each a process of its own, made
 //! as a user makes them.
 
+pub mod busybox;
 pub mod cluster;
 pub mod hosts;
 pub mod http;
 pub mod leftovers;
 pub mod load;
 pub mod registers;
+pub mod runbook;
 pub mod several;
 pub mod vm;
 

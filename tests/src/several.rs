@@ -26,6 +26,10 @@ pub struct Several {
     running: BTreeMap<String, Child>,
     /// What every server is told beside the usual.
     server_args: Vec<String>,
+    /// What is on every host, and whoever asks uses it.
+    program: PathBuf,
+    /// What is on these hosts instead.
+    installed: BTreeMap<String, PathBuf>,
     folder: TempDir,
     before: leftovers::Host,
     _host: MutexGuard<'static, ()>,
@@ -38,16 +42,17 @@ impl Several {
     }
 
     pub fn found_with(server_args: &[&str]) -> Several {
-        Several::found_in(Path::new(TMPFS), server_args)
+        Several::found_in(Path::new(TMPFS), program(), server_args)
     }
 
     /// With everything it writes under `parent`.
-    fn found_in(parent: &Path, server_args: &[&str]) -> Several {
+    fn found_in(parent: &Path, program: PathBuf, server_args: &[&str]) -> Several {
         let host = take_host();
         let folder = tempfile::Builder::new().prefix("wharf-test-").tempdir_in(parent).expect("a folder");
         let before = leftovers::Host::look();
         let server_args = server_args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut several = Several { running: BTreeMap::new(), server_args, folder, before, _host: host };
+        let (running, installed) = (BTreeMap::new(), BTreeMap::new());
+        let mut several = Several { running, server_args, program, installed, folder, before, _host: host };
         several.init("server1");
         several
     }
@@ -63,7 +68,12 @@ impl Several {
 
     /// Also this many servers and agents in all, all of which take part.
     pub fn of(servers: usize, agents: usize) -> Several {
-        let mut several = Several::found();
+        Several::of_program(program(), servers, agents)
+    }
+
+    /// The same of another build.
+    pub fn of_program(program: PathBuf, servers: usize, agents: usize) -> Several {
+        let mut several = Several::found_in(Path::new(TMPFS), program, &[]);
         several.add_servers(servers);
         let token = several.token("agent", &[]);
         for name in names("agent", 1, agents) {
@@ -76,7 +86,7 @@ impl Several {
 
     /// This many servers in all and no agent, on the disk that `parent` is on.
     pub fn servers_in(parent: &Path, servers: usize) -> Several {
-        let mut several = Several::found_in(parent, &[]);
+        let mut several = Several::found_in(parent, program(), &[]);
         several.add_servers(servers);
         several
     }
@@ -90,6 +100,20 @@ impl Several {
         }
         let voters = names("server", 1, servers);
         self.wait_for_voters(&voters.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// From its next start on this host runs that program; with nobody named, all do, and whoever asks.
+    pub fn install(&mut self, name: &str, program: &Path) {
+        self.installed.insert(name.to_owned(), program.to_owned());
+    }
+
+    pub fn install_everywhere(&mut self, program: &Path) {
+        self.installed.clear();
+        self.program = program.to_owned();
+    }
+
+    pub fn program(&self, name: &str) -> &Path {
+        self.installed.get(name).unwrap_or(&self.program)
     }
 
     pub fn folder(&self) -> &Path {
@@ -151,7 +175,7 @@ impl Several {
             address = self.choose_address(name);
             args.extend(["--name", name, "--advertise", &address, "--listen", &address]);
         }
-        self.without_server(&args)
+        ended(Command::new(self.program(name)).args(&args))
     }
 
     pub fn start(&mut self, name: &str) {
@@ -162,7 +186,7 @@ impl Several {
     pub fn start_to_answer(&mut self, server: &str) {
         self.start(server);
         wait_for(server, SOON, || {
-            let asked = self.ask(server, &["version"]);
+            let asked = self.ask(server, &["get", "services"]);
             if asked.code == 0 { Ok(()) } else { Err(format!("{asked:?}\n{}", self.log(server))) }
         });
     }
@@ -171,7 +195,7 @@ impl Several {
     pub fn start_with(&mut self, name: &str, more: &[&str]) {
         let log = OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log")));
         let log = log.expect("a log file");
-        let mut command = Command::new(program());
+        let mut command = Command::new(self.program(name));
         if name.starts_with("server") {
             command.arg("server").arg("--data").arg(self.path(name)).arg("--listen").arg(self.socket(name));
             command.args(&self.server_args);
@@ -201,6 +225,13 @@ impl Several {
         child.wait().expect("it has ended");
     }
 
+    /// As a service manager does it: it may finish what it does.
+    pub fn stop(&mut self, name: &str) {
+        signal(self.pid(name), rustix::process::Signal::TERM);
+        let code = self.ended(name);
+        assert_eq!(code, 0, "{name}: {}", self.log(name));
+    }
+
     /// Waits for the end of a daemon that ends by itself; its exit code.
     pub fn ended(&mut self, name: &str) -> i32 {
         let mut child = self.running.remove(name).expect("it ran");
@@ -220,22 +251,28 @@ impl Several {
     }
 
     fn without_server(&self, args: &[&str]) -> Ended {
-        ended(Command::new(program()).args(args))
+        ended(Command::new(&self.program).args(args))
     }
 
-    fn ok_without_server(&self, args: &[&str]) {
+    pub fn ok_without_server(&self, args: &[&str]) {
         let ended = self.without_server(args);
         assert_eq!(ended.code, 0, "wharf {args:?}: {ended:#?}");
     }
 
     /// Asks the server of this name.
     pub fn ask(&self, server: &str, args: &[&str]) -> Ended {
-        ended(Command::new(program()).args(args).arg("--socket").arg(self.socket(server)))
+        self.ask_by(&self.program, server, args)
+    }
+
+    /// The same with another program than is used here.
+    pub fn ask_by(&self, program: &Path, server: &str, args: &[&str]) -> Ended {
+        let (before, after) = args.split_at(args.iter().position(|arg| *arg == "--").unwrap_or(args.len()));
+        ended(Command::new(program).args(before).arg("--socket").arg(self.socket(server)).args(after))
     }
 
     /// As somebody does who is on none of these hosts: with a file of contexts, and these variables.
     pub fn from_afar(&self, variables: &[(&str, &str)], args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(args).env("WHARF_CONFIG", self.path("contexts/config.yaml"));
         command.envs(variables.iter().copied());
         command
@@ -263,7 +300,7 @@ impl Several {
     pub fn wait_for_voters(&self, expected: &[&str]) {
         wait_for("the votes", SOON, || {
             let seen = ended(
-                Command::new(program())
+                Command::new(&self.program)
                     .args(["cluster", "members", "--socket"])
                     .arg(self.socket(expected[0])),
             );

@@ -8,7 +8,7 @@ use tests::{
     wait_for,
 };
 
-use crate::image::busybox_archive;
+use tests::busybox::busybox_archive;
 
 /// From the start of `wharf dev` to a node that is ready; most of it is the demo image.
 const UP: Duration = Duration::from_secs(120);

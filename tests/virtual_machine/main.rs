@@ -5,6 +5,5 @@
 mod cgroup2;
 mod fleet;
 mod host;
-mod image;
 mod kernels;
 mod machine;
