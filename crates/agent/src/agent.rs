@@ -66,6 +66,8 @@ pub enum Error {
     Ways(#[from] WaysError),
     #[error("cannot use {}, which tells containers until when they may run", path.display())]
     Lease { path: PathBuf, source: std::io::Error },
+    #[error("cannot use {}, which tells the next agent what this one's times are by", path.display())]
+    Clock { path: PathBuf, source: std::io::Error },
     #[error("the agent cannot be woken at a time")]
     Alarm(#[source] std::io::Error),
     #[error("the agent cannot draw random numbers")]
@@ -87,7 +89,6 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let stop_on_exit = config.stop_on_exit;
-    let clock = Clock::start();
     let seed = random().map_err(Error::Random)?;
     let config = Arc::new(config);
     let acquainted = {
@@ -107,12 +108,12 @@ pub async fn run(
         identity.keep_subnet(subnet)?;
     }
     let Begun { host, ledger, directory, lease, leased_until, known } =
-        spawn_blocking(move || begin(config, subnet, runtime, clock)).await??;
+        spawn_blocking(move || begin(config, subnet, runtime)).await??;
     let launcher = host.runtime.watch_launcher().map_err(Error::Launcher)?;
     let (sender, happened) = mpsc::unbounded_channel();
     let mut agent = Agent {
         core: Core::new(),
-        clock,
+        clock: host.clock,
         journal: Journal::default(),
         ledger: Arc::new(ledger),
         lanes: Lanes::new(host.clone(), sender.clone()),

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     agent::Error,
-    clock::Clock,
+    clock::{self, Clock},
     config::Config,
     core::{Found, FoundState, Record},
     host::{self, Host},
@@ -49,18 +49,17 @@ pub(crate) fn acquaint(config: &Config, seed: u64) -> Result<Acquainted, Error> 
     Ok(Acquainted { identity, ways, node })
 }
 
-pub(crate) fn begin(
-    config: Arc<Config>,
-    subnet: Subnet,
-    runtime: runtime::Runtime,
-    clock: Clock,
-) -> Result<Begun, Error> {
+pub(crate) fn begin(config: Arc<Config>, subnet: Subnet, runtime: runtime::Runtime) -> Result<Begun, Error> {
     raise_descriptor_limit();
+    let (ledger, records) = Ledger::recall(&config.ledger_path(), clock::wall())?;
+    let latest = records.iter().flatten().map(Record::latest).max().unwrap_or_default();
+    let path = config.clock_path();
+    host::make_dir(&config.run_dir)?;
+    let clock = Clock::open(&path, latest).map_err(|source| Error::Clock { path, source })?;
     let host = Host::open(Arc::clone(&config), subnet, runtime, clock)?;
     let path = config.lease_path();
     let (lease, leased_until) =
         LeaseFile::open(&path, clock).map_err(|source| Error::Lease { path, source })?;
-    let (ledger, records) = Ledger::recall(&config.ledger_path(), clock.now())?;
     let directory = remembered::read(&config.directory_path());
     let found = host.find(records.as_deref().unwrap_or_default())?;
     let runs = |state: &FoundState| matches!(state, FoundState::Running { .. });

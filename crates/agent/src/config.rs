@@ -95,6 +95,10 @@ impl Config {
         self.run_dir.join("netns")
     }
 
+    pub(crate) fn clock_path(&self) -> PathBuf {
+        self.run_dir.join("clock")
+    }
+
     pub(crate) fn lease_path(&self) -> PathBuf {
         self.run_dir.join("lease")
     }

@@ -14,10 +14,8 @@ use std::{
 
 use model::{Millis, Settings, Timestamp};
 
-use crate::clock::{BootTime, Clock};
+use crate::clock::{BOOT_ID, BootTime, Clock};
 
-/// Where the kernel tells which run of the host this is. Source: random(4).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const TIME_BYTES: usize = 8;
 
 #[derive(Debug)]
@@ -61,7 +59,7 @@ mod tests {
     fn a_lease_is_known_to_the_next_agent_but_not_after_a_restart_of_the_host() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lease");
-        let clock = Clock::start();
+        let clock = Clock::open(&dir.path().join("clock"), Timestamp(0)).unwrap();
         let (first, known) = LeaseFile::open_in(&path, clock, "boot-1").unwrap();
         assert_eq!(known, None);
         let until = clock.now() + Millis::from_secs(15);

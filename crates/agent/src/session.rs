@@ -196,6 +196,7 @@ impl Session {
             observed,
             images: relay::images::named(&self.host.images)?,
             level: Level::NEWEST,
+            said_at: Some(self.host.clock.now()),
         };
         let (outbound, messages) = mpsc::channel(QUEUE);
         // There is room for it: nothing else was sent.
@@ -266,7 +267,7 @@ impl Session {
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
                     flush_at = None;
                     not_before = Instant::now() + GATHER;
-                    AgentSays::Report(self.pending.take())
+                    AgentSays::Report(self.pending.take(self.host.clock.now()))
                 }
                 belief = next(&mut beliefs) => AgentSays::Believes(self.node.id, belief),
                 () = sleep_until(heartbeats.due()) => heartbeats.next(self.host.clock.now(), self.meter.look()),

@@ -48,7 +48,7 @@ async fn wait(host: &Host, id: &ContainerId) -> Result<Exit, Box<dyn std::error:
         let _ready = watched.readable().await?;
         let (runtime, asked) = (host.runtime.clone(), rid.clone());
         if let Some(record) = spawn_blocking(move || runtime.exit_record(&asked)).await?? {
-            return Ok(exit_of(&record, host.clock.now()));
+            return Ok(exit_of(&record, &host.clock));
         }
     }
 }

@@ -29,6 +29,12 @@ impl<K: Ord + Clone> Alarms<K> {
         }
     }
 
+    /// The same, by another reckoning of the time.
+    pub(crate) fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.by_key.values_mut().for_each(|at| *at = to(*at));
+        self.by_time = self.by_key.iter().map(|(key, at)| (*at, key.clone())).collect();
+    }
+
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(at, _)| *at)
     }

@@ -13,6 +13,7 @@ use model::{
 };
 use store::{Observations, Outcome, Rejected, State, TrustChange};
 
+use crate::Reckoning;
 use crate::members::{MemberError, MemberRequest, MemberWaiting};
 
 /// Numbers requests, reads and sessions. Chosen by the shell, never used twice by one process.
@@ -332,6 +333,8 @@ fn different(found: &[(Digest, Vec<NodeId>)]) -> String {
 #[derive(Clone, Debug)]
 pub struct Hello {
     pub info: NodeInfo,
+    /// What the agent's clock showed then, which all its times are by. None of an agent of a version that does not say.
+    pub said_at: Option<Timestamp>,
     pub observed: Vec<Observed>,
     /// Reference in its normal form, and manifest digest.
     pub images: Vec<(String, Digest)>,
@@ -342,6 +345,8 @@ pub struct Hello {
 /// What changed on a node since it last said so. Of replicas that are not the node's, nothing is believed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// As in [`Hello`].
+    pub said_at: Option<Timestamp>,
     pub observed: Vec<Observed>,
     /// Containers that ended: said once, kept in the log.
     pub exits: Vec<model::Event>,
@@ -355,6 +360,8 @@ pub struct View {
     pub state: State,
     pub observed: Observations,
     pub waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
+    /// What the times in it are by.
+    pub reckoning: Reckoning,
     pub is_leader: bool,
     pub leader: Option<u64>,
     /// Who takes part right now; `state` has what each shall be.
@@ -371,7 +378,8 @@ impl View {
         self.waiting_on.get(service).map_or(&[], |waiting| waiting)
     }
 
-    /// How many slots of a service are ready, available and up to date.
+    /// How many slots of a service are ready, available and up to date. `now` is the cluster's time: see
+    /// [`View::reckoning`].
     pub fn counts(&self, service: &ServiceKey, now: Timestamp) -> orchestrator::Counts {
         orchestrator::counts(&self.state, &self.observed, service, now)
     }

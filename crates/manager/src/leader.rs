@@ -56,6 +56,13 @@ impl Leader {
         self.term.is_some()
     }
 
+    /// The same, by another reckoning of the time.
+    pub(crate) fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.alarms.translate(&to);
+        self.notes.values_mut().for_each(|until| *until = to(*until));
+        self.nodes.translate(to);
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.alarms.next().into_iter().chain(self.nodes.next_wake()).min()
     }
@@ -63,6 +70,7 @@ impl Leader {
 
 impl<C: Codec> Manager<C> {
     pub(crate) fn start_leading(&mut self, term: u64) {
+        self.clock.hold();
         let waits = |replica: &&Arc<model::Replica>| is_unplaced(replica);
         self.leader = Leader {
             term: Some(term),
@@ -84,6 +92,7 @@ impl<C: Codec> Manager<C> {
         self.handed_over();
         self.take_answers_back();
         if self.leader.leads() {
+            self.clock.hold();
             self.leader = Leader::default();
             self.observed = Observations::default();
             self.close_all_sessions("this server does not lead the cluster any more");

@@ -30,6 +30,11 @@ struct Wait {
 }
 
 impl Leaving {
+    /// The same, by another reckoning of the time.
+    pub(crate) fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.waiting.values_mut().for_each(|wait| wait.until = to(wait.until));
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.waiting.values().map(|wait| wait.until).min()
     }

@@ -25,6 +25,7 @@ mod proposals;
 mod reads;
 
 mod alarms;
+pub mod clock;
 mod leader;
 mod nodes;
 
@@ -42,6 +43,7 @@ use consensus::{Consensus, MemberId, PeerMessage, Recovered, Status, StepError};
 use model::{IdSource, Level, Millis, Name, Timestamp};
 use store::{Observations, State};
 
+pub use clock::Reckoning;
 pub use codec::{Codec, CodecError};
 pub use event::{
     Applied, Declaration, Effect, Event, Hello, ImageError, NodeRequest, ReadId, Reply, Report, Request,
@@ -89,6 +91,7 @@ pub struct Manager<C> {
     state: State,
     /// What agents said to this leader.
     observed: Observations,
+    clock: clock::Clock,
     sessions: sessions::Sessions,
     directory: directory::Directory,
     leader: leader::Leader,
@@ -121,6 +124,7 @@ impl<C: Codec> Manager<C> {
         Ok(Manager {
             codec,
             level: config.level,
+            clock: clock::Clock::of(state.latest()),
             state,
             observed: Observations::default(),
             sessions: sessions::Sessions::default(),
@@ -146,16 +150,18 @@ impl<C: Codec> Manager<C> {
         })
     }
 
-    /// Takes what happened and says what to do. The effects are to be executed in their order.
-    pub fn step(&mut self, now: Timestamp, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
+    /// Takes what happened and says what to do. The effects are to be executed in their order. `own` is what this server's
+    /// clock shows, which must be steady; see [`clock`].
+    pub fn step(&mut self, own: Timestamp, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
+        self.clock.set(own);
         for event in events {
-            self.handle(now, event);
+            self.handle(self.clock.now(), event);
         }
         // Applying can allow new plans, and with one voter a proposal is in the next Ready already: go on until
         // nothing more comes. Each round proposes at most one plan per service, so this ends.
-        while self.ask_to_read() | self.advance_log() | self.lead(now) {}
+        while self.ask_to_read() | self.advance_log() | self.lead(self.clock.now()) {}
         self.answer_reads();
-        self.dispatch(now);
+        self.dispatch(self.clock.now());
         self.maybe_snapshot();
         if std::mem::take(&mut self.view_changed) {
             let view = self.view();
@@ -169,9 +175,15 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    /// When `step` must be called again though nothing happened.
+    /// When `step` must be called again though nothing happened, by this server's own clock.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.leader.next_wake().into_iter().chain(self.directory.leaving.next_wake()).min()
+        let wakes = self.leader.next_wake().into_iter().chain(self.directory.leaving.next_wake());
+        wakes.min().map(|at| self.clock.reckoning().own(at))
+    }
+
+    /// What people's watches say, as far as this host knows; it may jump. The time is set to it when nobody counts on that.
+    pub fn look_at_the_wall(&mut self, wall: Timestamp) {
+        self.clock.look_at_the_wall(wall);
     }
 
     /// How this server takes part: its role and term, and how far its log is.
@@ -186,6 +198,7 @@ impl<C: Codec> Manager<C> {
             state: self.state.clone(),
             observed: self.observed.clone(),
             waiting_on: self.leader.waiting_on.clone(),
+            reckoning: self.clock.reckoning(),
             is_leader: self.leader.leads(),
             leader: status.leader,
             membership: status.membership,
@@ -212,6 +225,7 @@ impl<C: Codec> Manager<C> {
                 self.consensus.tick();
                 self.reads.tick(self.read_patience_ticks);
                 self.retry_placing();
+                self.set_the_time();
                 self.tick_members(now);
             }
             Event::Request { id, request } => self.request(now, id, request),

@@ -60,6 +60,7 @@ impl<C: Codec> Manager<C> {
         self.stop_leading();
         match decode_snapshot(&self.codec, snapshot) {
             Ok(state) => {
+                self.clock.learn(state.latest());
                 self.state = state;
                 self.snapshots.newest = index;
                 self.view_changed = true;
@@ -110,6 +111,9 @@ impl<C: Codec> Manager<C> {
         let CommittedEntry::Command(bytes) = entry else { return };
         match self.codec.decode_command(&bytes) {
             Ok(command) => {
+                if let Some(at) = command.at().filter(|_| !self.leader.leads()) {
+                    self.clock.learn(at);
+                }
                 self.view_changed = true;
                 // A rejected command changes nothing, and whoever proposed it knows.
                 if let Ok((_, changes)) = self.state.apply(Version(index), command) {

@@ -28,6 +28,12 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
+    /// The same, by another reckoning of the time.
+    pub(crate) fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.lost_at.translate(&to);
+        self.last_step = self.last_step.map(to);
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.lost_at.next()
     }

@@ -18,7 +18,7 @@ use model::{
 };
 use store::{Command, NodeStatus};
 
-use crate::{Codec, Effect, Hello, Manager, Report, RequestError, SessionId, proposals::Origin};
+use crate::{Codec, Effect, Hello, Manager, Report, RequestError, SessionId, clock::Ago, proposals::Origin};
 
 const REMOVED: &str = "this node was removed from the cluster, and nothing of it runs any more; to let it join again as a \
                        new node, stop the agent, remove the file `identity` from its data folder and start it";
@@ -69,6 +69,7 @@ impl<C: Codec> Manager<C> {
             self.sessions.open.remove(&old);
             self.turn_away(old, "the node opened another session".to_owned());
         }
+        let ago = Ago::new(hello.said_at, now);
         let left = hello.observed.iter().filter(|one| one.phase != Phase::Removed).map(|one| one.replica);
         let farewell = removed.then(|| left.collect());
         let opened = Session {
@@ -90,7 +91,7 @@ impl<C: Codec> Manager<C> {
         self.observed.set_images(node, hello.images);
         self.observed.set_level(node, hello.level);
         self.forget_unsaid(node, &hello.observed);
-        self.observe(node, hello.observed);
+        self.observe(node, hello.observed, ago);
         self.node_is_heard(now, node);
         self.look_at_node(node);
     }
@@ -191,8 +192,9 @@ impl<C: Codec> Manager<C> {
         if let Some(images) = report.images {
             self.observed.set_images(node, images);
         }
-        self.observe(node, report.observed);
-        self.record_exits(node, report.exits);
+        let ago = Ago::new(report.said_at, now);
+        self.observe(node, report.observed, ago);
+        self.record_exits(node, report.exits, ago);
         self.view_changed = true;
     }
 
@@ -247,9 +249,10 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    fn observe(&mut self, node: NodeId, observed: Vec<Observed>) {
+    fn observe(&mut self, node: NodeId, observed: Vec<Observed>, ago: Ago) {
         self.directory.touch([node]);
-        for one in observed {
+        for mut one in observed {
+            one.translate(|at| ago.time(at));
             // An agent may still speak of what the state has forgotten: it will be told to drop it.
             let Some(replica) = self.state.replica(one.replica).filter(|r| r.node == Some(node)) else {
                 continue;
@@ -267,7 +270,7 @@ impl<C: Codec> Manager<C> {
 
     /// For the story that `describe` tells. Should the log not take them, the story has a gap; what an agent observes
     /// says how each container last ended all the same.
-    fn record_exits(&mut self, node: NodeId, exits: Vec<Event>) {
+    fn record_exits(&mut self, node: NodeId, exits: Vec<Event>, ago: Ago) {
         let is_known = |event: &Event| match &event.kind {
             EventKind::ContainerExited { replica, .. } => {
                 self.state.replica(*replica).is_some_and(|replica| {
@@ -276,7 +279,8 @@ impl<C: Codec> Manager<C> {
             }
             _ => false,
         };
-        let events: Vec<Event> = exits.into_iter().filter(is_known).collect();
+        let mut events: Vec<Event> = exits.into_iter().filter(is_known).collect();
+        events.iter_mut().for_each(|event| event.translate(|at| ago.time(at)));
         if events.is_empty() {
             return;
         }
@@ -322,6 +326,11 @@ impl<C: Codec> Manager<C> {
 }
 
 impl Sessions {
+    /// The same, by another reckoning of the time.
+    pub(crate) fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.open.values_mut().for_each(|open| open.heard_at = to(open.heard_at));
+    }
+
     /// The node may have to be told something.
     pub(crate) fn touch(&mut self, node: NodeId) {
         self.dirty.insert(node);

@@ -14,6 +14,16 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// From one clock's times to another's.
+    pub fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        self.at = to(self.at);
+        if let EventKind::ContainerExited { exit, .. } = &mut self.kind {
+            exit.at = to(exit.at);
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// A user changed what is desired; in words ("created", "scaled from 2 to 3").

@@ -22,6 +22,25 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// From one clock's times to another's.
+    pub fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        let Timeline { received, image_ready, started, ready } = &mut self.timeline;
+        for at in [received, image_ready, started, ready, &mut self.ready_since].into_iter().flatten() {
+            *at = to(*at);
+        }
+        for container in &mut self.containers {
+            match &mut container.state {
+                ContainerState::Running { since: at, .. } | ContainerState::BackingOff { until: at } => {
+                    *at = to(*at);
+                }
+                ContainerState::Waiting | ContainerState::Ended => {}
+            }
+            if let Some(exit) = &mut container.last_exit {
+                exit.at = to(exit.at);
+            }
+        }
+    }
+
     /// Whether none of its processes is left, nor will another be started. One that has failed or completed goes on for as
     /// long as a container beside the one that ended is being stopped.
     pub fn has_ended(&self) -> bool {
@@ -70,7 +89,7 @@ impl Phase {
     }
 }
 
-/// When a replica reached each step for the first time, by its node's clock.
+/// When a replica reached each step for the first time: by its node's clock there, by the cluster's time on a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeline {
     pub received: Option<Timestamp>,

@@ -50,9 +50,10 @@ fn failed_replica(draft: &Draft<'_>) -> Option<String> {
     successors.filter(|new| is_new(draft, new)).find_map(|new| cause(draft, &new))
 }
 
-/// Whether the rollout brought it. What was there before says nothing of the rollout.
+/// Whether the rollout brought it. What was there before says nothing of the rollout, even if the cluster's time was set
+/// back since and it seems to come from the future.
 pub(crate) fn is_new(draft: &Draft<'_>, member: &Member<'_>) -> bool {
-    member.created_at >= draft.rollout.started_at
+    (draft.rollout.started_at..=draft.now).contains(&member.created_at)
 }
 
 fn overdue(draft: &Draft<'_>) -> Option<String> {

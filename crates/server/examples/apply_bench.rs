@@ -170,6 +170,7 @@ async fn open_session(channel: &Channel) -> Result<impl Sized + use<>, Failure> 
         observed: Vec::new(),
         images,
         level: model::Level::FIRST,
+        said_at: None,
     };
     let (says, messages) = mpsc::channel(1);
     says.send((&AgentSays::Hello(hello)).into()).await?;

@@ -142,8 +142,8 @@ fn read_first(first: Option<v1::AgentMessage>) -> Result<First, Status> {
     }
     match AgentSays::try_from(v1::AgentMessage { message: Some(first) })? {
         AgentSays::Hello(hello) => {
-            let proto::session::Hello { node: info, observed, images, level, .. } = hello;
-            let hello = Hello { info, observed, images, level };
+            let proto::session::Hello { node: info, observed, images, level, said_at, .. } = hello;
+            let hello = Hello { info, said_at, observed, images, level };
             Ok(First::Hello(Box::new(hello)))
         }
         AgentSays::Introduction { node, .. } => Ok(First::Introduction(node)),
@@ -228,6 +228,7 @@ async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) ->
 async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
     let report = match AgentSays::try_from(said)? {
         AgentSays::Report(said) => Report {
+            said_at: said.said_at,
             observed: said.observed,
             exits: said.exits.into_iter().map(Into::into).collect(),
             images: None,

@@ -1,7 +1,8 @@
-//! The server's clock: the wall's at start, and from then on steady.
+//! The server's clocks: one that is steady, and the wall's.
 //!
-//! Deadlines must not pass, or never pass, because an administrator or NTP sets the clock. Agents keep theirs the same
-//! way, and what they tell is compared with this.
+//! Deadlines must not pass, or never pass, because an administrator or NTP sets the clock. So the manager counts by one that
+//! shows the wall's time at the start, and from then on never jumps. What is compared with other clocks, or with what people
+//! know of the time, goes by the wall's: certificates, tokens and the audit.
 
 use std::{
     sync::LazyLock,
@@ -10,13 +11,16 @@ use std::{
 
 use model::{Millis, Timestamp};
 
-static STARTED: LazyLock<(Instant, Timestamp)> = LazyLock::new(|| {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (Instant::now(), Timestamp(since_epoch.as_millis() as u64))
-});
+static STARTED: LazyLock<(Instant, Timestamp)> = LazyLock::new(|| (Instant::now(), wall()));
 
-/// The only place of the server that reads a wall clock.
+/// Steady. Not to be compared with the clock of another process.
 pub(crate) fn now() -> Timestamp {
     let (started, at) = *STARTED;
     at + Millis(started.elapsed().as_millis() as u64)
+}
+
+/// What the host's clock shows now; it may jump.
+pub(crate) fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since_epoch.as_millis() as u64)
 }

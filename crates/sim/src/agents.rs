@@ -16,6 +16,7 @@ use model::{Directory, EventKind, Millis, Name, NodeId, NodeInfo, ReplicaId, Tim
 
 use crate::{
     bug::Bug,
+    clocks::HostClock,
     host::Host,
     leases::Heartbeats,
     ledger::Ledger,
@@ -34,6 +35,8 @@ pub(crate) struct Node {
     /// The agent dies before the action that comes after so many more.
     pub(crate) crash_after: Option<u32>,
     pub(crate) unreachable_until: Timestamp,
+    /// That its agents go by, from one start of the host to the next.
+    pub(crate) clock: HostClock,
 }
 
 #[derive(Debug)]
@@ -93,6 +96,7 @@ impl Node {
             host,
             crash_after: None,
             unreachable_until: Timestamp(0),
+            clock: plan.clock,
         }
     }
 
@@ -138,7 +142,7 @@ impl World {
         self.agent_hears(node, life, Event::Remembered(remembered));
         let leased_until = self.nodes[node].host.leased_until;
         if leased_until > Timestamp(0) {
-            self.agent_hears(node, life, Event::Leased { until: leased_until });
+            self.agent_hears(node, life, Event::Leased { until: self.nodes[node].clock.shows(leased_until) });
         }
         let records: Vec<Record> = self.nodes[node].ledger.records().cloned().collect();
         self.agent_hears(node, life, Event::Restored(records));
@@ -147,7 +151,8 @@ impl World {
     }
 
     pub(crate) fn agent_adopts(&mut self, node: usize, life: u32) {
-        let mut found = self.nodes[node].host.found();
+        let clock = self.nodes[node].clock;
+        let mut found = self.nodes[node].host.found(clock);
         if self.cx.has(Bug::FindNothing) {
             found.containers.clear();
         }
@@ -163,7 +168,8 @@ impl World {
             return;
         };
         agent.wakes_at = None;
-        if agent.core.next_wake().is_some_and(|at| at <= now) {
+        let wakes = agent.core.next_wake();
+        if wakes.is_some_and(|at| at <= self.nodes[node].clock.shows(now)) {
             self.agent_hears(node, life, Event::Wake);
         } else {
             self.plan_wake(node, life);
@@ -171,7 +177,7 @@ impl World {
     }
 
     pub(crate) fn agent_hears(&mut self, node: usize, life: u32, event: Event) {
-        let now = self.cx.now;
+        let now = self.nodes[node].clock.shows(self.cx.now);
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
         let actions = agent.core.handle(now, event);
         if !actions.is_empty() {
@@ -213,8 +219,10 @@ impl World {
 
     fn plan_wake(&mut self, node: usize, life: u32) {
         let now = self.cx.now;
+        let clock = self.nodes[node].clock;
         let Some(agent) = self.nodes[node].agent_of(life) else { return };
-        let Some(at) = agent.core.next_wake().map(|at| at.max(now + Millis(1))) else { return };
+        let Some(at) = agent.core.next_wake() else { return };
+        let at = clock.in_world(at).max(now + Millis(1));
         if agent.wakes_at.is_none_or(|planned| at < planned || planned <= now) {
             agent.wakes_at = Some(at);
             self.cx.at(at, Happening::AgentWakes { node, life });
@@ -293,6 +301,9 @@ impl World {
     pub(crate) fn reboot(&mut self, node: usize) {
         self.agent_crashes(node);
         self.nodes[node].host.reboot();
+        let remembered = self.nodes[node].ledger.records().map(Record::latest).max().unwrap_or_default();
+        let wall = HostClock::draw(&mut self.cx.random);
+        self.nodes[node].clock = wall.not_before(remembered, self.cx.now);
         self.cx.say(format_args!("node {node}: reboots"));
     }
 }

@@ -6,6 +6,7 @@
 //! - [`history`]: what users asked and were told; nothing acknowledged is lost, and all answers fit into one story per
 //!   service ([`linear`] finds it, [`service`] says what a story is).
 //! - [`promise`]: what a rollout stops can be spared.
+//! - [`spans`]: what should last a while lasts so long, whatever the hosts' clocks show.
 //! - [`serving`]: nobody stays in a balancer who does not serve.
 //! - [`rest`]: when there are no more faults, exactly what is desired runs, in bounded time.
 
@@ -17,3 +18,4 @@ mod promise;
 pub(crate) mod rest;
 pub(crate) mod service;
 mod serving;
+pub(crate) mod spans;

@@ -12,7 +12,10 @@ use model::{
     Subnet, Timestamp,
 };
 
-use crate::behaviour::{Behaviour, Fate};
+use crate::{
+    behaviour::{Behaviour, Fate},
+    clocks::HostClock,
+};
 
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -50,6 +53,15 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn runs(&self) -> bool {
         matches!(self.state, FoundState::Running { .. })
+    }
+
+    fn state_by(&self, clock: HostClock) -> FoundState {
+        match &self.state {
+            FoundState::Running { pid, since } => {
+                FoundState::Running { pid: *pid, since: clock.shows(*since) }
+            }
+            FoundState::Exited(exit) => FoundState::Exited(Exit { at: clock.shows(exit.at), ..exit.clone() }),
+        }
     }
 
     pub(crate) fn behaviour(&self) -> Behaviour {
@@ -166,12 +178,13 @@ impl Host {
         self.leased_until = Timestamp(0);
     }
 
-    pub(crate) fn found(&self) -> Found {
+    /// By the clock that its agent goes by.
+    pub(crate) fn found(&self, clock: HostClock) -> Found {
         Found {
             containers: self
                 .processes
                 .iter()
-                .map(|(id, process)| (id.clone(), process.state.clone()))
+                .map(|(id, process)| (id.clone(), process.state_by(clock)))
                 .collect(),
             sandboxes: self.sandboxes.keys().copied().collect(),
         }

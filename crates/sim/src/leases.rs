@@ -74,6 +74,7 @@ impl World {
         }
         host.leased_until = host.leased_until.max(until);
         self.plan_end_of_lease(node);
+        let until = self.nodes[node].clock.shows(until);
         self.agent_hears(node, life, AgentEvent::Leased { until });
     }
 

@@ -15,6 +15,7 @@ mod agents;
 mod behaviour;
 mod bug;
 mod check;
+mod clocks;
 mod codec;
 mod disk;
 mod host;

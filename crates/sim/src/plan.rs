@@ -6,7 +6,7 @@ mod manifest;
 
 use model::{Bytes, MilliCpu, Millis, ServiceKey, Timestamp};
 
-use crate::{random::Random, trace::BEGINNING};
+use crate::{clocks::HostClock, random::Random, trace::BEGINNING};
 use draw::{Hosts, draw_asks, draw_member_asks, draw_net, draw_node, moment};
 
 pub(crate) use manifest::{Wish, images, key, name};
@@ -39,6 +39,7 @@ pub(crate) struct Net {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodePlan {
+    pub(crate) clock: HostClock,
     pub(crate) cpu: MilliCpu,
     pub(crate) memory: Bytes,
 }
@@ -105,6 +106,7 @@ pub(crate) enum Fault {
     DiskLost {
         server: usize,
     },
+    /// Of its host: the server notices at its next start.
     ClockJump {
         server: usize,
         by_ms: i64,

@@ -14,6 +14,7 @@ use server::{chain::chain, log::Log};
 use store::State;
 
 use crate::{
+    clocks::HostClock,
     codec::SimCodec,
     disk::SimDisk,
     random::Random,
@@ -40,8 +41,8 @@ pub(crate) struct Server {
     pub(crate) slow_until: Timestamp,
     /// Until then its timers are late.
     pub(crate) late_until: Timestamp,
-    /// How far its clock is ahead of the world's, in milliseconds.
-    pub(crate) ahead_ms: i64,
+    /// Its host's clock. A process goes by what that showed at its start.
+    pub(crate) wall: HostClock,
     /// The process dies before the effect that comes after so many more.
     pub(crate) crash_after: Option<u32>,
     /// What its present life published last.
@@ -56,6 +57,7 @@ pub(crate) struct Server {
 
 #[derive(Debug)]
 struct Running {
+    clock: HostClock,
     manager: Manager<SimCodec>,
     log: Log<SimDisk>,
     inbox: Vec<Event>,
@@ -71,8 +73,9 @@ struct Running {
 }
 
 impl Server {
-    pub(crate) fn new(begins: Recovered, random: Random, disk_lies: bool) -> Server {
+    pub(crate) fn new(begins: Recovered, mut random: Random, disk_lies: bool) -> Server {
         Server {
+            wall: HostClock::draw(&mut random.fork()),
             member: begins.id,
             begins,
             contacts: BTreeSet::new(),
@@ -81,7 +84,6 @@ impl Server {
             level: Level::NEWEST,
             slow_until: Timestamp(0),
             late_until: Timestamp(0),
-            ahead_ms: 0,
             crash_after: None,
             published: None,
             led: false,
@@ -108,16 +110,6 @@ impl Server {
     /// Of its present life.
     pub(crate) fn status(&self) -> Option<Status> {
         self.running.as_ref().map(|running| running.manager.status())
-    }
-
-    /// The world's time on this server's clock.
-    fn clock(&self, now: Timestamp) -> Timestamp {
-        Timestamp(now.0.saturating_add_signed(self.ahead_ms))
-    }
-
-    /// What this server's clock shows, in the world's time.
-    fn in_world(&self, at: Timestamp) -> Timestamp {
-        Timestamp(at.0.saturating_add_signed(-self.ahead_ms))
     }
 
     pub(crate) fn note_heard(&mut self, observed: &[Observed]) {
@@ -171,11 +163,10 @@ impl World {
 
     pub(crate) fn server_steps(&mut self, server: usize, life: u32) {
         let now = self.cx.now;
-        let clock = self.servers[server].clock(now);
         let Some(running) = self.servers[server].running_of(life) else { return };
         running.steps_soon = false;
         let events = std::mem::take(&mut running.inbox);
-        let effects = running.manager.step(clock, events);
+        let effects = running.manager.step(running.clock.shows(now), events);
         let status = running.manager.status();
         self.plan_server_wake(server, life);
         self.agreement.look(&mut self.cx, &self.logs, server, life, &status);
@@ -193,7 +184,7 @@ impl World {
         let Some(running) = self.servers[server].running_of(life) else { return };
         let planned = running.wakes_at;
         let Some(wake) = running.manager.next_wake() else { return };
-        let at = self.servers[server].in_world(wake).max(now + Millis(1));
+        let at = running.clock.in_world(wake).max(now + Millis(1));
         if planned.is_none_or(|planned| at < planned || planned <= now)
             && let Some(running) = self.servers[server].running_of(life)
         {

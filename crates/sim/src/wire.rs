@@ -71,7 +71,8 @@ impl World {
         if self.cx.has(Bug::Boast) {
             info.memory.0 *= 2;
         }
-        let hello = Hello { info, observed, images: images(), level: Level::NEWEST };
+        let said_at = Some(self.nodes[node].clock.shows(now));
+        let hello = Hello { info, said_at, observed, images: images(), level: Level::NEWEST };
         if let Some(agent) = self.nodes[node].agent_of(life) {
             agent.session = Some(session);
         }
@@ -94,9 +95,10 @@ impl World {
     pub(crate) fn report(&mut self, node: usize, mut report: Report) {
         if self.cx.has(Bug::ClaimReady) {
             for seen in report.observed.iter_mut().filter(|seen| seen.phase == Phase::Running) {
-                seen.ready_since.get_or_insert(self.cx.now);
+                seen.ready_since.get_or_insert(self.nodes[node].clock.shows(self.cx.now));
             }
         }
+        report.said_at = Some(self.nodes[node].clock.shows(self.cx.now));
         let Some(session) = self.nodes[node].agent.as_ref().and_then(|agent| agent.session) else { return };
         let opened_at = self.wire.links.get(&session).map(|link| link.opened_at).unwrap_or_default();
         if self.cx.has(Bug::DropReports) && self.cx.now < opened_at + OPENING {

@@ -17,7 +17,7 @@ use model::{DirectoryNews, Dispatch, ExitCause, Heard, Millis, ReplicaId, Timest
 use crate::{
     agents::Node,
     bug::Bug,
-    check::{agreement::Agreement, history::History, logs::Logs, rest::Rest},
+    check::{agreement::Agreement, history::History, logs::Logs, rest::Rest, spans::Spans},
     outcome::Violation,
     plan::{Fault, Plan},
     queue::Queue,
@@ -136,6 +136,7 @@ pub(crate) struct World {
     pub(crate) agreement: Agreement,
     pub(crate) history: History,
     pub(crate) rest: Rest,
+    pub(crate) spans: Spans,
 }
 
 impl World {
@@ -182,6 +183,7 @@ impl World {
             agreement: Agreement::default(),
             history: History::default(),
             rest: Rest::default(),
+            spans: Spans::default(),
             plan,
         }
     }
@@ -266,7 +268,7 @@ impl World {
             }
             Fault::OneWay { from, to, lasts } => self.ways.close(from, to, self.cx.now + lasts),
             Fault::DiskLost { server } => self.lose_disk(server),
-            Fault::ClockJump { server, by_ms } => self.servers[server].ahead_ms += by_ms,
+            Fault::ClockJump { server, by_ms } => self.servers[server].wall.jump(by_ms),
             Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
             Fault::AgentStop { node } => self.agent_stops(node),
             Fault::NodeReboot { node } => self.reboot(node),

@@ -60,6 +60,27 @@ impl Command {
     }
 }
 
+impl Command {
+    /// When it was proposed, by the cluster's time; none of one that nothing is measured from.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Command::Apply(apply) => Some(apply.at),
+            Command::Delete { at, .. }
+            | Command::Scale { at, .. }
+            | Command::Undo { at, .. }
+            | Command::Register { at, .. }
+            | Command::Place { at, .. }
+            | Command::Progress { at, .. }
+            | Command::Node { at, .. }
+            | Command::Configure { at, .. } => Some(*at),
+            Command::Record { .. }
+            | Command::PutMember { .. }
+            | Command::Raise { .. }
+            | Command::Trust(_) => None,
+        }
+    }
+}
+
 /// What can change in what hosts know each other by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustChange {

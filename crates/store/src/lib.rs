@@ -13,6 +13,7 @@ mod apply;
 pub mod command;
 pub mod observations;
 pub mod state;
+mod time;
 
 pub use apply::{Changes, Outcome, Rejected};
 pub use command::{Apply, Command, NodeChange, Placement, Step, TrustChange};

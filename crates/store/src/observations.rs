@@ -66,6 +66,20 @@ impl Observations {
         self.replicas.insert(observed.replica, Arc::new(observed));
     }
 
+    /// The same, by another reckoning of the time.
+    pub fn translate(&mut self, to: impl Fn(Timestamp) -> Timestamp) {
+        let replicas = std::mem::take(&mut self.replicas).into_iter();
+        self.replicas = replicas
+            .map(|(id, mut observed)| {
+                Arc::make_mut(&mut observed).translate(&to);
+                (id, observed)
+            })
+            .collect();
+        let nodes = std::mem::take(&mut self.nodes).into_iter();
+        let nodes = nodes.map(|(id, report)| (id, NodeReport { since: to(report.since), ..report }));
+        self.nodes = nodes.collect();
+    }
+
     pub fn forget(&mut self, id: ReplicaId) {
         self.replicas.remove(&id);
     }

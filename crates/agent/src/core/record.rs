@@ -78,6 +78,20 @@ impl Record {
         self.assignment.replica
     }
 
+    /// The latest that anything in it happened: a clock that shows less now was set back while the agent was away.
+    pub fn latest(&self) -> Timestamp {
+        let Timeline { received, image_ready, started, ready } = self.timeline;
+        let of_replica = [received, image_ready, started, ready, self.ready_since, self.ending_since];
+        let of_containers = self.containers.iter().flat_map(|container| {
+            let since = match container.stage {
+                Stage::Running { since, .. } => Some(since),
+                Stage::Waiting | Stage::Starting | Stage::BackingOff { .. } | Stage::Ended => None,
+            };
+            [since, container.last_exit.as_ref().map(|exit| exit.at)]
+        });
+        of_replica.into_iter().chain(of_containers).flatten().max().unwrap_or_default()
+    }
+
     /// As if it had just been assigned, but with its history: nothing of it is on the host any more.
     pub(super) fn begin_anew(&mut self) {
         self.phase = Phase::Assigned;

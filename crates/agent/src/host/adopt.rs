@@ -73,9 +73,9 @@ impl Host {
             let state = match container.status {
                 Status::Running { pid } => {
                     let pid = u32::try_from(pid).unwrap_or_default();
-                    FoundState::Running { pid, since: Timestamp(container.created_ms) }
+                    FoundState::Running { pid, since: self.clock.at_wall(Timestamp(container.created_ms)) }
                 }
-                Status::Exited(record) => FoundState::Exited(exit_of(&record, now)),
+                Status::Exited(record) => FoundState::Exited(exit_of(&record, &self.clock)),
                 Status::Broken => FoundState::Exited(self.end_of_broken(&container.id, now)),
             };
             containers.push((id, state));
@@ -86,7 +86,7 @@ impl Host {
     /// Its keeper died; asking for its end also ends what may be left of it.
     fn end_of_broken(&self, id: &runtime::ContainerId, now: Timestamp) -> model::Exit {
         match self.runtime.exit_record(id) {
-            Ok(Some(record)) => exit_of(&record, now),
+            Ok(Some(record)) => exit_of(&record, &self.clock),
             Ok(None) | Err(_) => unknown_exit(now),
         }
     }

@@ -3,10 +3,12 @@
 use model::{Bytes, Exit, ExitCause, Millis, Timestamp};
 use runtime::{Ending, ExitRecord};
 
-/// `now` is when an end whose time nobody knows is dated.
-pub(crate) fn exit_of(record: &ExitRecord, now: Timestamp) -> Exit {
-    let at = record.finished_ms.map_or(now, Timestamp);
-    let ran_for = at.since(Timestamp(record.started_ms));
+use crate::clock::{self, Clock};
+
+/// An end whose time nobody knows is dated now. Keepers go by the wall's clock.
+pub(crate) fn exit_of(record: &ExitRecord, clock: &Clock) -> Exit {
+    let finished = record.finished_ms.map_or_else(clock::wall, Timestamp);
+    let (at, ran_for) = (clock.at_wall(finished), finished.since(Timestamp(record.started_ms)));
     let cause = match record.ending {
         Ending::Code(_) | Ending::Signal(_) if record.oom_killed => ExitCause::OutOfMemory {
             limit: Bytes(record.memory_limit_bytes.unwrap_or_default()),
@@ -30,27 +32,29 @@ mod tests {
 
     #[test]
     fn an_exit_is_told_as_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::open(&folder.path().join("clock"), Timestamp(0)).unwrap();
+        let began = clock::wall().0;
         let record = |ending, oom_killed| ExitRecord {
             ending,
             oom_killed,
             oom_kills: u64::from(oom_killed),
             memory_limit_bytes: Some(64),
             memory_peak_bytes: Some(63),
-            started_ms: 1_000,
-            finished_ms: Some(1_500),
+            started_ms: began - 8_000,
+            finished_ms: Some(began - 7_500),
             dropped_log_entries: 0,
         };
-        let cause = |ending, oom| exit_of(&record(ending, oom), Timestamp(9_000)).cause;
+        let cause = |ending, oom| exit_of(&record(ending, oom), &clock).cause;
         assert_eq!(cause(Ending::Code(3), false), ExitCause::Code(3));
         assert_eq!(cause(Ending::Signal(9), false), ExitCause::Signal(9));
         let out_of_memory = ExitCause::OutOfMemory { limit: Bytes(64), peak: Bytes(63) };
         assert_eq!(cause(Ending::Signal(9), true), out_of_memory);
         assert_eq!(cause(Ending::Code(137), true), out_of_memory);
         let lost = ExitRecord { finished_ms: None, ..record(Ending::Unknown, false) };
-        let exit = exit_of(&lost, Timestamp(9_000));
-        assert_eq!(
-            (exit.cause, exit.at, exit.ran_for),
-            (ExitCause::Unknown, Timestamp(9_000), Millis(8_000))
-        );
+        let (before, exit, after) = (clock.now(), exit_of(&lost, &clock), clock.now());
+        assert!(exit.cause == ExitCause::Unknown && before <= exit.at && exit.at <= after, "{exit:?}");
+        assert!(exit.ran_for >= Millis(8_000), "{exit:?}");
+        assert_eq!(exit_of(&record(Ending::Code(0), false), &clock).ran_for, Millis(500));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Observed, ReplicaId};
+use model::{Observed, ReplicaId, Timestamp};
 use proto::session::{ContainerExit, Report};
 
 /// Exits that are kept while no server listens. The oldest go first: what happens now explains more.
@@ -33,8 +33,8 @@ impl Pending {
         self.observed.is_empty() && self.exits.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Report {
+    pub(super) fn take(&mut self, now: Timestamp) -> Report {
         let observed = std::mem::take(&mut self.observed).into_values().collect();
-        Report { observed, exits: std::mem::take(&mut self.exits).into() }
+        Report { observed, exits: std::mem::take(&mut self.exits).into(), said_at: Some(now) }
     }
 }

@@ -139,7 +139,7 @@ impl Many {
         let images = vec![("hello:latest".to_owned(), digest())];
         Event::SessionOpened {
             session: SessionId(self.sessions),
-            hello: Hello { info, observed, images, level: model::Level::FIRST },
+            hello: Hello { info, said_at: None, observed, images, level: model::Level::FIRST },
         }
     }
 

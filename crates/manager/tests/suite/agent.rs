@@ -11,6 +11,7 @@ use model::{
 
 #[derive(Debug)]
 pub(crate) struct Agent {
+    pub(crate) ahead_ms: i64,
     pub(crate) node: NodeId,
     /// The server, and the session with it.
     pub(crate) session: Option<(u64, SessionId)>,
@@ -38,6 +39,7 @@ impl Agent {
     pub(crate) fn new(node: NodeId) -> Agent {
         Agent {
             node,
+            ahead_ms: 0,
             session: None,
             hangs: false,
             memory: Bytes(8 << 30),
@@ -49,10 +51,15 @@ impl Agent {
         }
     }
 
-    pub(crate) fn hello(&self) -> Hello {
-        let info = self.info();
+    /// What its clock shows.
+    pub(crate) fn clock(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.ahead_ms))
+    }
+
+    pub(crate) fn hello(&self, now: Timestamp) -> Hello {
         Hello {
-            info,
+            info: self.info(),
+            said_at: Some(self.clock(now)),
             observed: self.seen.values().cloned().collect(),
             images: self.images.clone(),
             level: Level::FIRST,

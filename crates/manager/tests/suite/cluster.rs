@@ -13,6 +13,8 @@ const ROUNDS: u32 = 1_000;
 
 pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
+    /// How far servers' clocks are ahead, in milliseconds.
+    pub(crate) clocks: BTreeMap<u64, i64>,
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) agents: BTreeMap<NodeId, Agent>,
     pub(crate) printer: Printer,
@@ -28,11 +30,16 @@ pub(crate) struct Cluster {
     last_session: u64,
 }
 
+fn shows(ahead_ms: Option<&i64>, now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_add_signed(*ahead_ms.unwrap_or(&0)))
+}
+
 impl Cluster {
     pub(crate) fn new(members: u64, snapshot_every: u64, note_within: Millis) -> Cluster {
         let table = Table::default();
         let mut cluster = Cluster {
             now: Timestamp(1_000_000),
+            clocks: BTreeMap::new(),
             members: (1..=members).map(|id| (id, Member::new(id, members))).collect(),
             agents: BTreeMap::new(),
             printer: Printer::new(table.clone()),
@@ -114,7 +121,8 @@ impl Cluster {
         let Some(manager) = self.members.get_mut(&id).and_then(|member| member.manager.as_mut()) else {
             return;
         };
-        let effects = manager.step(self.now, events);
+        let own = shows(self.clocks.get(&id), self.now);
+        let effects = manager.step(own, events);
         let leader = manager.view().leader;
         for effect in effects {
             self.printer.effect(id, leader, &effect, &self.agents);
@@ -233,8 +241,8 @@ impl Cluster {
     /// Time passes in which no server runs; then whoever wanted to be woken is.
     pub(crate) fn advance_at_once(&mut self, span: Millis) {
         self.now = self.now + span;
-        let now = self.now;
         for id in self.members.keys().copied().collect::<Vec<_>>() {
+            let now = shows(self.clocks.get(&id), self.now);
             let is_due = move |member: &Member| {
                 let wake = member.manager.as_ref().and_then(|manager| manager.next_wake());
                 wake.is_some_and(|at| at <= now)
@@ -264,7 +272,7 @@ impl Cluster {
         let agent = self.agents.entry(node).or_insert_with(|| Agent::new(node));
         agent.session = Some((at, session));
         self.printer.name_session(session, node);
-        Event::SessionOpened { session, hello: agent.hello() }
+        Event::SessionOpened { session, hello: agent.hello(self.now) }
     }
 
     pub(crate) fn introduce(&mut self, node: NodeId) -> Event {
@@ -280,10 +288,12 @@ impl Cluster {
             let mut is_quiet = true;
             for node in self.agents.keys().copied().collect::<Vec<_>>() {
                 let agent = self.agents.get_mut(&node).unwrap();
-                let observed = agent.obey(self.now);
+                let said_at = agent.clock(self.now);
+                let observed = agent.obey(said_at);
                 let Some((at, session)) = agent.session.filter(|_| !observed.is_empty()) else { continue };
                 is_quiet = false;
-                let report = manager::Report { observed, ..manager::Report::default() };
+                let report =
+                    manager::Report { observed, said_at: Some(said_at), ..manager::Report::default() };
                 self.hears(at, vec![Event::SessionReport { session, report }]);
                 self.settle();
             }

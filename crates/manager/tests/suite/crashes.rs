@@ -177,7 +177,8 @@ impl World {
         let Some(agent) = self.cluster.agents.get_mut(&NodeId(node)) else { return };
         let observed = what(agent, now);
         if let Some((at, session)) = agent.session {
-            let report = Report { observed, ..Report::default() };
+            let said_at = Some(self.cluster.now);
+            let report = Report { observed, said_at, ..Report::default() };
             self.cluster.hears(at, vec![Event::SessionReport { session, report }]);
         }
     }

@@ -16,7 +16,7 @@
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
-//! apply #1 web replicas=2 image=hello say=x port=80 memory=64Mi expects=5 bytes=900 level=3 [+ db ...]
+//! apply #1 web replicas=2 ready=10s image=hello say=x port=80 memory=64Mi expects=5 bytes=900 level=3 [+ db ...]
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
 //! forge vote 1000 9 1 | forge heartbeat 1000 9 1    of that term, by a server 9 to server 1
 //! join 4                    a server with an empty disk and that id starts
@@ -26,6 +26,7 @@
 //! members                   who takes part, and what each waits for
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
+//! clock 2 1h | clock n1 -1h     that clock is ahead or behind; of an agent before its hello
 //! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
 //! views on | directory on   shows what is published, and what nodes are told of each other
 //! show                      what the leader published last
@@ -112,8 +113,9 @@ impl Script {
             ["session", number, "sees", label, what] => {
                 let id = self.cluster.printer.find(label).unwrap();
                 let mut agent = Agent::new(NodeId(0));
-                let observed = vec![agent.happens(id, happens(what), self.cluster.now)];
-                let report = Report { observed, ..Report::default() };
+                let now = self.cluster.now;
+                let observed = vec![agent.happens(id, happens(what), now)];
+                let report = Report { observed, said_at: Some(now), ..Report::default() };
                 Event::SessionReport { session: SessionId(number.parse().unwrap()), report }
             }
             [node, "beats", number] => {
@@ -121,7 +123,7 @@ impl Script {
                 Event::SessionHeartbeat { session, number: number.parse().unwrap(), usage: None }
             }
             [node, "sees", label, what] => {
-                let now = self.cluster.now;
+                let now = self.agent_clock(node);
                 let id = self.cluster.printer.find(label).unwrap();
                 let agent = self.agent(node);
                 let observed = vec![agent.happens(id, happens(what), now)];
@@ -134,7 +136,7 @@ impl Script {
             }
             ["exit", node, label, code] => {
                 let id = self.cluster.printer.find(label).unwrap();
-                let now = self.cluster.now;
+                let now = self.agent_clock(node);
                 let exits = self.agent(node).exits(id, code.parse().unwrap(), now).into_iter().collect();
                 self.report(node, Report { exits, ..Report::default() })
             }
@@ -216,6 +218,17 @@ impl Script {
             ["tick"] => cluster.tick(),
             ["tick", count] => (0..count.parse().ok()?).for_each(|_: u32| cluster.tick()),
             ["advance", span] => cluster.advance(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?)),
+            ["clock", host, ahead] => {
+                let hours: i64 = ahead.strip_suffix('h')?.parse().ok()?;
+                let ahead_ms = hours * 3_600_000;
+                match host.parse() {
+                    Ok(server) => drop(cluster.clocks.insert(server, ahead_ms)),
+                    Err(_) => {
+                        let node = node_id(host);
+                        cluster.agents.entry(node).or_insert_with(|| Agent::new(node)).ahead_ms = ahead_ms;
+                    }
+                }
+            }
             ["freeze", span] => {
                 cluster.advance_at_once(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?));
             }
@@ -236,8 +249,13 @@ impl Script {
         self.cluster.agents.get_mut(&node_id(node)).unwrap()
     }
 
+    fn agent_clock(&self, node: &str) -> model::Timestamp {
+        self.cluster.agents[&node_id(node)].clock(self.cluster.now)
+    }
+
     fn report(&mut self, node: &str, report: Report) -> Event {
         let (_, session) = self.agent(node).session.unwrap();
+        let report = Report { said_at: Some(self.agent_clock(node)), ..report };
         Event::SessionReport { session, report }
     }
 }

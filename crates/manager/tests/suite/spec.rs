@@ -66,6 +66,10 @@ pub(crate) fn set(declaration: &mut Declaration, field: &str) -> Option<()> {
             declaration.spec.placement.nodes.insert(label.to_owned(), value.to_owned());
         }
         "replicas" => declaration.spec.replicas = value.parse().ok()?,
+        "ready" => {
+            let seconds = value.strip_suffix('s')?.parse().ok()?;
+            declaration.spec.update.min_ready = Millis::from_secs(seconds);
+        }
         "image" => template.main.image.reference = value.to_owned(),
         // Another value is another revision.
         "say" => drop(template.main.env.insert("SAY".to_owned(), value.to_owned())),

@@ -2,7 +2,7 @@
 
 use model::{
     Belief, Bytes, Digest, Event, EventKind, Exit, Level, MilliCpu, Name, NodeId, NodeInfo, Observed,
-    ReplicaId, ServiceKey, Slot, Stop, Usage,
+    ReplicaId, ServiceKey, Slot, Stop, Timestamp, Usage,
 };
 
 use crate::{
@@ -51,6 +51,8 @@ pub struct Hello {
     pub images: Vec<(String, Digest)>,
     /// What the agent knows.
     pub level: Level,
+    /// What the agent's clock shows, which all times in this are by. None of an agent of a version that does not say.
+    pub said_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Report {
     /// The replicas that changed.
     pub observed: Vec<Observed>,
     pub exits: Vec<ContainerExit>,
+    /// As in [`Hello`].
+    pub said_at: Option<Timestamp>,
 }
 
 /// A container ended: what a later report would not show.
@@ -102,10 +106,12 @@ impl From<&AgentSays> for v1::AgentMessage {
                 observed: hello.observed.iter().map(Into::into).collect(),
                 images: images(&hello.images),
                 level: hello.level.0,
+                said_at_unix_ms: hello.said_at.map(|at| at.0),
             }),
             AgentSays::Report(report) => Message::Report(v1::Report {
                 observed: report.observed.iter().map(Into::into).collect(),
                 exits: report.exits.iter().map(Into::into).collect(),
+                said_at_unix_ms: report.said_at.map(|at| at.0),
             }),
             AgentSays::Images(all) => Message::Images(v1::Images { images: images(all) }),
             AgentSays::Heartbeat { number, usage } => {
@@ -133,6 +139,7 @@ impl TryFrom<v1::AgentMessage> for AgentSays {
             Message::Report(report) => AgentSays::Report(Report {
                 observed: field::list(report.observed, "report.observed")?,
                 exits: field::list(report.exits, "report.exits")?,
+                said_at: report.said_at_unix_ms.map(Timestamp),
             }),
             Message::Images(all) => AgentSays::Images(field::list(all.images, "images.images")?),
             Message::Heartbeat(heartbeat) => {
@@ -176,6 +183,7 @@ impl TryFrom<v1::Hello> for Hello {
             observed: field::list(wire.observed, "observed")?,
             images: field::list(wire.images, "images")?,
             level: Level::said(wire.level),
+            said_at: wire.said_at_unix_ms.map(Timestamp),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddrV4, sync::Arc};
 
 use model::{
     Assignment, Bytes, ContainerObserved, ContainerState, Desired, DirectoryNews, Dispatch, Endpoint, Exit,
-    ExitCause, Listing, MilliCpu, Observed, Phase, Protocol, Stop, Timeline, Usage,
+    ExitCause, Listing, MilliCpu, Observed, Phase, Protocol, Stop, Timeline, Timestamp, Usage,
 };
 use proptest::{
     bool,
@@ -130,17 +130,19 @@ pub(crate) fn dispatch() -> impl Strategy<Value = Dispatch> {
 pub(crate) fn agent_says() -> impl Strategy<Value = AgentSays> {
     let observed = || vec(observed(), 0..3);
     let images = || vec((text(), digest()), 0..3);
-    let hello = (any::<u64>(), node_info(), observed(), images(), level()).prop_map(
-        |(protocol_version, node, observed, images, level)| Hello {
+    let said_at = || option::of(any::<u64>().prop_map(Timestamp));
+    let hello = (any::<u64>(), node_info(), observed(), images(), level(), said_at()).prop_map(
+        |(protocol_version, node, observed, images, level, said_at)| Hello {
             protocol_version,
             node,
             observed,
             images,
             level,
+            said_at,
         },
     );
-    let report =
-        (observed(), vec(container_exit(), 0..3)).prop_map(|(observed, exits)| Report { observed, exits });
+    let report = (observed(), vec(container_exit(), 0..3), said_at())
+        .prop_map(|(observed, exits, said_at)| Report { observed, exits, said_at });
     prop_oneof![
         hello.prop_map(AgentSays::Hello),
         report.prop_map(AgentSays::Report),

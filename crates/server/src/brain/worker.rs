@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{First, Input, LeaderHeard, Servers, ToAgent};
 use crate::{
     chain::chain,
-    clock::now,
+    clock::{self, now},
     codec::WireCodec,
     log::{Log, LogError, LogEvent, LogWriter, SavedSnapshot, SnapshotWriter},
     peers::{PeerEvent, Peers},
@@ -128,6 +128,7 @@ impl Worker {
                 events.push(Event::Tick);
                 events.extend(self.leave_to_others());
                 next_tick = Instant::now() + TICK;
+                self.manager.look_at_the_wall(clock::wall());
             }
             for effect in self.manager.step(now(), events) {
                 self.execute(effect);

@@ -172,7 +172,7 @@ fn differs(last: &v1::StatusResponse, next: &v1::StatusResponse) -> bool {
 }
 
 fn status(view: &View, wanted: &Wanted) -> v1::StatusResponse {
-    let now = crate::clock::now();
+    let now = view.reckoning.time(crate::clock::now());
     let services = view.state.services().filter(|service| wanted.services.takes(&service.key));
     v1::StatusResponse {
         version: view.state.version().0,

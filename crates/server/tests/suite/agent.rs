@@ -57,7 +57,14 @@ pub(crate) fn hello(node: u64, observed: Vec<Observed>, images: Vec<(String, Dig
         subnet: None,
         agent_version: "0.1.0".to_owned(),
     };
-    Hello { protocol_version: PROTOCOL_VERSION, node: info, observed, images, level: model::Level::FIRST }
+    Hello {
+        protocol_version: PROTOCOL_VERSION,
+        node: info,
+        observed,
+        images,
+        level: model::Level::FIRST,
+        said_at: None,
+    }
 }
 
 impl Agent {
@@ -120,7 +127,7 @@ impl Agent {
     }
 
     pub(crate) async fn report(&self, observed: Vec<Observed>) {
-        self.say(AgentSays::Report(Report { observed, exits: Vec::new() })).await;
+        self.say(AgentSays::Report(Report { observed, exits: Vec::new(), said_at: None })).await;
     }
 
     /// Everything that it was told to run is ready.

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agent::core::{Action, ContainerId, Event, ProbeKind, Setback};
-use model::{Assignment, Desired, ExitCause, Millis, Phase, ReplicaId};
+use model::{Assignment, Desired, Exit, ExitCause, Millis, Phase, ReplicaId};
 
 use super::Order;
 
@@ -138,6 +138,9 @@ impl World {
         }
         let pid = self.nodes[node].host.start(now, &id, assignment, fate);
         self.note_start(node, &id, assignment);
+        if id.container.as_str() == "main" {
+            self.note_main(node, &id);
+        }
         Event::Started { id, result: Ok(pid) }
     }
 
@@ -160,6 +163,8 @@ impl World {
             return;
         }
         let Some(exit) = host.end(now, id, cause) else { return };
+        let exit = Exit { at: self.nodes[node].clock.shows(exit.at), ..exit };
+        self.note_end(id);
         self.cx.say(format_args!("node {node}: {id} ends: {}", exit.cause));
         let swallowed = self.cx.has(Bug::SwallowExit) && self.cx.random.one_in(4);
         let is_told = self.nodes[node].agent.as_ref().is_some_and(|agent| agent.has_adopted);

@@ -18,6 +18,7 @@ impl World {
     pub(crate) fn note_entries(&mut self, server: usize, persist: &Persist) {
         for Decided { at, command, before } in self.logs.written(&mut self.cx, server, persist) {
             let Some(command) = command else { continue };
+            self.check_spans(&before, &command);
             let index = at.index;
             if let Command::Progress { service, steps, .. } = &command {
                 let steps_said = Steps(steps);

@@ -3,7 +3,7 @@
 use model::{Bytes, MilliCpu, Timestamp};
 
 use super::{Ask, Fault, MemberAsk, Net, NodePlan, Wish, key};
-use crate::{behaviour::Behaviour, random::Random, trace::BEGINNING};
+use crate::{behaviour::Behaviour, clocks::HostClock, random::Random, trace::BEGINNING};
 
 pub(super) fn draw_member_asks(servers: usize, span: u64, random: &mut Random) -> Vec<(Timestamp, Ask)> {
     let mut asks: Vec<(Timestamp, Ask)> = (0..servers)
@@ -39,7 +39,11 @@ pub(super) fn moment(span: u64, random: &mut Random) -> Timestamp {
 
 pub(super) fn draw_node(random: &mut Random) -> NodePlan {
     let memory = Bytes(random.between(6, 32) * (64 << 20));
-    NodePlan { cpu: MilliCpu(random.between(1, 8) * 1_000), memory }
+    NodePlan {
+        clock: HostClock::draw(&mut random.fork()),
+        cpu: MilliCpu(random.between(1, 8) * 1_000),
+        memory,
+    }
 }
 
 pub(super) fn draw_asks(gentle: bool, span: u64, random: &mut Random) -> Vec<(Timestamp, Ask)> {
@@ -111,7 +115,7 @@ impl Hosts {
             6 => Fault::OneWay { from: server, to: (server + 1) % self.servers, lasts },
             7 => Fault::LeaderCrash { effects: random.between(0, 12) as u32 },
             _ => {
-                let by_ms = random.between(0, 60_000) as i64 - 30_000;
+                let by_ms = random.between(0, 600_000) as i64 - 300_000;
                 Fault::ClockJump { server, by_ms }
             }
         }

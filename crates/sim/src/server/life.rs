@@ -65,7 +65,9 @@ impl World {
             Err(error) => return self.cx.violate("what was recovered can be restored", chain(&error)),
         };
         self.servers[server].heard_ready.clear();
+        let clock = self.servers[server].wall;
         self.servers[server].running = Some(Running {
+            clock,
             manager,
             log,
             inbox: Vec::new(),

@@ -1,0 +1,41 @@
+//! The clocks of hosts. Each is off by as much as an hour, and a process goes by what it showed when the process started.
+
+use model::Timestamp;
+
+use crate::random::Random;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// How far a clock is ahead of the world's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostClock {
+    ahead_ms: i64,
+}
+
+impl HostClock {
+    pub(crate) fn draw(random: &mut Random) -> HostClock {
+        match random.between(1, 3) {
+            1 => HostClock::default(),
+            _ => HostClock { ahead_ms: random.between(0, 2 * HOUR_MS) as i64 - HOUR_MS as i64 },
+        }
+    }
+
+    pub(crate) fn jump(&mut self, by_ms: i64) {
+        self.ahead_ms += by_ms;
+    }
+
+    /// What it shows at a time of the world.
+    pub(crate) fn shows(self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.ahead_ms))
+    }
+
+    /// When in the world it shows that.
+    pub(crate) fn in_world(self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add_signed(-self.ahead_ms))
+    }
+
+    /// The same clock, or one that shows `floor` now if that is later.
+    pub(crate) fn not_before(self, floor: Timestamp, now: Timestamp) -> HostClock {
+        HostClock { ahead_ms: self.ahead_ms.max(floor.0 as i64 - now.0 as i64) }
+    }
+}
