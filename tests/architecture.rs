@@ -119,6 +119,27 @@ fn deciding_crates_do_nothing_but_decide() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Where a server's steady clock is used, which an administrator or NTP does not set: for spans alone. The validity of
+/// certificates and tokens is agreed on with other hosts, so it goes by what the wall's clock shows at that moment.
+const STEADY: &[&str] = &["brain/worker.rs", "control/read.rs"];
+
+#[test]
+fn what_hosts_agree_on_goes_by_the_wall_clock() {
+    let source = |file: &Path| fs::read_to_string(file).expect("a source file");
+    let server = crates().join("server/src");
+    let steady: BTreeSet<PathBuf> = STEADY.iter().map(|file| server.join(file)).collect();
+    let counts = |file: &PathBuf| {
+        let text = source(file);
+        ["clock::now", "clock::{self, now}", "clock::{now"].iter().any(|use_of| text.contains(use_of))
+    };
+    let counting: BTreeSet<PathBuf> = rust_files(&server).into_iter().filter(counts).collect();
+    assert_eq!(counting, steady);
+    let of_certificates =
+        ["session/renewal.rs", "session/ways.rs"].map(|file| crates().join("agent/src").join(file));
+    let steady = of_certificates.iter().filter(|file| source(file).contains("clock.now()"));
+    assert_eq!(steady.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {

@@ -137,7 +137,7 @@ impl Session {
         seed: u64,
     ) -> mpsc::UnboundedSender<ToServer> {
         let (outbox, inbox) = mpsc::unbounded_channel();
-        ways.renew_in_time(host.clock);
+        ways.renew_in_time();
         let (pending, random, scatter) = (Pending::default(), IdSource::new(seed), RETRY_FIRST);
         let meter = Meter::default();
         let session =

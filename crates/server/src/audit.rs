@@ -232,7 +232,7 @@ fn rotate(path: &Path) -> io::Result<()> {
 
 /// RFC 3339, in UTC.
 fn time() -> String {
-    let now = jiff::Timestamp::from_millisecond(clock::now().0 as i64);
+    let now = jiff::Timestamp::from_millisecond(clock::wall().0 as i64);
     now.map(|now| format!("{now:.3}")).unwrap_or_default()
 }
 

@@ -71,7 +71,7 @@ impl Members {
     }
 
     pub(crate) async fn do_rotate_authority(&self) -> Result<v1::RotateAuthorityResponse, Status> {
-        self.rotate(|known| rotation::begin(known, self.cluster, clock::now())).await?;
+        self.rotate(|known| rotation::begin(known, self.cluster, clock::wall())).await?;
         Ok(v1::RotateAuthorityResponse {})
     }
 

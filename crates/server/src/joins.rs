@@ -107,7 +107,7 @@ impl v1::join_server::Join for Joins {
             return Err(invalid(format!("the token is for cluster {theirs}, this is {}", self.cluster)));
         }
         let asked = CertificateRequest::from_der(&certificate_request).map_err(invalid)?;
-        let now = clock::now();
+        let now = clock::wall();
         self.check_level(role, Level::said(level)).await?;
         let state = self.redeem(&presented, role, now).await?;
         let node = NodeId(random().map_err(|error| Status::internal(error.to_string()))? | 1);
@@ -140,7 +140,7 @@ impl v1::join_server::Join for Joins {
                 "the state has not arrived at this server yet; try again, or ask another",
             )
         })?;
-        let certificate = sign(trust, &asked, identity, clock::now(), self.lifetime).map_err(cannot_sign)?;
+        let certificate = sign(trust, &asked, identity, clock::wall(), self.lifetime).map_err(cannot_sign)?;
         tracing::info!(%identity, "a certificate is renewed");
         Ok(Response::new(v1::RenewResponse {
             certificate: certificate.to_pem(),

@@ -59,10 +59,10 @@ pub(crate) async fn keep_valid(renewing: Renewing, brain: Brain) {
     let step = |_| {
         let (renewing, state) = (renewing.clone(), brain.newest().state);
         // It writes files.
-        let step = tokio::task::spawn_blocking(move || renewing.step(&state, clock::now()));
+        let step = tokio::task::spawn_blocking(move || renewing.step(&state, clock::wall()));
         async { step.await.map_err(RenewError::Panicked)? }
     };
-    dial::renewal::keep_valid(clock::now, news, step).await;
+    dial::renewal::keep_valid(clock::wall, news, step).await;
 }
 
 impl Renewing {

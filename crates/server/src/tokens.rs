@@ -61,7 +61,7 @@ impl Members {
         let v1::CreateJoinTokenRequest { expires_after_ms, uses, replaces_others, .. } = asked.into_inner();
         let state = self.state().await?;
         let pin = self.signer(&state)?;
-        let expires_at = expires_after_ms.map(|after| later(clock::now(), after));
+        let expires_at = expires_after_ms.map(|after| later(clock::wall(), after));
         let uses = uses.map_or(Uses::Unlimited, Uses::Left);
         let made = join::make(self.cluster, pin, role, expires_at, uses);
         let (text, token) = made.map_err(|error| Status::internal(error.to_string()))?;
@@ -116,7 +116,7 @@ impl Members {
         }
         let state = self.state().await?;
         let pin = self.signer(&state)?;
-        let created_at = clock::now();
+        let created_at = clock::wall();
         let wanted = Wanted {
             name,
             grant: Grant { role, scope },

@@ -23,7 +23,7 @@ use super::{
     PATIENCE,
     ways::{Servers, WaysError},
 };
-use crate::{clock::Clock, config::Config};
+use crate::{clock, config::Config};
 
 #[derive(Debug, thiserror::Error)]
 enum RenewError {
@@ -56,7 +56,6 @@ enum RenewError {
 pub(super) struct Renewing {
     pub(super) data_dir: PathBuf,
     pub(super) config: Arc<Reloading<ClientConfig>>,
-    pub(super) clock: Clock,
     /// The newest bundle that a leader told.
     pub(super) offered: watch::Receiver<String>,
     /// What is true of this host, durably.
@@ -67,7 +66,7 @@ impl Renewing {
     /// Never ends.
     pub(super) async fn keep_valid(self) {
         let news = self.offered.clone();
-        dial::renewal::keep_valid(|| self.clock.now(), news, |failed| self.step(failed)).await;
+        dial::renewal::keep_valid(clock::wall, news, |failed| self.step(failed)).await;
     }
 
     /// Follows the bundle that was told, renews if it is time, at the server whose turn it is, and says when it is next.
@@ -82,11 +81,11 @@ impl Renewing {
                 self.changed(&stored)?;
             }
         }
-        if stored.is_due(self.clock.now()) {
+        if stored.is_due(clock::wall()) {
             stored = self.renew(&folder, stored, turn).await?;
             self.changed(&stored)?;
             tracing::info!("this node's certificate is renewed");
-            if stored.is_due(self.clock.now()) {
+            if stored.is_due(clock::wall()) {
                 return Err(RenewError::Behind);
             }
         }

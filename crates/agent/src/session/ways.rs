@@ -22,7 +22,6 @@ use trust::{
 
 use super::renewal::Renewing;
 use crate::{
-    clock::Clock,
     config::{Config, ServerAddress},
     durable_file,
 };
@@ -88,12 +87,11 @@ impl Ways {
     }
 
     /// Keeps the certificate valid, and what is believed current, if there are such.
-    pub(super) fn renew_in_time(&self, clock: Clock) {
+    pub(super) fn renew_in_time(&self) {
         if let Ways::Joined(joined) = self {
             let renewing = Renewing {
                 data_dir: joined.data_dir.clone(),
                 config: joined.config.clone(),
-                clock,
                 offered: joined.offered.subscribe(),
                 belief: joined.belief.clone(),
             };

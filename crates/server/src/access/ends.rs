@@ -52,7 +52,7 @@ impl Lasts {
             sleep_until(self.look_at).await;
             self.look_at = Instant::now() + LOOK;
             let is_known = self.brain.newest().state.access_token(self.token.id).is_some();
-            let is_over = self.token.expires_at.is_some_and(|at| clock::now() >= at);
+            let is_over = self.token.expires_at.is_some_and(|at| clock::wall() >= at);
             let name = &self.token.name;
             match (is_known, is_over) {
                 (true, false) => {}

@@ -158,7 +158,7 @@ impl Known {
     fn look_up(&self, presented: &AccessTokenText) -> Result<Arc<AccessToken>, AccessError> {
         let state = self.brain.newest().state;
         let known = state.access_token(presented.id());
-        recognise(known.map(|known| &**known), presented, clock::now())?;
+        recognise(known.map(|known| &**known), presented, clock::wall())?;
         known.cloned().ok_or(AccessError::Unknown)
     }
 }
