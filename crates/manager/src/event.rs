@@ -244,6 +244,11 @@ pub enum RequestError {
     Images(Vec<ImageError>),
     #[error("no node is ready yet, so image {reference:?} cannot be looked up; try again shortly")]
     NoNodes { reference: String },
+    #[error(
+        "node {node} has not been heard since another server leads, so it is not known whether it has another image \
+         {reference:?}; try again shortly"
+    )]
+    NodeNotHeard { reference: String, node: NodeId },
     #[error("service {service} has no stable revision to go back to")]
     NothingToUndo { service: ServiceKey },
     #[error(
@@ -282,6 +287,7 @@ impl RequestError {
             RequestError::Rejected(_) | RequestError::Images(_) | RequestError::NothingToUndo { .. } => true,
             RequestError::NotLeader { .. }
             | RequestError::NoNodes { .. }
+            | RequestError::NodeNotHeard { .. }
             | RequestError::LeadershipLost
             | RequestError::ServiceTooLarge { .. }
             | RequestError::TooLarge { .. }

@@ -1,18 +1,24 @@
 //! Images: every name becomes the digest that it means now, so that all replicas of a revision run the same bytes.
 //!
-//! What a name means is what the nodes that are ready have under it. Where they differ, there is no good guess.
+//! What a name means is what the nodes that are ready have under it. Where they differ, there is no good guess. A new leader
+//! has heard nobody yet, and the first node that speaks may be the one that has an old image: so it answers once it has
+//! heard every node that is not down, or has waited for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Digest, NodeId, ReplicaTemplate, ServiceKey};
+use model::{Digest, Millis, NodeId, ReplicaTemplate, ServiceKey, Silence, Timestamp};
 use reference::Reference;
 
 use crate::{Codec, ImageError, Manager, RequestError};
+
+/// So long a new leader waits for nodes that it has not heard; agents need a few seconds to find it.
+const HEARD_WITHIN: Millis = Millis(10_000);
 
 impl<C: Codec> Manager<C> {
     /// Puts a digest to every image of the template; returns every name for which there is none.
     pub(crate) fn resolve_images(
         &self,
+        now: Timestamp,
         service: &ServiceKey,
         template: &mut ReplicaTemplate,
     ) -> Result<Vec<ImageError>, RequestError> {
@@ -23,6 +29,10 @@ impl<C: Codec> Manager<C> {
                 return Err(RequestError::NoNodes { reference });
             }
             let mut found = self.find_image(&reference);
+            let is_certain = found.len() == 1 && names_digest(&reference);
+            if let Some(node) = self.not_heard_yet(now).filter(|_| !is_certain) {
+                return Err(RequestError::NodeNotHeard { reference, node });
+            }
             let (service, container_name) = (service.clone(), container.name.clone());
             match found.pop_first() {
                 Some((digest, _)) if found.is_empty() => container.image.digest = Some(digest),
@@ -40,6 +50,17 @@ impl<C: Codec> Manager<C> {
             }
         }
         Ok(errors)
+    }
+
+    /// A node that may have an image that this leader has not been told of.
+    fn not_heard_yet(&self, now: Timestamp) -> Option<NodeId> {
+        let mut nodes = self.state.nodes().filter(|node| node.down.is_none()).map(|node| node.info.id);
+        let is_awaited = |node: &NodeId| {
+            self.observed.node(*node).is_some_and(|report| {
+                report.silence == Some(Silence::NotHeardYet) && now.since(report.since) < HEARD_WITHIN
+            })
+        };
+        nodes.find(is_awaited)
     }
 
     /// What the nodes that are ready have under this name, and which has what.
@@ -60,4 +81,9 @@ impl<C: Codec> Manager<C> {
         }
         found
     }
+}
+
+/// Then it does not matter which node has it.
+fn names_digest(reference: &str) -> bool {
+    matches!(reference.parse(), Ok(Reference::Exact { .. }))
 }
