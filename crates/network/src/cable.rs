@@ -5,8 +5,10 @@
 //! address, its route and its name come last and are cheap.
 
 use std::{
+    collections::HashMap,
     net::Ipv4Addr,
     os::fd::AsFd,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -20,14 +22,15 @@ use crate::{
     Config, Subnet,
     config::Names,
     error::Error,
-    host,
+    host, inhabit,
     namespace::Namespace,
     netlink::{
-        Socket,
+        self, Socket,
         link::{self, Cable},
         message::Batch,
         route,
     },
+    pin::Pin,
 };
 
 /// A namespace connected to the bridge, without an address yet.
@@ -116,6 +119,34 @@ impl Maker {
         route::add_default_route(&mut inside, link::SANDBOX_LINK, subnet.gateway());
         Ok(connected.namespace.inside.execute(&mut inside)?)
     }
+}
+
+/// Has the cables of sandboxes from before carry packets of this size: what was larger would be lost on its way to another
+/// host. The host's end tells which were done. One that cannot be changed goes on as it was, and is tried again at the next
+/// start.
+pub(crate) fn fit<'a>(
+    host: &mut Socket,
+    mtu: u32,
+    standing: impl Iterator<Item = &'a Pin>,
+    state_dir: &Path,
+) -> Result<(), Error> {
+    let links: HashMap<String, (u32, Option<u32>)> =
+        link::list(host)?.into_iter().map(|link| (link.name, (link.index, link.mtu))).collect();
+    for pin in standing {
+        let Some((index, _)) = links.get(&pin.port).filter(|(_, has)| *has != Some(mtu)) else { continue };
+        let inside = || resize(&mut Socket::open(netlink::Protocol::Route)?, link::SANDBOX_LINK, mtu);
+        let fitted = inhabit::visit(&pin.path(state_dir), inside).map_err(Error::Visit).flatten();
+        if let Err(error) = fitted.and_then(|()| resize(host, *index, mtu)) {
+            tracing::error!(sandbox = pin.id, %error, "large packets of a sandbox may not reach other hosts");
+        }
+    }
+    Ok(())
+}
+
+fn resize(socket: &mut Socket, index: u32, mtu: u32) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    link::set_mtu(&mut batch, index, mtu);
+    Ok(socket.execute(&mut batch)?)
 }
 
 /// A name that no other link has had: the kernel removes links some time after their namespace is gone.

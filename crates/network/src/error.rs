@@ -47,6 +47,8 @@ pub enum Error {
     PortZero { protocol: Protocol },
     #[error("could not make a network namespace for a sandbox")]
     Namespace(#[from] NamespaceError),
+    #[error("could not enter the network namespace of a sandbox")]
+    Visit(#[source] io::Error),
     #[error("could not draw random bytes")]
     Random(#[source] io::Error),
     #[error("could not start the thread that keeps sandboxes ready")]

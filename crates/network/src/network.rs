@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Config, Peer, Protocol, Published, Subnet,
-    cable::{Connected, Maker, Warm},
+    cable::{Connected, Maker, Warm, fit},
     config::Names,
     conntrack::{self, Scope},
     error::Error,
@@ -83,6 +83,9 @@ impl Network {
         }
         let pins = adopt(&config)?;
         let standing: Vec<Ipv4Addr> = pins.values().map(|held| held.pin.address).collect();
+        if let Some(mtu) = config.mtu {
+            fit(&mut socket, mtu, pins.values().map(|held| &held.pin), &config.state_dir)?;
+        }
         let (bridge, former) = host::ensure_bridge(&mut socket, &config, &names, &standing)?;
         let admitted = pins.values().map(|held| (held.pin.port.clone(), held.pin.address)).collect();
         let gate = config.overlay.map(|overlay| Gate { overlay, peers: None });

@@ -145,6 +145,28 @@ fn two_hundred_sandboxes_come_go_and_reuse_addresses() {
 }
 
 #[test]
+fn sandboxes_from_before_the_overlay_send_packets_that_fit_into_it() {
+    on_stage(|stage| {
+        let before = stage.open();
+        let old = stage.troupe(&before, 1).remove(0);
+        let sizes = |network: &str| {
+            let inside = enter(&old.netns, || ip("link show eth0"));
+            let ports = ip(&format!("link show master {network} type veth"));
+            (inside.contains("mtu 1400"), ports.contains("mtu 1400"))
+        };
+        let bridge = ip("-o link show type bridge");
+        let bridge = bridge.split(':').nth(1).unwrap().trim().to_owned();
+        assert_eq!(sizes(&bridge), (false, false));
+        drop(before);
+        let mut config = stage.config.clone();
+        config.mtu = Some(1400);
+        let network = Network::open(config).unwrap();
+        assert_eq!(sizes(&bridge), (true, true));
+        assert_eq!(network.create_sandbox("a", old.address).unwrap(), old);
+    });
+}
+
+#[test]
 fn a_sandbox_is_complete_when_it_appears() {
     on_stage(|stage| {
         let mut config = stage.config.clone();
