@@ -260,12 +260,12 @@ fn stopping_leaves_the_balancer_first(stage: &Stage) {
     stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running), stage.web(second, Desired::Running)]);
     stage.server.wait_for("the second is ready", second, is_ready);
     let steady = stage.steady_requests();
+    steady.wait_for_more(20);
     stage.server.dispatch_full(vec![stage.web(WEB, Desired::Stopped), stage.web(second, Desired::Running)]);
     let removed = stage.server.wait_for("the first is removed", WEB, |seen| seen.phase == Phase::Removed);
-    let (answered, failed) = steady.end();
-    println!("requests while one of two replicas stopped: {answered} answered, {} failed", failed.len());
-    assert_eq!(failed, Vec::<String>::new());
-    assert!(answered > 20, "a load was meant to be there");
+    steady.wait_for_more(20);
+    println!("requests before, while and after one of two replicas stopped: {} answered", steady.answered());
+    assert_eq!(steady.end(), Vec::<String>::new());
     assert_eq!(removed.containers[0].last_exit.as_ref().map(|exit| exit.cause.is_success()), Some(false));
     stage.server.dispatch_full(vec![]);
     stage.server.wait_for("the second is removed", second, |seen| seen.phase == Phase::Removed);

@@ -10,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -307,20 +307,21 @@ impl Stage {
 
     /// One request after the other, each on a connection of its own.
     pub(crate) fn steady_requests(&self) -> Load {
-        let (port, stop) = (self.port, Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
+        let (port, stop, answered) =
+            (self.port, Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&answered));
         let thread = std::thread::spawn(move || {
-            let (mut answered, mut failed) = (0, Vec::new());
+            let mut failed = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 match http_get(port, "/env") {
-                    Ok(_) => answered += 1,
+                    Ok(_) => drop(counted.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => failed.push(error.to_string()),
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
-            (answered, failed)
+            failed
         });
-        Load { stop, thread }
+        Load { stop, answered, thread }
     }
 
     /// What is there of this test's that should not be.
@@ -370,11 +371,26 @@ impl Drop for Stage {
 
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<(u32, Vec<String>)>,
+    answered: Arc<AtomicU32>,
+    thread: JoinHandle<Vec<String>>,
 }
 
 impl Load {
-    pub(crate) fn end(self) -> (u32, Vec<String>) {
+    pub(crate) fn answered(&self) -> u32 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// However long each takes on a busy machine: that so many more were answered than now.
+    pub(crate) fn wait_for_more(&self, count: u32) {
+        let (from, until) = (self.answered(), Instant::now() + PATIENCE);
+        while self.answered() < from + count {
+            assert!(Instant::now() < until, "{} of {count} requests were answered", self.answered() - from);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What failed.
+    pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
