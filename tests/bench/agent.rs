@@ -54,6 +54,7 @@ impl Agent {
     fn hello(&self) -> v1::Hello {
         v1::Hello {
             protocol_version: PROTOCOL_VERSION,
+            said_at_unix_ms: Some(now_ms()),
             node: Some(v1::NodeInfo {
                 id: self.node,
                 name: format!("node-{:x}", self.node),
@@ -143,7 +144,11 @@ impl Agent {
         }
         let mut says = vec![Says::Acknowledged(v1::Acknowledged { sequence })];
         if !news.is_empty() {
-            says.push(Says::Report(v1::Report { observed: news, exits: Vec::new() }));
+            says.push(Says::Report(v1::Report {
+                observed: news,
+                exits: Vec::new(),
+                said_at_unix_ms: Some(now_ms()),
+            }));
         }
         says
     }
@@ -154,7 +159,7 @@ fn message(message: Says) -> AgentMessage {
 }
 
 fn running(replica: u64) -> v1::Observed {
-    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64;
+    let now = now_ms();
     let running = container_observed::Running { pid: 4_711, since_unix_ms: now, ready: true };
     let timeline = v1::Timeline {
         received_unix_ms: Some(now),
@@ -182,4 +187,8 @@ fn running(replica: u64) -> v1::Observed {
 fn gone(replica: u64) -> v1::Observed {
     let phase = v1::Phase::Removed.into();
     v1::Observed { replica, phase, timeline: Some(v1::Timeline::default()), ..Default::default() }
+}
+
+fn now_ms() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64
 }
