@@ -10,9 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{Millis, Name};
+use model::{HostRole, Millis, Name};
 use serde::{Deserialize, Serialize};
 use server::remote::{Beginning, RemoteConfig};
+use trust::folder::IdentityFolder;
 
 use crate::exit::Failure;
 
@@ -53,10 +54,22 @@ impl Membership {
         write().map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
     }
 
-    /// None where the data folder is of a cluster of this host alone.
+    /// None where the data folder is of a cluster of this host alone. A server that has a certificate is of another one, and
+    /// would be reached by nobody.
     pub fn read(data: &Path) -> Result<Option<Membership>, Failure> {
         let path = data.join(FILE);
         let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_one_of_several(data)? => {
+                let failure = Failure::new(format!("{} is missing", path.display())).because(format!(
+                    "it says where the server listens, and {} has a certificate by which this is one of several servers",
+                    trust_dir(data).display()
+                ));
+                return Err(failure.help(format!(
+                    "bring it back, or write it: {{\"name\": \"NAME\", \"listen\": \"0.0.0.0:PORT\", \"advertise\": \
+                     \"HOST:PORT\", \"founded\": false}}, as `wharf cluster members` on another server says; nothing else \
+                     in {} was touched", data.display()
+                )));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read
                 .map_err(|error| Failure::new(format!("cannot read {}", path.display())).caused_by(error))?,
@@ -85,9 +98,29 @@ impl Membership {
     }
 }
 
+fn is_one_of_several(data: &Path) -> Result<bool, Failure> {
+    let path = trust_dir(data);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let stored = IdentityFolder::open(&path).and_then(|folder| folder.load());
+    let stored =
+        stored.map_err(|error| Failure::new(format!("cannot read {}", path.display())).caused_by(error))?;
+    Ok(stored.is_some_and(|stored| stored.credentials.identity().role == HostRole::Server))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_with_a_certificate_is_not_taken_for_one_of_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let now = model::Timestamp(1_700_000_000_000);
+        server::founding::found(dir.path(), &trust_dir(dir.path()), now).expect("it is founded");
+        let said = Membership::read(dir.path()).expect_err("where it listens is not known").render();
+        assert!(said.contains("host.json is missing") && said.contains("\"advertise\""), "{said}");
+    }
 
     #[test]
     fn it_is_read_as_it_was_written_and_refused_when_damaged() {

@@ -27,7 +27,7 @@ pub mod brain;
 pub mod caller;
 pub mod chain;
 mod clock;
-mod cluster;
+pub mod cluster;
 pub mod codec;
 mod control;
 mod durable_file;
@@ -63,6 +63,7 @@ use trust::identity::Identity;
 use crate::{
     audit::Audit,
     brain::{Brain, Started},
+    cluster::BeginError,
     codec::WireCodec,
     entrance::Arrivals,
     keys::{Keys, KeysError, Unlock},
@@ -111,6 +112,8 @@ pub enum Error {
     Remote(#[from] RemoteError),
     #[error("{} does not tell which cluster this is", path.display())]
     Cluster { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(
         "the log in {} is of cluster {found}, and the certificate beside it is that of {identity}; put together what \
          belongs together", dir.display()
@@ -225,6 +228,9 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
     let failed = |source| Error::Log { dir: dir.clone(), source };
     let disk = HostDisk::open(&dir).map_err(failed)?;
     let cluster = remote.map_or(ClusterId(seed), |remote| remote.identity.cluster);
+    if !log::is_there(&disk).map_err(failed)? {
+        cluster::begin(&dir)?;
+    }
     let cluster = cluster::identify(&dir, cluster);
     let cluster = cluster.map_err(|source| Error::Cluster { path: dir.join("cluster"), source })?;
     if let Some(remote) = remote
@@ -243,6 +249,7 @@ fn open(dir: PathBuf, unlock: Unlock, seed: u64, remote: Option<&Remote>) -> Res
         },
     };
     let opened = Log::open_on(disk, SegmentSizes::default(), Some(keys.vault()), new).map_err(failed)?;
+    cluster::begun(&dir)?;
     if let Some(torn) = &opened.report.torn {
         tracing::warn!(
             ?torn,

@@ -132,3 +132,35 @@ async fn a_write_that_was_torn_is_cut_and_the_rest_is_there() {
     let there = generations(&mut server.control().await).await;
     assert!(there.contains(&("db".to_owned(), 1)), "{there:?}");
 }
+
+/// Whoever lost a log is not to have an empty cluster that agents take for theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_is_begun_where_one_was() {
+    let home = Server::start().await.stop().await;
+    let cluster = fs::read_to_string(home.data.join("cluster")).unwrap();
+    for file in fs::read_dir(&home.data).unwrap() {
+        let file = file.unwrap();
+        if file.file_name() != "cluster" {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let said = refuses(home.config()).await;
+    assert!(said.contains(cluster.trim()) && said.contains("its log is gone"), "{said}");
+    let said = refuses(home.config()).await;
+    assert!(said.contains("Nothing was changed"), "also the second time: {said}");
+    // As it says.
+    fs::remove_file(home.data.join("cluster")).unwrap();
+    let server = Server::start_in(home).await;
+    assert!(!server.home.data.join("beginning").exists());
+    assert_ne!(fs::read_to_string(server.home.data.join("cluster")).unwrap(), cluster);
+    // A first start that was cut off goes on.
+    let home = server.stop().await;
+    for file in fs::read_dir(&home.data).unwrap() {
+        let path = file.unwrap().path();
+        if !path.ends_with("cluster") && !path.file_name().unwrap().to_string_lossy().contains("key") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::write(home.data.join("beginning"), "").unwrap();
+    Server::start_in(home).await;
+}
