@@ -27,7 +27,7 @@ use manager::{
     View,
 };
 use model::{DirectoryNews, Dispatch, Heard, MemberId as Id, MemberPart, NodeInfo, Usage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::{
@@ -44,6 +44,8 @@ pub struct Brain {
     views: watch::Receiver<View>,
     servers: watch::Receiver<Servers>,
     leader_heard: LeaderHeard,
+    requests: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 /// When a leader last said something to this server; none while none has since it started.
@@ -64,6 +66,8 @@ pub struct Stopped;
 pub enum Unread {
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    #[error("too many ask this server at once; try again shortly")]
+    Overloaded,
     /// Whoever led when this was asked may have lost the others meanwhile.
     #[error("the cluster has no leader now; try again shortly")]
     NoLeader,
@@ -96,11 +100,18 @@ impl First {
     }
 }
 
+/// How many requests of users may be under way; the same of reads. The thread takes thousands in one step, so whoever is
+/// refused meets one that does not get through its work. What consensus and agents say is never refused.
+const UNDER_WAY: usize = 8_192;
+
+/// Of one request: free again once the thread has taken it, and whoever asked has its answer or has gone.
+type Place = Arc<OwnedSemaphorePermit>;
+
 /// Everything that the thread waits for, beside time.
 enum Input {
-    Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>> },
+    Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>>, _place: Place },
     Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>> },
-    Read { reply: oneshot::Sender<View> },
+    Read { reply: oneshot::Sender<View>, _place: Place },
     SessionOpened { session: SessionId, first: First, to_agent: mpsc::UnboundedSender<ToAgent> },
     SessionReport { session: SessionId, report: Report },
     SessionHeartbeat { session: SessionId, number: u64, usage: Option<Usage> },
@@ -148,7 +159,9 @@ pub fn start(
             std::process::abort();
         }
     })?;
-    Ok(Started { brain: Brain { inputs, views, servers, leader_heard }, thread, removed })
+    let places = || Arc::new(Semaphore::new(UNDER_WAY));
+    let brain = Brain { inputs, views, servers, leader_heard, requests: places(), reads: places() };
+    Ok(Started { brain, thread, removed })
 }
 
 /// What hosts are told of the servers.
@@ -178,6 +191,10 @@ fn addresses(view: &View) -> impl Iterator<Item = &str> {
 
 fn bundle(view: &View) -> &str {
     view.state.trust().map_or("", |trust| &trust.bundle)
+}
+
+fn place(places: &Arc<Semaphore>) -> Option<Place> {
+    places.clone().try_acquire_owned().ok().map(Arc::new)
 }
 
 fn hears_peers(inputs: &Sender<Input>) -> Tell {
@@ -214,8 +231,9 @@ impl Brain {
     }
 
     pub async fn request(&self, request: Request) -> Result<Result<Reply, RequestError>, Stopped> {
+        let Some(place) = place(&self.requests) else { return Ok(Err(RequestError::Overloaded)) };
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Request { request, reply })?;
+        self.send(Input::Request { request, reply, _place: place.clone() })?;
         answer.await.map_err(|_| Stopped)
     }
 
@@ -238,8 +256,9 @@ impl Brain {
 
     /// What is true now: everything that was answered before this call is in the view. Without a leader nobody knows.
     pub async fn read(&self) -> Result<View, Unread> {
+        let place = place(&self.reads).ok_or(Unread::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Read { reply })?;
+        self.send(Input::Read { reply, _place: place.clone() })?;
         let answer = tokio::time::timeout(ELECTION, answer).await.map_err(|_| Unread::NoLeader)?;
         answer.map_err(|_| Unread::Stopped(Stopped))
     }
@@ -292,5 +311,23 @@ impl Brain {
 
     fn send(&self, input: Input) -> Result<(), Stopped> {
         self.inputs.send(input).map_err(|_| Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever asks and goes at once does not make room for another before the thread has taken what was asked.
+    #[test]
+    fn a_place_is_free_once_nobody_holds_what_was_asked() {
+        let places = Arc::new(Semaphore::new(1));
+        let asks = place(&places).unwrap();
+        let waits = asks.clone();
+        assert!(place(&places).is_none());
+        drop(asks);
+        assert!(place(&places).is_none());
+        drop(waits);
+        assert!(place(&places).is_some());
     }
 }

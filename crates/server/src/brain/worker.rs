@@ -175,13 +175,13 @@ impl Worker {
     fn take(&mut self, input: Input) -> Option<Event> {
         self.next_id += 1;
         Some(match input {
-            Input::Request { request, reply } => return self.take_request(request, reply),
+            Input::Request { request, reply, .. } => return self.take_request(request, reply),
             Input::Members { request, reply } => {
                 let id = RequestId(self.next_id);
                 self.members.insert(id, reply);
                 Event::Members { id, request }
             }
-            Input::Read { reply } => {
+            Input::Read { reply, .. } => {
                 let id = ReadId(self.next_id);
                 self.reads.insert(id, reply);
                 Event::Read { id }
