@@ -138,9 +138,7 @@ impl World {
         }
         let pid = self.nodes[node].host.start(now, &id, assignment, fate);
         self.note_start(node, &id, assignment);
-        if id.container.as_str() == "main" {
-            self.note_main(node, &id);
-        }
+        self.note_beginning(node, &id);
         Event::Started { id, result: Ok(pid) }
     }
 

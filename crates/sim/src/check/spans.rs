@@ -28,13 +28,14 @@ pub(crate) struct Spans {
 }
 
 impl World {
-    /// A main container was started.
-    pub(crate) fn note_main(&mut self, node: usize, id: &ContainerId) {
+    /// A container was started: the first of a replica is when that began.
+    pub(crate) fn note_beginning(&mut self, node: usize, id: &ContainerId) {
         let now = self.cx.now;
-        let Some(process) = self.nodes[node].host.processes.get(id) else { return };
+        self.spans.started.entry(id.replica).or_insert(now);
+        let process = self.nodes[node].host.processes.get(id);
+        let Some(process) = process.filter(|_| id.container.as_str() == "main") else { return };
         let has_probe = process.template.main.health.readiness.is_some();
         let ready = if has_probe { process.fate.ready_from } else { Some(now) };
-        self.spans.started.entry(id.replica).or_insert(now);
         if let Some(ready) = ready {
             let known = self.spans.ready.entry(id.replica).or_insert(ready);
             *known = ready.min(*known);
