@@ -101,6 +101,8 @@ impl Member {
         entries.retain(|entry| entry.index > covered);
         hard_state.commit = hard_state.commit.max(covered);
         let mut consensus = consensus::Config::new(self.id);
+        // Scripts name who is elected, which follows from this.
+        consensus.election_ticks = 10;
         consensus.max_command_bytes = MAX_COMMAND_BYTES;
         consensus.max_uncommitted_bytes = MAX_UNCOMMITTED_BYTES;
         consensus.max_message_bytes = MAX_COMMAND_BYTES;

@@ -6,13 +6,13 @@ use std::{
     collections::HashMap,
     sync::{
         PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use consensus::{Snapshot, SnapshotMeta};
+use consensus::{Persist, Snapshot, SnapshotMeta};
 use manager::{
     Codec, Effect, Event, Manager, MemberError, MemberRequest, ReadId, Reply, Request, RequestError,
     RequestId, SessionId, View,
@@ -34,9 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many events are handed to the manager at once: as many as came while the last batch was worked on, but not so
 /// many that a reply waits long for the others of its batch.
 const MAX_BATCH: usize = 1_024;
-/// So long this thread stays awake for the log to have written something, where nothing else has to come for a commit: a
-/// good disk needs no longer, and falling asleep and being woken would cost whoever waits for the write as much again.
-const WAKEFUL: Duration = Duration::from_micros(200);
 /// How long a server that stops goes on for those whom it has not answered yet.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How often a snapshot is tried again that the disk has no room for.
@@ -47,8 +44,6 @@ pub(super) struct Worker {
     log: LogWriter,
     /// The last write that the log has not confirmed.
     unwritten: Option<u64>,
-    /// Whether this server decides alone.
-    is_alone: bool,
     peers: Option<Peers>,
     readers: Readers,
     inputs: Sender<Input>,
@@ -92,7 +87,6 @@ impl Worker {
             manager,
             log: LogWriter::start(log, Box::new(notify))?,
             unwritten: None,
-            is_alone: false,
             peers,
             readers,
             inputs,
@@ -110,12 +104,15 @@ impl Worker {
 
     pub(super) fn run(mut self, received: &Receiver<Input>) {
         let mut next_tick = Instant::now();
+        let mut written = None;
         while !self.is_done() {
-            let mut events = Vec::new();
-            match self.receive(received, self.patience(next_tick)) {
-                Ok(input) => events.extend(self.take(input)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            let mut events = Vec::from_iter(written.take());
+            if events.is_empty() {
+                match received.recv_timeout(self.patience(next_tick)) {
+                    Ok(input) => events.extend(self.take(input)),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
             while events.len() < MAX_BATCH
                 && let Ok(input) = received.try_recv()
@@ -130,9 +127,12 @@ impl Worker {
                 next_tick = Instant::now() + TICK;
                 self.manager.look_at_the_wall(clock::wall());
             }
+            let mut writes = Vec::new();
             for effect in self.manager.step(now(), events) {
-                self.execute(effect);
+                self.execute(effect, &mut writes);
             }
+            // Last, so that nobody waits for it who need not.
+            written = self.write(writes);
         }
         if let Some(SnapshotThread(waits, thread)) = self.snapshot.take() {
             drop(waits);
@@ -141,19 +141,15 @@ impl Worker {
         }
     }
 
-    /// The next input. Whoever else wants to run meanwhile goes first.
-    fn receive(&self, received: &Receiver<Input>, patience: Duration) -> Result<Input, RecvTimeoutError> {
-        if self.is_alone && self.unwritten.is_some() {
-            let asleep = Instant::now() + WAKEFUL.min(patience);
-            while Instant::now() < asleep {
-                match received.try_recv() {
-                    Ok(input) => return Ok(input),
-                    Err(TryRecvError::Empty) => std::thread::yield_now(),
-                    Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-                }
-            }
+    /// Makes it durable at once if nothing is in the way, and has it done if something is.
+    fn write(&mut self, writes: Vec<Persist>) -> Option<Event> {
+        let last = writes.last()?.number;
+        if self.unwritten.replace(last).is_some() {
+            writes.into_iter().for_each(|persist| self.log.append(persist));
+            return None;
         }
-        received.recv_timeout(patience)
+        let event = self.log.append_here(writes)?;
+        self.take_log_event(event)
     }
 
     /// Whether this thread is to end, and has answered everyone that it can answer soon.
@@ -275,13 +271,10 @@ impl Worker {
         None
     }
 
-    fn execute(&mut self, effect: Effect) {
+    fn execute(&mut self, effect: Effect, writes: &mut Vec<Persist>) {
         // Whoever asked may have gone away meanwhile; then the answer is dropped, which is all there is to do.
         match effect {
-            Effect::Persist(persist) => {
-                self.unwritten = Some(persist.number);
-                self.log.append(persist);
-            }
+            Effect::Persist(persist) => writes.push(persist),
             Effect::Send(messages) => match &self.peers {
                 Some(peers) => peers.send(messages),
                 None => assert!(messages.is_empty(), "a cluster of one server has nobody to send to"),
@@ -327,7 +320,6 @@ impl Worker {
             let members = view.state.members();
             peers.know(&members.map(|member| (member.id.0, member.address.clone())).collect());
         }
-        self.is_alone = view.membership.voters.len() == 1;
         // The view first: who is woken by the servers looks at it.
         self.readers.views.send_replace(view);
         let view = self.readers.views.borrow();

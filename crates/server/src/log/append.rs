@@ -98,6 +98,12 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether the active segment takes a group of about so many bytes.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let sectors = (bytes + OVERHEAD_BYTES).div_ceil(SECTOR_BYTES) as u64 + 1;
+        self.end_offset + sectors * SECTOR_BYTES as u64 + SEAL_BYTES <= self.active().length_bytes
+    }
+
     /// This snapshot of the member's own state is durable: removes the segments that it covers.
     pub fn compact(&mut self, saved: &SavedSnapshot) -> Result<(), LogError> {
         if self.poisoned {

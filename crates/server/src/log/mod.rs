@@ -12,7 +12,9 @@
 //!
 //! One group is **one pwrite(2) and one fdatasync(2)** of blocks that are allocated and written already, so the
 //! file system has no metadata to journal. Beside them come one fstat(2), to see that the file still has a name, and one
-//! getrandom(2) for encryption, of less than a microsecond each. [`LogWriter`] puts everything that arrived during a sync into the next
+//! getrandom(2) for encryption, of less than a microsecond each. Whoever has nothing else to wait for writes it where it
+//! comes up ([`LogWriter::append_here`]): on a quick disk that costs less than to wake a thread and to be woken by it. On a
+//! slow one a thread of its own writes ([`LogWriter::append`]), and puts everything that arrived during a sync into the next
 //! group. Once per segment come: create, write zeros, fsync, rename, fsync of the directory, and a seal in the
 //! segment before (pwrite, fdatasync). Segments double from 256 KiB to 16 MiB, so that a small cluster writes little.
 //!

@@ -3,9 +3,12 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use consensus::Persist;
@@ -16,9 +19,15 @@ use super::{Disk, HostDisk, Log, LogError, SavedSnapshot, SnapshotWriter};
 const GROUP_BYTES: usize = 4 << 20;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
+/// A write that took longer than this was one of a slow disk,
+pub(super) const SLOW: Duration = Duration::from_millis(10);
+/// which nobody but the thread waits for, for so long.
+const WARY: Duration = Duration::from_secs(1);
 
 /// A handle to the thread. Dropping it ends the thread after everything that was appended is written.
 pub struct LogWriter<D: Disk = HostDisk> {
+    log: Arc<Mutex<Log<D>>>,
+    wary_until: Option<Instant>,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     snapshots: SnapshotWriter<D>,
@@ -46,10 +55,42 @@ enum Order {
 impl<D: Disk> LogWriter<D> {
     pub fn start(log: Log<D>, notify: Box<dyn FnMut(LogEvent) + Send>) -> io::Result<LogWriter<D>> {
         let snapshots = log.snapshots();
+        let log = Arc::new(Mutex::new(log));
         let (orders, received) = channel();
-        let mut worker = Worker { log, received, notify, waiting: VecDeque::new(), full: false };
+        let mut worker = Worker { log: log.clone(), received, notify, waiting: VecDeque::new(), full: false };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
-        Ok(LogWriter { orders: Some(orders), thread: Some(thread), snapshots })
+        Ok(LogWriter { log, wary_until: None, orders: Some(orders), thread: Some(thread), snapshots })
+    }
+
+    /// Writes here and now, which spares the caller two wakes of a thread: the log's, and its own. Only for a caller that
+    /// was told of everything that it appended before. None where it was left to the thread after all: what needs more
+    /// than a write into the active segment, and everything when the disk was slow of late.
+    pub fn append_here(&mut self, group: Vec<Persist>) -> Option<LogEvent> {
+        let number = group.last()?.number;
+        match self.try_append_here(&group) {
+            Some(Ok(())) => Some(LogEvent::Persisted { number }),
+            Some(Err(error)) => Some(LogEvent::Failed(error)),
+            None => {
+                group.into_iter().for_each(|persist| self.append(persist));
+                None
+            }
+        }
+    }
+
+    fn try_append_here(&mut self, group: &[Persist]) -> Option<Result<(), LogError>> {
+        let began = Instant::now();
+        if self.wary_until.is_some_and(|until| began < until) {
+            return None;
+        }
+        let mut log = self.log.try_lock().ok()?;
+        let is_short = group.iter().all(|persist| persist.snapshot.is_none());
+        if !is_short || !log.has_room(group.iter().map(bytes).sum()) {
+            return None;
+        }
+        let written = log.append(group);
+        self.wary_until = (began.elapsed() > SLOW).then(|| Instant::now() + WARY);
+        // Nothing of it was written then.
+        Some(written).filter(|written| !matches!(written, Err(LogError::Full { .. })))
     }
 
     /// Never blocks. The answer is [`LogEvent::Persisted`].
@@ -86,7 +127,7 @@ impl<D: Disk> Drop for LogWriter<D> {
 }
 
 struct Worker<D: Disk> {
-    log: Log<D>,
+    log: Arc<Mutex<Log<D>>>,
     received: Receiver<Order>,
     notify: Box<dyn FnMut(LogEvent) + Send>,
     /// Appended and not durable yet, in order. Longer than one group only when the disk is full or slow.
@@ -141,7 +182,7 @@ impl<D: Disk> Worker<D> {
             Order::Compact(saved) => {
                 // Not worth waiting for its turn: it removes only what the snapshot covers. A failure poisons the log,
                 // and the next write says so.
-                if let Err(error) = self.log.compact(&saved) {
+                if let Err(error) = self.log.lock().unwrap_or_else(PoisonError::into_inner).compact(&saved) {
                     tracing::error!(%error, "old segments of the log cannot be removed");
                 }
             }
@@ -152,7 +193,7 @@ impl<D: Disk> Worker<D> {
         let count = self.next_group();
         let group = &self.waiting.make_contiguous()[..count];
         let Some(number) = group.last().map(|persist| persist.number) else { return Ok(()) };
-        self.log.append(group)?;
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(group)?;
         self.waiting.drain(..count);
         if std::mem::take(&mut self.full) {
             (self.notify)(LogEvent::Writable);
@@ -163,14 +204,19 @@ impl<D: Disk> Worker<D> {
 
     /// How many of the waiting writes go together.
     fn next_group(&self) -> usize {
-        let mut bytes = 0;
+        let mut total = 0;
         let fits = |persist: &&Persist| {
-            let first = bytes == 0;
-            bytes += 32 + persist.entries.iter().map(|entry| entry.payload.len() + 32).sum::<usize>();
-            first || bytes <= GROUP_BYTES
+            let first = total == 0;
+            total += bytes(persist);
+            first || total <= GROUP_BYTES
         };
         self.waiting.iter().take_while(fits).count()
     }
+}
+
+/// About what it takes in the log.
+fn bytes(persist: &Persist) -> usize {
+    32 + persist.entries.iter().map(|entry| entry.payload.len() + 32).sum::<usize>()
 }
 
 impl<D: Disk> fmt::Debug for LogWriter<D> {

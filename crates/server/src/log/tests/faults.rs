@@ -103,6 +103,40 @@ fn the_writer_waits_for_room_and_acknowledges_nothing_meanwhile() {
 }
 
 #[test]
+fn what_finds_no_room_where_it_is_appended_is_left_to_the_writer() {
+    let disk = ModelDisk::default();
+    let opened = reopen(&disk);
+    disk.set_faults(Faults { capacity_bytes: Some(0), ..Faults::default() });
+    let (tell, told) = channel();
+    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
+    let mut writer = LogWriter::start(opened.log, notify).expect("a thread");
+    assert!(writer.append_here(vec![persist(1, vec![entry(2, 1, 5 << 10)])]).is_none());
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Full(LogError::Full { .. }))));
+    disk.set_faults(Faults::default());
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Writable)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Persisted { number: 1 })));
+    drop(writer);
+    disk.restart(&mut || false);
+    assert_eq!(reopen(&disk).recovered.entries.len(), 1);
+}
+
+#[test]
+fn a_sync_that_fails_is_told_where_it_was_asked_for() {
+    let disk = ModelDisk::default();
+    let opened = reopen(&disk);
+    disk.set_faults(Faults { fail_syncs_from: Some(1), ..Faults::default() });
+    let (tell, told) = channel();
+    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
+    let mut writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let failed = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);
+    assert!(matches!(failed, Some(LogEvent::Failed(LogError::Fatal { .. }))));
+    let again = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);
+    assert!(matches!(again, Some(LogEvent::Failed(LogError::Poisoned))));
+    drop(writer);
+    assert!(told.recv().is_err(), "nothing was acknowledged");
+}
+
+#[test]
 fn the_writer_reports_a_failed_sync_and_ends() {
     let disk = ModelDisk::default();
     let opened = reopen(&disk);

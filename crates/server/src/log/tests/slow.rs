@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex,
         mpsc::{Receiver, TryRecvError, channel},
@@ -13,7 +14,7 @@ use std::{
 use consensus::Recovered;
 
 use super::{entry, persist, snapshot};
-use crate::log::{Disk, DiskFile, HostDisk, Log, LogEvent, LogWriter, SegmentSizes};
+use crate::log::{Disk, DiskFile, HostDisk, Log, LogEvent, LogWriter, SegmentSizes, writer::SLOW};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -114,17 +115,55 @@ fn persisted(told: &Receiver<LogEvent>) -> u64 {
     }
 }
 
-#[test]
-fn nothing_is_acknowledged_before_its_sync_and_what_waits_goes_into_one() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
+/// A new log behind a gate, and what its writer tells.
+fn start(dir: &Path) -> (Gate, LogWriter<SlowDisk>, Receiver<LogEvent>) {
     let gate = Gate::default();
-    let disk = SlowDisk(HostDisk::open(dir.path()).expect("the directory"), gate.clone());
+    let disk = SlowDisk(HostDisk::open(dir).expect("the directory"), gate.clone());
     let opened =
         Log::open_on(disk, SegmentSizes::default(), None, || Recovered::bootstrap(1)).expect("a new log");
     let (tell, told) = channel();
     let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    (gate, LogWriter::start(opened.log, notify).expect("a thread"), told)
+}
 
+#[test]
+fn a_write_that_waits_for_nothing_is_durable_when_the_call_returns() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (_, mut writer, told) = start(dir.path());
+    let group = vec![persist(1, vec![entry(2, 1, 10)]), persist(2, vec![entry(3, 1, 10)])];
+    assert!(matches!(writer.append_here(group), Some(LogEvent::Persisted { number: 2 })));
+    assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)), "the thread had nothing to do with it");
+    drop(writer);
+    let opened = Log::open(dir.path(), || panic!("there is a log")).expect("the log opens");
+    assert_eq!(opened.recovered.entries.len(), 2);
+}
+
+#[test]
+fn nobody_waits_twice_for_a_slow_disk() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (gate, mut writer, told) = start(dir.path());
+    gate.close();
+    let late = gate.clone();
+    let disk = std::thread::spawn(move || {
+        late.wait_until_begun(1);
+        std::thread::sleep(SLOW);
+        late.allow_one();
+    });
+    assert!(matches!(
+        writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]),
+        Some(LogEvent::Persisted { number: 1 })
+    ));
+    disk.join().expect("no panic");
+    // Were it written here, it would wait for what comes after it.
+    assert!(writer.append_here(vec![persist(2, vec![entry(3, 1, 10)])]).is_none());
+    gate.allow_one();
+    assert_eq!(persisted(&told), 2);
+}
+
+#[test]
+fn nothing_is_acknowledged_before_its_sync_and_what_waits_goes_into_one() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (gate, writer, told) = start(dir.path());
     gate.close();
     writer.append(persist(1, vec![entry(2, 1, 10)]));
     gate.wait_until_begun(1);
