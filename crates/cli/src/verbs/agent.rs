@@ -14,6 +14,7 @@ use crate::{
     args, demo_image,
     exit::{Code, Failure},
     lock::Lock,
+    text,
 };
 
 /// What is left to the system and to wharf itself.
@@ -47,6 +48,7 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
             stop_signal().await;
         }
     };
+    tokio.spawn(text::forget_start());
     let result = tokio.block_on(async { agent::run(config, runtime, stop).await });
     tokio.shutdown_background();
     result.map_err(|error| Failure::new("the agent ended").caused_by(error))?;

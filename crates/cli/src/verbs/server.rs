@@ -9,6 +9,7 @@ use crate::{
     args,
     exit::{Code, Failure},
     membership::Membership,
+    text,
 };
 
 /// Renewing takes a moment, and clocks differ.
@@ -35,6 +36,7 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
         audit_log: args.audit_log,
         remote,
     };
+    runtime.spawn(text::forget_start());
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;
