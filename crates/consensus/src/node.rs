@@ -182,6 +182,12 @@ impl Consensus {
         }
     }
 
+    /// Whether leadership is being handed over. Ends after an election timeout without success: who was to take over may have had
+    /// a membership change to apply first.
+    pub fn is_transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
     /// A message to `peer` could not be sent. Without this word raft keeps sending in the dark.
     pub fn report_unreachable(&mut self, peer: MemberId) {
         self.hand_in();
@@ -266,7 +272,7 @@ impl Consensus {
         if raft.state != StateRole::Leader || raft.prs().get(self.config.id).is_none() {
             return Err(ProposeError::NotLeader { leader: self.leader().filter(|&id| id != self.config.id) });
         }
-        if raft.lead_transferee.is_some() {
+        if self.is_transferring() {
             return Err(ProposeError::Transferring);
         }
         Ok(())

@@ -307,13 +307,17 @@ impl<C: Codec> Manager<C> {
             return;
         }
         let patience = self.members.patience_ticks * 2;
-        if let Some(handover) = &mut self.members.handover {
+        if let Some(mut handover) = self.members.handover.take() {
             handover.ticks += 1;
-            if handover.ticks > patience
-                && let Some(Handover { id, to, .. }) = self.members.handover.take()
-            {
+            let Handover { id, to, ticks } = handover;
+            if ticks > patience {
                 let result = Err(MemberError::NotHandedOver { to });
                 self.effects.push(Effect::MembersReply { id, result });
+            } else {
+                if !self.consensus.is_transferring() {
+                    self.consensus.transfer_leadership(to.0);
+                }
+                self.members.handover = Some(handover);
             }
         }
         self.tell_removed(now);
