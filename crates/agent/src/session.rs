@@ -2,7 +2,8 @@
 //!
 //! It begins with all that is known, then tells what changes, gathered for a moment so that a rollout of many replicas is
 //! few messages. A server that is not there is no trouble: what is desired is in the ledger, what changes is told with the
-//! next hello; only exits are kept, since a later report would not show them.
+//! next hello; only exits are kept, since a later report would not show them. Nothing of that is told before it is certain
+//! that the server leads.
 //!
 //! When a leader goes, all agents look for the next one at once. So each waits for a moment of its own, the longer the more
 //! nodes there are, as the last server that was heard said.
@@ -241,6 +242,8 @@ impl Session {
         let channel = Arc::new(channel);
         let mut flush_at = None;
         let mut not_before = Instant::now();
+        // While servers elect a leader, one takes a hello that it then turns away, and all that came with it is lost.
+        let mut is_led = false;
         if !self.pending.is_empty() {
             flush_at = Some(Instant::now());
         }
@@ -248,10 +251,13 @@ impl Session {
             let says = tokio::select! {
                 message = inbound.message() => {
                     match message {
-                        Ok(Some(message)) => match self.hear(message, &channel, &mut heartbeats, &mut beliefs) {
-                            Ok(()) => continue,
-                            Err(ended) => return ended,
-                        },
+                        Ok(Some(message)) => {
+                            is_led |= is_of_leader(&message);
+                            match self.hear(message, &channel, &mut heartbeats, &mut beliefs) {
+                                Ok(()) => continue,
+                                Err(ended) => return ended,
+                            }
+                        }
                         Ok(None) => return Ended::Closed,
                         Err(status) => return Ended::Status(status),
                     }
@@ -264,7 +270,7 @@ impl Session {
                     Ok(Some(says)) => says,
                     Err(ended) => return ended,
                 },
-                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if is_led && flush_at.is_some() => {
                     flush_at = None;
                     not_before = Instant::now() + GATHER;
                     AgentSays::Report(self.pending.take(self.host.clock.now()))
@@ -348,6 +354,15 @@ impl Session {
                 Ok(())
             }
         }
+    }
+}
+
+/// Whether only a leader says this, and only of a session that it has taken. Such a message comes soon: the first one has
+/// all that the node is to run.
+fn is_of_leader(message: &v1::ServerMessage) -> bool {
+    match message.message {
+        Some(Message::Dispatch(_) | Message::Directory(_) | Message::Heard(_)) => true,
+        Some(Message::Open(_) | Message::Servers(_)) | None => false,
     }
 }
 

@@ -170,11 +170,13 @@ fn a_new_agent_adopts_what_runs(stage: &Stage) {
     assert_eq!(after.containers[0].restarts, before.containers[0].restarts);
     assert!(is_ready(after), "what was ready stays ready: {after:?}");
 
-    // An exit while no agent runs is told by the next one, with how it was.
+    // An exit while no agent runs is told by the next one, with how it was, to the first server that leads.
     stage.crash_agent();
     let pid = rustix::process::Pid::from_raw(running_pid(after) as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    stage.server.turn_away_one();
     stage.start_agent(false);
+    stage.server.hello();
     stage.server.hello();
     stage.server.dispatch_full(vec![stage.web(WEB, Desired::Running)]);
     assert_eq!(stage.server.wait_for_exit(WEB).exit.cause, model::ExitCause::Signal(9));

@@ -45,6 +45,7 @@ struct Memory {
     /// What is given for each heartbeat; they are not answered without.
     lease: Option<Millis>,
     session: Option<mpsc::Sender<Result<v1::ServerMessage, Status>>>,
+    turns_away: bool,
     sequence: u64,
     relays: HashMap<u64, (Vec<Frame>, mpsc::UnboundedSender<Vec<Frame>>)>,
     next_stream: u64,
@@ -89,6 +90,12 @@ impl Server {
     /// From now on heartbeats are answered with this, or not at all.
     pub(crate) fn give_lease(&self, lease: Option<Millis>) {
         self.heard.memory.lock().unwrap().lease = lease;
+    }
+
+    /// The next session is taken, and ended over the first thing that is said after the hello: so does a server that does
+    /// not know yet who leads.
+    pub(crate) fn turn_away_one(&self) {
+        self.heard.memory.lock().unwrap().turns_away = true;
     }
 
     pub(crate) fn seen(&self, replica: ReplicaId) -> Observed {
@@ -239,6 +246,10 @@ impl Agents for Played {
                 let mut memory = heard.memory.lock().unwrap();
                 if let AgentSays::Hello(_) = says {
                     memory.session = session.take();
+                } else if std::mem::take(&mut memory.turns_away) {
+                    let session = memory.session.take().expect("a hello came first");
+                    session.try_send(Err(Status::unavailable("who leads?"))).expect("there is room");
+                    return;
                 }
                 memory.hear(says);
                 heard.changed.notify_all();
