@@ -66,11 +66,18 @@ impl Fleet {
         self.machine(number).ok(&format!("wharf join --token {token} {advertise} {}:7400", address(1)));
     }
 
-    fn serve(&self, number: u8) {
-        self.machine(number).ok("wharf server >>/var/log/server.log 2>&1 &");
+    /// Starts its server.
+    pub fn serve(&self, number: u8) {
+        self.machine(number).ok("wharf server >>/var/log/server.log 2>&1 & echo $! >/run/server.pid");
     }
 
-    fn work(&self, number: u8) {
+    /// `kill -9` of its server, and of nothing else.
+    pub fn kill_server(&self, number: u8) {
+        self.machine(number).ok("kill -9 $(cat /run/server.pid)");
+    }
+
+    /// Starts its agent.
+    pub fn work(&self, number: u8) {
         self.machine(number).ok("wharf agent >>/var/log/agent.log 2>&1 &");
     }
 
