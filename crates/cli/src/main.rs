@@ -3,7 +3,7 @@
 //! One file per verb in `verbs`; `args` is the grammar, `connect` the way to a server, `contexts` which cluster that is of,
 //! `reach` several addresses, `patience` what is waited out, `ask` and `answer` what is asked
 //! of it and what comes back, `manifests` and `membership` the way to files, `wait` to the end of a rollout, `output` how things are shown,
-//! `exit` how a command ends, `text` the daemons' own instructions. Start reading at [`main`], then at the verb that you are after.
+//! `exit` how a command ends, `memory` what a daemon keeps of it. Start reading at [`main`], then at the verb that you are after.
 
 mod answer;
 mod args;
@@ -17,6 +17,7 @@ mod key_files;
 mod lock;
 mod manifests;
 mod membership;
+mod memory;
 mod output;
 mod patience;
 mod ports;
@@ -24,7 +25,6 @@ mod reach;
 #[cfg(test)]
 mod shown;
 mod target;
-mod text;
 mod verbs;
 mod wait;
 mod watching;

@@ -14,7 +14,7 @@ use crate::{
     args, demo_image,
     exit::{Code, Failure},
     lock::Lock,
-    text,
+    memory,
 };
 
 /// What is left to the system and to wharf itself.
@@ -36,6 +36,7 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
     let runtime = runtime::Runtime::fork(containers);
     let runtime = runtime.map_err(|error| Failure::new("the launcher cannot be started").caused_by(error))?;
     crate::output::logging::start();
+    memory::take_small_pages();
     // After the launcher was forked, which lives on for a moment when this process is killed.
     let _lock = take_lock(&args.prefix)?;
     import_demo_images(&args)?;
@@ -48,7 +49,7 @@ pub fn run(args: args::Agent) -> Result<ExitCode, Failure> {
             stop_signal().await;
         }
     };
-    tokio.spawn(text::forget_start());
+    tokio.spawn(memory::forget_start());
     let result = tokio.block_on(async { agent::run(config, runtime, stop).await });
     tokio.shutdown_background();
     result.map_err(|error| Failure::new("the agent ended").caused_by(error))?;

@@ -9,7 +9,7 @@ use crate::{
     args,
     exit::{Code, Failure},
     membership::Membership,
-    text,
+    memory,
 };
 
 /// Renewing takes a moment, and clocks differ.
@@ -17,6 +17,7 @@ const SHORTEST_LIFE: Millis = Millis(6_000);
 
 pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
     crate::output::logging::start();
+    memory::take_small_pages();
     if args.supervised {
         end_with_parent()?;
     }
@@ -36,7 +37,7 @@ pub fn run(args: args::Server) -> Result<ExitCode, Failure> {
         audit_log: args.audit_log,
         remote,
     };
-    runtime.spawn(text::forget_start());
+    runtime.spawn(memory::forget_start());
     let result = runtime.block_on(async { server::run(config, stop_signal()).await });
     runtime.shutdown_background();
     result.map_err(|error| Failure::new("the server ended").caused_by(error))?;

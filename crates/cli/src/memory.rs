@@ -1,7 +1,8 @@
-//! The program's own instructions in memory.
+//! What a daemon keeps in memory while it has little to do.
 //!
 //! A daemon starts once: it reads its arguments, opens its stores, makes keys and connects. The instructions for that are
 //! about a third of all that is resident of an idle agent, and would stay mapped for as long as nothing else wants the memory.
+//! And where the kernel gives pages of 2 MiB to whoever touches a byte, a few hundred KiB in use take several of them.
 
 use std::{fs, io, time::Duration};
 
@@ -9,6 +10,13 @@ use rustix::mm::{Advice, madvise};
 
 /// By then a daemon has started.
 const STARTED: Duration = Duration::from_secs(10);
+
+/// Takes memory page by page from now on. Processes that are started later inherit it: a container must not.
+pub fn take_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "memory may be taken in huge pages");
+    }
+}
 
 /// Forgets, once this daemon has started, what it only needed for that. It comes back from the page cache as it is used.
 pub async fn forget_start() {
