@@ -6,7 +6,7 @@
 //! hour ahead or behind, and though no server ran for a day.
 //!
 //! People read these times too. So the leader sets the time to its wall clock in a moment in which nothing in the state
-//! counts down, and all that it measures itself is as long ago afterwards as it was before ([`Manager::set_the_time`]).
+//! counts down, or would again, and all that it measures itself is as long ago afterwards as it was before ([`Manager::set_the_time`]).
 //!
 //! What agents say is by their own clocks, and is read by how long ago it was when they said it ([`Ago`]).
 
@@ -76,7 +76,9 @@ impl<C: Codec> Manager<C> {
     /// measured by it now.
     pub(crate) fn set_the_time(&mut self) {
         let (Some(right), now) = (self.clock.wrong(), self.clock.now()) else { return };
-        if !self.leader.leads() || self.ahead().counts_down(now) {
+        // Nor may anything that has ended begin again.
+        let counts_down = |at| self.ahead().counts_down(at);
+        if !self.leader.leads() || counts_down(now) || counts_down(right) {
             return;
         }
         tracing::info!(from = now.0, to = right.0, "the cluster's time is set to this server's clock");

@@ -314,7 +314,8 @@ impl<C: Codec> Manager<C> {
                 let result = Err(MemberError::NotHandedOver { to });
                 self.effects.push(Effect::MembersReply { id, result });
             } else {
-                if !self.consensus.is_transferring() {
+                // Not so late that it would go on after the answer.
+                if !self.consensus.is_transferring() && ticks <= self.members.patience_ticks + 1 {
                     self.consensus.transfer_leadership(to.0);
                 }
                 self.members.handover = Some(handover);

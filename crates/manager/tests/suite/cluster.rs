@@ -62,6 +62,12 @@ impl Cluster {
         self.start(id);
     }
 
+    /// Of the world's time, the cluster's is by this server.
+    pub(crate) fn ahead(&self, server: u64) -> Option<Millis> {
+        let view = self.members.get(&server)?.manager.as_ref()?.view();
+        Some(view.reckoning.time(shows(self.clocks.get(&server), self.now)).since(self.now))
+    }
+
     pub(crate) fn show_members(&mut self) {
         let leader = self.leader().unwrap();
         let view = self.members[&leader].manager.as_ref().unwrap().view();

@@ -27,6 +27,7 @@
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
 //! clock 2 1h | clock n1 -1h     that clock is ahead or behind; of an agent before its hello
+//! time                          how far the cluster's time is ahead of the world's, for who leads
 //! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
 //! views on | directory on   shows what is published, and what nodes are told of each other
 //! show                      what the leader published last
@@ -237,6 +238,11 @@ impl Script {
             ["show"] => {
                 let leader = cluster.leader()?;
                 let line = format!("{leader}: {}", shown(cluster.checks.view(leader)?));
+                cluster.printer.say(line);
+            }
+            ["time"] => {
+                let leader = cluster.leader()?;
+                let line = format!("{leader}: the time is {} ahead", cluster.ahead(leader)?);
                 cluster.printer.say(line);
             }
             _ => return None,

@@ -4,7 +4,8 @@ use std::{
     collections::VecDeque,
     fmt, io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
@@ -19,15 +20,14 @@ use super::{Disk, HostDisk, Log, LogError, SavedSnapshot, SnapshotWriter};
 const GROUP_BYTES: usize = 4 << 20;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
-/// A write that took longer than this was one of a slow disk,
+/// A write that took longer than this was one of a slow disk.
 pub(super) const SLOW: Duration = Duration::from_millis(10);
-/// which nobody but the thread waits for, for so long.
-const WARY: Duration = Duration::from_secs(1);
 
 /// A handle to the thread. Dropping it ends the thread after everything that was appended is written.
 pub struct LogWriter<D: Disk = HostDisk> {
     log: Arc<Mutex<Log<D>>>,
-    wary_until: Option<Instant>,
+    /// So was the last write, whoever made it.
+    is_slow: Arc<AtomicBool>,
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     snapshots: SnapshotWriter<D>,
@@ -56,16 +56,24 @@ impl<D: Disk> LogWriter<D> {
     pub fn start(log: Log<D>, notify: Box<dyn FnMut(LogEvent) + Send>) -> io::Result<LogWriter<D>> {
         let snapshots = log.snapshots();
         let log = Arc::new(Mutex::new(log));
+        let is_slow = Arc::new(AtomicBool::new(false));
         let (orders, received) = channel();
-        let mut worker = Worker { log: log.clone(), received, notify, waiting: VecDeque::new(), full: false };
+        let mut worker = Worker {
+            log: log.clone(),
+            is_slow: is_slow.clone(),
+            received,
+            notify,
+            waiting: VecDeque::new(),
+            full: false,
+        };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
-        Ok(LogWriter { log, wary_until: None, orders: Some(orders), thread: Some(thread), snapshots })
+        Ok(LogWriter { log, is_slow, orders: Some(orders), thread: Some(thread), snapshots })
     }
 
     /// Writes here and now, which spares the caller two wakes of a thread: the log's, and its own. Only for a caller that
     /// was told of everything that it appended before. None where it was left to the thread after all: what needs more
-    /// than a write into the active segment, and everything when the disk was slow of late.
-    pub fn append_here(&mut self, group: Vec<Persist>) -> Option<LogEvent> {
+    /// than a write into the active segment, and everything after a write that was slow, until one of the thread's is quick.
+    pub fn append_here(&self, group: Vec<Persist>) -> Option<LogEvent> {
         let number = group.last()?.number;
         match self.try_append_here(&group) {
             Some(Ok(())) => Some(LogEvent::Persisted { number }),
@@ -77,18 +85,21 @@ impl<D: Disk> LogWriter<D> {
         }
     }
 
-    fn try_append_here(&mut self, group: &[Persist]) -> Option<Result<(), LogError>> {
-        let began = Instant::now();
-        if self.wary_until.is_some_and(|until| began < until) {
+    fn try_append_here(&self, group: &[Persist]) -> Option<Result<(), LogError>> {
+        if self.is_slow.load(Ordering::Relaxed) {
             return None;
         }
-        let mut log = self.log.try_lock().ok()?;
+        let mut log = match self.log.try_lock() {
+            Ok(log) => log,
+            Err(TryLockError::WouldBlock) => return None,
+            // The thread is gone, and nobody knows how far it came.
+            Err(TryLockError::Poisoned(_)) => return Some(Err(LogError::Poisoned)),
+        };
         let is_short = group.iter().all(|persist| persist.snapshot.is_none());
         if !is_short || !log.has_room(group.iter().map(bytes).sum()) {
             return None;
         }
-        let written = log.append(group);
-        self.wary_until = (began.elapsed() > SLOW).then(|| Instant::now() + WARY);
+        let written = timed(&self.is_slow, || log.append(group));
         // Nothing of it was written then.
         Some(written).filter(|written| !matches!(written, Err(LogError::Full { .. })))
     }
@@ -128,6 +139,7 @@ impl<D: Disk> Drop for LogWriter<D> {
 
 struct Worker<D: Disk> {
     log: Arc<Mutex<Log<D>>>,
+    is_slow: Arc<AtomicBool>,
     received: Receiver<Order>,
     notify: Box<dyn FnMut(LogEvent) + Send>,
     /// Appended and not durable yet, in order. Longer than one group only when the disk is full or slow.
@@ -193,7 +205,9 @@ impl<D: Disk> Worker<D> {
         let count = self.next_group();
         let group = &self.waiting.make_contiguous()[..count];
         let Some(number) = group.last().map(|persist| persist.number) else { return Ok(()) };
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(group)?;
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        timed(&self.is_slow, || log.append(group))?;
+        drop(log);
         self.waiting.drain(..count);
         if std::mem::take(&mut self.full) {
             (self.notify)(LogEvent::Writable);
@@ -212,6 +226,14 @@ impl<D: Disk> Worker<D> {
         };
         self.waiting.iter().take_while(fits).count()
     }
+}
+
+/// Notes how the disk is.
+fn timed<T>(is_slow: &AtomicBool, write: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let written = write();
+    is_slow.store(began.elapsed() > SLOW, Ordering::Relaxed);
+    written
 }
 
 /// About what it takes in the log.

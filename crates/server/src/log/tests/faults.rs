@@ -109,7 +109,7 @@ fn what_finds_no_room_where_it_is_appended_is_left_to_the_writer() {
     disk.set_faults(Faults { capacity_bytes: Some(0), ..Faults::default() });
     let (tell, told) = channel();
     let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let mut writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let writer = LogWriter::start(opened.log, notify).expect("a thread");
     assert!(writer.append_here(vec![persist(1, vec![entry(2, 1, 5 << 10)])]).is_none());
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Full(LogError::Full { .. }))));
     disk.set_faults(Faults::default());
@@ -127,7 +127,7 @@ fn a_sync_that_fails_is_told_where_it_was_asked_for() {
     disk.set_faults(Faults { fail_syncs_from: Some(1), ..Faults::default() });
     let (tell, told) = channel();
     let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let mut writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let writer = LogWriter::start(opened.log, notify).expect("a thread");
     let failed = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);
     assert!(matches!(failed, Some(LogEvent::Failed(LogError::Fatal { .. }))));
     let again = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);

@@ -129,7 +129,7 @@ fn start(dir: &Path) -> (Gate, LogWriter<SlowDisk>, Receiver<LogEvent>) {
 #[test]
 fn a_write_that_waits_for_nothing_is_durable_when_the_call_returns() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (_, mut writer, told) = start(dir.path());
+    let (_, writer, told) = start(dir.path());
     let group = vec![persist(1, vec![entry(2, 1, 10)]), persist(2, vec![entry(3, 1, 10)])];
     assert!(matches!(writer.append_here(group), Some(LogEvent::Persisted { number: 2 })));
     assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)), "the thread had nothing to do with it");
@@ -141,7 +141,7 @@ fn a_write_that_waits_for_nothing_is_durable_when_the_call_returns() {
 #[test]
 fn nobody_waits_twice_for_a_slow_disk() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (gate, mut writer, told) = start(dir.path());
+    let (gate, writer, told) = start(dir.path());
     gate.close();
     let late = gate.clone();
     let disk = std::thread::spawn(move || {
@@ -158,6 +158,16 @@ fn nobody_waits_twice_for_a_slow_disk() {
     assert!(writer.append_here(vec![persist(2, vec![entry(3, 1, 10)])]).is_none());
     gate.allow_one();
     assert_eq!(persisted(&told), 2);
+    // Whether that one was slow is up to the test's machine: once one of the thread's was quick, it is written here again.
+    gate.change(|syncs| syncs.closed = false);
+    let is_here = (3..1_000).find(|&number| {
+        let event = writer.append_here(vec![persist(number, vec![entry(number + 1, 1, 10)])]);
+        if event.is_none() {
+            assert_eq!(persisted(&told), number);
+        }
+        event.is_some()
+    });
+    assert!(is_here.is_some(), "a quick disk is trusted again");
 }
 
 #[test]
