@@ -114,3 +114,10 @@ fn level(several: &Several, server: &str) -> String {
     let line = seen.lines().find_map(|line| line.strip_prefix("level "));
     line.unwrap_or_else(|| panic!("no level in {seen}")).trim().to_owned()
 }
+
+fn wait_for_level(several: &Several, server: &str) {
+    wait_for("the level in use to rise", SOON, || match level(several, server) {
+        level if level == "2" => Ok(()),
+        level => Err((level, several.log(server))),
+    });
+}

@@ -2,9 +2,9 @@
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use tests::{Several, load::Load, program, registers::Registers, wait_for};
+use tests::{Several, load::Load, program, registers::Registers};
 
-use crate::{SOON, Service, level, load_image, ok, pids, previous};
+use crate::{Service, level, load_image, ok, pids, previous, wait_for_level};
 
 const SERVERS: [&str; 3] = ["server1", "server2", "server3"];
 const PORT: u16 = 18_080;
@@ -99,10 +99,7 @@ fn hosts_are_upgraded_one_by_one_while_everything_goes_on() {
         SERVERS.into_iter().find(|server| *server != second && *server != followers[0]).expect("one is left");
     replace_server(&mut several, last, &new);
     for server in SERVERS {
-        wait_for("the level in use to rise", SOON, || match level(&several, server) {
-            level if level == "2" => Ok(()),
-            level => Err((level, several.log(server))),
-        });
+        wait_for_level(&several, server);
     }
     replace_agent(&mut several, "agent2", &new, 3);
     use_it(&several, 3);

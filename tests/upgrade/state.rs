@@ -2,7 +2,7 @@
 
 use tests::{Several, program};
 
-use crate::{Service, level, load_image, pids, previous};
+use crate::{Service, load_image, pids, previous, wait_for_level};
 
 #[test]
 fn a_backup_of_the_previous_build_is_restored_and_its_agent_is_taken_over() {
@@ -30,7 +30,7 @@ fn a_backup_of_the_previous_build_is_restored_and_its_agent_is_taken_over() {
     several.wait_for_voters(&["server1"]);
     several.wait_for_nodes(1);
     assert_eq!(pids(&several, "web", 2), before);
-    assert_eq!(level(&several, "server1"), "2");
+    wait_for_level(&several, "server1");
 
     several.kill("agent1");
     several.install("agent1", &program());

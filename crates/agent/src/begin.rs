@@ -52,7 +52,7 @@ pub(crate) fn acquaint(config: &Config, seed: u64) -> Result<Acquainted, Error> 
 pub(crate) fn begin(config: Arc<Config>, subnet: Subnet, runtime: runtime::Runtime) -> Result<Begun, Error> {
     raise_descriptor_limit();
     let (ledger, records) = Ledger::recall(&config.ledger_path(), clock::wall())?;
-    let latest = records.iter().flatten().map(Record::latest).max().unwrap_or_default();
+    let latest = records.iter().flatten().map(Record::latest).max().filter(|at| *at > Timestamp(0));
     let path = config.clock_path();
     host::make_dir(&config.run_dir)?;
     let clock = Clock::open(&path, latest).map_err(|source| Error::Clock { path, source })?;

@@ -2,8 +2,9 @@
 //!
 //! Backoffs and probes must not jump when an administrator or NTP sets the clock, so the time since then is added to what the
 //! wall clock showed then. The next agent goes on with it, because it reads in the ledger what this one wrote: the clock is
-//! kept beside the runtime's state, together with the run of the host that it is of. In another run of the host it begins
-//! anew, and no earlier than anything in the ledger. It goes on while the host sleeps (CLOCK_BOOTTIME): a lease that was given
+//! kept beside the runtime's state, together with the run of the host that it is of. In another run of the host it goes on
+//! from the newest time in the ledger: how long the host did not run nobody can tell, since its wall clock may be another now,
+//! and time in which nothing ran is none that a replica could have used. It goes on while the host sleeps (CLOCK_BOOTTIME): a lease that was given
 //! before ends all the same.
 //!
 //! Nobody compares it with another host's. What must be true on other hosts, such as the validity of a certificate, is for
@@ -45,18 +46,18 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// The clock of this run of the host, which is kept at `path`; where there is none yet it shows no less than `floor`.
-    pub(crate) fn open(path: &Path, floor: Timestamp) -> io::Result<Clock> {
-        Clock::open_in(path, std::fs::read_to_string(BOOT_ID)?.trim(), floor, wall())
+    /// The clock of this run of the host, which is kept at `path`; where there is none yet, one that shows `newest` now.
+    pub(crate) fn open(path: &Path, newest: Option<Timestamp>) -> io::Result<Clock> {
+        Clock::open_in(path, std::fs::read_to_string(BOOT_ID)?.trim(), newest.unwrap_or_else(wall))
     }
 
-    fn open_in(path: &Path, boot: &str, floor: Timestamp, wall: Timestamp) -> io::Result<Clock> {
+    fn open_in(path: &Path, boot: &str, begins: Timestamp) -> io::Result<Clock> {
         // One that cannot be read is none: then the clock is wrong by as much as the wall's was set since.
         let kept = std::fs::read_to_string(path).ok().and_then(|text| Clock::of_text(&text, boot));
         if let Some(clock) = kept {
             return Ok(clock);
         }
-        let clock = Clock { started_at: wall.max(floor), started: BootTime::now() };
+        let clock = Clock { started_at: begins, started: BootTime::now() };
         let (Timestamp(at), BootTime(since)) = (clock.started_at, clock.started);
         std::fs::write(path, format!("{boot} {at} {}\n", since.0))?;
         Ok(clock)
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn times_go_there_and_back() {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::open(&folder.path().join("clock"), Timestamp(0)).unwrap();
+        let clock = Clock::open(&folder.path().join("clock"), None).unwrap();
         let (now, later) = (clock.now(), clock.now() + Millis(5_000));
         assert_eq!(clock.at(clock.boot_time(later)), later);
         assert!(clock.boot_time(now) <= BootTime::now());
@@ -118,17 +119,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clock");
         // The first one began before NTP had set the clock.
-        let first = Clock::open_in(&path, "boot-1", Timestamp(0), Timestamp(60_000)).unwrap();
-        let next = Clock::open_in(&path, "boot-1", Timestamp(0), wall()).unwrap();
+        let first = Clock::open_in(&path, "boot-1", Timestamp(60_000)).unwrap();
+        let next = Clock::open_in(&path, "boot-1", wall()).unwrap();
         assert_eq!(first, next);
         assert!(next.now() < Timestamp(120_000), "{:?}", next.now());
-        // In another run of the host it is right, and no earlier than what was written down.
-        let after = Clock::open_in(&path, "boot-2", Timestamp(70_000), wall()).unwrap();
-        assert!(after.now() >= Timestamp(1_700_000_000_000), "{:?}", after.now());
-        let floor = after.now() + Millis(3_600_000);
-        let set_back = Clock::open_in(&path, "boot-3", floor, Timestamp(0)).unwrap();
-        assert!(set_back.now() >= floor, "{:?}", set_back.now());
+        // In another run of the host it goes on from what was written down, whatever the wall's clock shows.
+        for (boot, newest) in [("boot-2", Timestamp(70_000)), ("boot-3", wall() + Millis(3_600_000))] {
+            let after = Clock::open_in(&path, boot, newest).unwrap();
+            assert!(after.now() >= newest && after.now() < newest + Millis(60_000), "{:?}", after.now());
+        }
         std::fs::write(&path, "boot-3 1").unwrap();
-        assert!(Clock::open_in(&path, "boot-3", floor, Timestamp(0)).unwrap().now() >= floor);
+        assert_eq!(Clock::open_in(&path, "boot-3", Timestamp(80_000)).unwrap().started_at, Timestamp(80_000));
     }
 }

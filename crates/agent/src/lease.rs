@@ -59,7 +59,7 @@ mod tests {
     fn a_lease_is_known_to_the_next_agent_but_not_after_a_restart_of_the_host() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lease");
-        let clock = Clock::open(&dir.path().join("clock"), Timestamp(0)).unwrap();
+        let clock = Clock::open(&dir.path().join("clock"), None).unwrap();
         let (first, known) = LeaseFile::open_in(&path, clock, "boot-1").unwrap();
         assert_eq!(known, None);
         let until = clock.now() + Millis::from_secs(15);

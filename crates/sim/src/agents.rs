@@ -301,9 +301,10 @@ impl World {
     pub(crate) fn reboot(&mut self, node: usize) {
         self.agent_crashes(node);
         self.nodes[node].host.reboot();
-        let remembered = self.nodes[node].ledger.records().map(Record::latest).max().unwrap_or_default();
+        let remembered = self.nodes[node].ledger.records().map(Record::latest).max();
         let wall = HostClock::draw(&mut self.cx.random);
-        self.nodes[node].clock = wall.not_before(remembered, self.cx.now);
+        let goes_on = |newest| HostClock::that_shows(newest, self.cx.now);
+        self.nodes[node].clock = remembered.filter(|newest| *newest > Timestamp(0)).map_or(wall, goes_on);
         self.cx.say(format_args!("node {node}: reboots"));
     }
 }

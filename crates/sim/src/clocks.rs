@@ -34,8 +34,8 @@ impl HostClock {
         Timestamp(at.0.saturating_add_signed(-self.ahead_ms))
     }
 
-    /// The same clock, or one that shows `floor` now if that is later.
-    pub(crate) fn not_before(self, floor: Timestamp, now: Timestamp) -> HostClock {
-        HostClock { ahead_ms: self.ahead_ms.max(floor.0 as i64 - now.0 as i64) }
+    /// One that shows `at` when it is `now` in the world.
+    pub(crate) fn that_shows(at: Timestamp, now: Timestamp) -> HostClock {
+        HostClock { ahead_ms: at.0 as i64 - now.0 as i64 }
     }
 }

@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn an_exit_is_told_as_what_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::open(&folder.path().join("clock"), Timestamp(0)).unwrap();
+        let clock = Clock::open(&folder.path().join("clock"), None).unwrap();
         let began = clock::wall().0;
         let record = |ending, oom_killed| ExitRecord {
             ending,
