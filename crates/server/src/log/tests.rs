@@ -13,13 +13,16 @@ mod slow;
 
 use model_disk::ModelDisk;
 
-use std::sync::LazyLock;
+use std::sync::{
+    LazyLock,
+    mpsc::{Receiver, channel},
+};
 
 use consensus::{Entry, HardState, Membership, Payload, Persist, Recovered, Snapshot, SnapshotMeta};
 use model::ClusterId;
 use trust::seal::KeyRing;
 
-use super::{Log, OpenError, Opened, SegmentSizes, Vault};
+use super::{Disk, Log, LogEvent, LogWriter, OpenError, Opened, SegmentSizes, Vault};
 
 static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::make(ClusterId(1)).expect("random bytes"));
 
@@ -31,6 +34,13 @@ fn vault() -> Option<Vault> {
 fn open(disk: &ModelDisk) -> Result<Opened<ModelDisk>, OpenError> {
     let sizes = SegmentSizes { smallest_bytes: 4 << 10, largest_bytes: 16 << 10 };
     Log::open_on(disk.clone(), sizes, vault(), || Recovered::bootstrap(1))
+}
+
+/// The log's writer, and what it tells.
+fn start_writer<D: Disk>(log: Log<D>) -> (LogWriter<D>, Receiver<LogEvent>) {
+    let (tell, told) = channel();
+    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
+    (LogWriter::start(log, notify).expect("a thread"), told)
 }
 
 fn entry(index: u64, term: u64, bytes: usize) -> Entry {

@@ -1,10 +1,10 @@
 //! What is written for long takes no more room than what is written for a while: consensus, writer and snapshots together.
 
-use std::{fs, path::Path, sync::mpsc::channel, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use consensus::{Config, Consensus, Recovered, Snapshot};
 
-use super::vault;
+use super::{start_writer, vault};
 use crate::log::{HostDisk, Log, LogEvent, LogWriter, SegmentSizes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,9 +61,7 @@ fn the_folder_stays_as_small_as_the_state_however_much_is_written() {
     let mut config = Config::new(1);
     config.entries_kept = 10;
     let mut consensus = Consensus::new(config, opened.recovered).expect("it starts");
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let (writer, told) = start_writer(opened.log);
     let (mut last, mut covered, mut written, mut most) = (0, 0, 0, 0);
     for number in 0..COMMANDS {
         consensus.propose(vec![number as u8; COMMAND_BYTES]).expect("a single voter leads at once");

@@ -1,15 +1,15 @@
 //! Syncs that fail, disks that fill up, and the writer's answers to both.
 
-use std::{sync::mpsc::channel, time::Duration};
+use std::time::Duration;
 
 use consensus::format::segment_name;
 
 use super::{
     entry,
     model_disk::{Faults, ModelDisk},
-    open, persist, snapshot,
+    open, persist, snapshot, start_writer,
 };
-use crate::log::{LogError, LogEvent, LogWriter, OpenError, Opened};
+use crate::log::{LogError, LogEvent, OpenError, Opened};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -82,9 +82,7 @@ fn the_writer_waits_for_room_and_acknowledges_nothing_meanwhile() {
     let disk = ModelDisk::default();
     let opened = reopen(&disk);
     disk.set_faults(Faults { capacity_bytes: Some(0), ..Faults::default() });
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let (writer, told) = start_writer(opened.log);
     writer.append(persist(1, vec![entry(2, 1, 5 << 10)]));
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Full(LogError::Full { .. }))));
     writer.append(persist(2, vec![entry(3, 1, 10)]));
@@ -107,9 +105,7 @@ fn what_finds_no_room_where_it_is_appended_is_left_to_the_writer() {
     let disk = ModelDisk::default();
     let opened = reopen(&disk);
     disk.set_faults(Faults { capacity_bytes: Some(0), ..Faults::default() });
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let (writer, told) = start_writer(opened.log);
     assert!(writer.append_here(vec![persist(1, vec![entry(2, 1, 5 << 10)])]).is_none());
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Full(LogError::Full { .. }))));
     disk.set_faults(Faults::default());
@@ -125,9 +121,7 @@ fn a_sync_that_fails_is_told_where_it_was_asked_for() {
     let disk = ModelDisk::default();
     let opened = reopen(&disk);
     disk.set_faults(Faults { fail_syncs_from: Some(1), ..Faults::default() });
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let (writer, told) = start_writer(opened.log);
     let failed = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);
     assert!(matches!(failed, Some(LogEvent::Failed(LogError::Fatal { .. }))));
     let again = writer.append_here(vec![persist(1, vec![entry(2, 1, 10)])]);
@@ -141,9 +135,7 @@ fn the_writer_reports_a_failed_sync_and_ends() {
     let disk = ModelDisk::default();
     let opened = reopen(&disk);
     disk.set_faults(Faults { fail_syncs_from: Some(1), ..Faults::default() });
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    let writer = LogWriter::start(opened.log, notify).expect("a thread");
+    let (writer, told) = start_writer(opened.log);
     writer.append(persist(1, vec![entry(2, 1, 10)]));
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(LogEvent::Failed(LogError::Fatal { .. }))));
     writer.append(persist(2, vec![entry(3, 1, 10)]));

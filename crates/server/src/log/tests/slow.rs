@@ -6,14 +6,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex,
-        mpsc::{Receiver, TryRecvError, channel},
+        mpsc::{Receiver, TryRecvError},
     },
     time::Duration,
 };
 
 use consensus::Recovered;
 
-use super::{entry, persist, snapshot};
+use super::{entry, persist, snapshot, start_writer};
 use crate::log::{Disk, DiskFile, HostDisk, Log, LogEvent, LogWriter, SegmentSizes, writer::SLOW};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -121,9 +121,8 @@ fn start(dir: &Path) -> (Gate, LogWriter<SlowDisk>, Receiver<LogEvent>) {
     let disk = SlowDisk(HostDisk::open(dir).expect("the directory"), gate.clone());
     let opened =
         Log::open_on(disk, SegmentSizes::default(), None, || Recovered::bootstrap(1)).expect("a new log");
-    let (tell, told) = channel();
-    let notify = Box::new(move |event| tell.send(event).expect("the test listens"));
-    (gate, LogWriter::start(opened.log, notify).expect("a thread"), told)
+    let (writer, told) = start_writer(opened.log);
+    (gate, writer, told)
 }
 
 #[test]
