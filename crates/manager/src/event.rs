@@ -72,11 +72,14 @@ pub enum Event {
     SessionClosed {
         session: SessionId,
     },
-    Peer(PeerMessage),
-    /// What a peer knows: said before the first of its messages in a connection, and again when it is another.
-    PeerKnows {
+    /// `level` is what its sender's build knows, where it said so.
+    Peer {
+        message: PeerMessage,
+        level: Option<Level>,
+    },
+    /// The connection over which a peer spoke has ended: it may be another build when it speaks again.
+    PeerEnded {
         peer: MemberId,
-        level: Level,
     },
     /// Messages to this server cannot be sent now. Without this word consensus goes on sending in the dark.
     Unreachable {
@@ -275,9 +278,15 @@ pub enum RequestError {
     #[error("too much is being written; try again shortly")]
     Overloaded,
     #[error(
-        "this needs every server to know {needs}, and {in_use} is in use: {}", upgrade(.older)
+        "this needs every server to know {needs}, and {in_use} is in use: {}", upgrade(.older, .away)
     )]
-    NeedsLevel { needs: Level, in_use: Level, older: Vec<String> },
+    NeedsLevel {
+        needs: Level,
+        in_use: Level,
+        older: Vec<String>,
+        /// What these know is not known now.
+        away: Vec<String>,
+    },
 }
 
 impl RequestError {
@@ -319,11 +328,20 @@ fn list(errors: &[impl ToString]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn upgrade(older: &[String]) -> String {
-    match older {
-        [] => "it is put in use in a moment; try again".to_owned(),
-        [one] => format!("upgrade server {one}"),
-        several => format!("upgrade the servers {}", several.join(", ")),
+fn upgrade(older: &[String], away: &[String]) -> String {
+    let servers = |names: &[String]| match names {
+        [one] => format!("server {one}"),
+        several => format!("the servers {}", several.join(", ")),
+    };
+    match (older, away) {
+        ([], []) => "it is put in use in a moment; try again".to_owned(),
+        (older, []) => format!("upgrade {}", servers(older)),
+        ([], away) => format!("bring back {}, of which nothing is heard, or remove it", servers(away)),
+        (older, away) => format!(
+            "upgrade {}; and bring back {}, of which nothing is heard, or remove it",
+            servers(older),
+            servers(away)
+        ),
     }
 }
 
@@ -374,8 +392,10 @@ pub struct View {
     pub membership: Membership,
     /// What members wait for, where they are not yet what they shall be. Known to the leader.
     pub members_waiting: BTreeMap<model::MemberId, MemberWaiting>,
-    /// What members know: this server, and where it leads all that it has heard.
+    /// What members know: this server, and where it leads all that it hears.
     pub levels: OrdMap<model::MemberId, Level>,
+    /// Whether a leader is heard that is known here, or this server leads.
+    pub hears_leader: bool,
 }
 
 impl View {

@@ -127,8 +127,8 @@ impl<C: Codec> Manager<C> {
                 | Event::SessionClosed { .. } => {}
                 Event::Tick
                 | Event::Read { .. }
-                | Event::Peer(_)
-                | Event::PeerKnows { .. }
+                | Event::Peer { .. }
+                | Event::PeerEnded { .. }
                 | Event::Unreachable { .. }
                 | Event::SnapshotSent { .. }
                 | Event::Persisted { .. }

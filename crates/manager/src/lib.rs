@@ -165,6 +165,7 @@ impl<C: Codec> Manager<C> {
         self.maybe_snapshot();
         if std::mem::take(&mut self.view_changed) {
             let view = self.view();
+            self.members.said_hears_leader = view.hears_leader;
             self.effects.insert(0, Effect::Publish(view));
         }
         let effects = std::mem::take(&mut self.effects);
@@ -204,6 +205,7 @@ impl<C: Codec> Manager<C> {
             membership: status.membership,
             members_waiting: self.members.waiting.clone(),
             levels: self.known_levels(),
+            hears_leader: self.hears_leader(),
         }
     }
 
@@ -239,20 +241,27 @@ impl<C: Codec> Manager<C> {
             }
             Event::SessionInForce { session, version } => self.goes_by(session, version),
             Event::SessionClosed { session } => self.close_session(now, session),
-            Event::Peer(message) => self.hear_peer(message),
-            Event::PeerKnows { peer, level } => self.hear_level(model::MemberId(peer), level),
-            Event::Unreachable { peer } => self.consensus.report_unreachable(peer),
+            Event::Peer { message, level } => self.hear_peer(message, level),
+            Event::PeerEnded { peer } => self.forget_level(peer),
+            Event::Unreachable { peer } => {
+                self.forget_level(peer);
+                self.consensus.report_unreachable(peer);
+            }
             Event::SnapshotSent { peer, delivery } => self.consensus.report_snapshot(peer, delivery),
             Event::Persisted { number } => self.consensus.persisted(number),
             Event::SnapshotWritten(snapshot) => self.snapshot_written(snapshot),
         }
     }
 
-    fn hear_peer(&mut self, message: PeerMessage) {
-        if !self.note_peer(&message) {
+    fn hear_peer(&mut self, message: PeerMessage, level: Option<Level>) {
+        let is_for_consensus = self.note_peer(&message);
+        let is_member = self.standing(message.from) == Standing::Member;
+        if is_member && let Some(level) = level {
+            self.hear_level(message.from, level);
+        }
+        if !is_for_consensus {
             return;
         }
-        let is_member = self.standing(message.from) == Standing::Member;
         match self.consensus.step(message) {
             Ok(()) => {}
             // Nobody else is believed what would end this server.

@@ -50,7 +50,7 @@ pub(crate) struct Members {
     /// For how many ticks no farewell was said.
     farewell_ticks: u32,
     handover: Option<Handover>,
-    /// What each member knows, as it last said; also this one.
+    /// What each member knows that is heard; also this one.
     pub(crate) levels: OrdMap<MemberId, Level>,
     /// What each member's part waits for.
     pub(crate) waiting: BTreeMap<MemberId, MemberWaiting>,
@@ -58,6 +58,8 @@ pub(crate) struct Members {
     pub(crate) removed: Option<String>,
     /// Who spoke last that has no part in it.
     stranger: Option<u64>,
+    /// As the last view says.
+    pub(crate) said_hears_leader: bool,
 }
 
 /// Somebody asked for another leader.
@@ -89,6 +91,7 @@ impl Members {
             waiting: BTreeMap::new(),
             removed: None,
             stranger: None,
+            said_hears_leader: false,
         }
     }
 
@@ -135,9 +138,13 @@ impl<C: Codec> Manager<C> {
         request: MemberRequest,
     ) -> Result<(), MemberError> {
         let member = match request {
-            MemberRequest::Add { id, name, address, part } => self.check_new(id, name, address, part, now)?,
+            MemberRequest::Add { id, name, address, part, level } => {
+                self.check_build(&name, level)?;
+                self.check_new(id, name, address, part, now)?
+            }
             MemberRequest::Announce { id, name, address, level } => {
-                self.check_announced(id, name, address, level, now)?
+                self.check_build(&name, level)?;
+                self.check_announced(id, name, address, now)?
             }
             // Asked again after an answer that was lost. Who was removed stays so, whoever leads.
             MemberRequest::SetPart { member, part: MemberPart::Removed }
@@ -160,6 +167,12 @@ impl<C: Codec> Manager<C> {
             RequestError::NotLeader { leader } => MemberError::NotLeader { leader },
             _ => MemberError::Overloaded,
         })
+    }
+
+    /// Whether a server of this build can read what is written.
+    fn check_build(&self, name: &Name, level: Level) -> Result<(), MemberError> {
+        let in_use = self.ahead().level();
+        if level < in_use { Err(MemberError::TooOld { name: name.clone(), level, in_use }) } else { Ok(()) }
     }
 
     fn check_new(
@@ -188,13 +201,8 @@ impl<C: Codec> Manager<C> {
         id: MemberId,
         name: Name,
         address: String,
-        level: Level,
         now: Timestamp,
     ) -> Result<Member, MemberError> {
-        let in_use = self.ahead().level();
-        if level < in_use {
-            return Err(MemberError::TooOld { name, level, in_use });
-        }
         let known = match self.ahead().member(id) {
             Some(_) => Some(self.known_member(id)?),
             None => None,
@@ -303,6 +311,7 @@ impl<C: Codec> Manager<C> {
         self.members.silent.values_mut().for_each(|ticks| *ticks = ticks.saturating_add(1));
         self.members.lonely_ticks += 1;
         self.ask_whether_removed();
+        self.view_changed |= self.hears_leader() != self.members.said_hears_leader;
         if !self.leader.leads() {
             return;
         }

@@ -23,8 +23,7 @@ use std::{
 
 use consensus::Snapshot;
 use manager::{
-    Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, Standing,
-    View,
+    Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
 use model::{DirectoryNews, Dispatch, Heard, MemberId as Id, MemberPart, NodeInfo, Usage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -51,8 +50,6 @@ pub struct Brain {
 /// When a leader last said something to this server; none while none has since it started.
 type LeaderHeard = Arc<Mutex<Option<Instant>>>;
 
-/// A leader that said something within this is there: it does so several times a second.
-const LEADS_STILL: Duration = Duration::from_secs(1);
 /// How long whoever asks waits for a leader to be elected.
 pub(crate) const ELECTION: Duration = Duration::from_secs(5);
 
@@ -208,25 +205,16 @@ impl Brain {
         hears_peers(&self.inputs)
     }
 
-    /// For whoever brings the state: the manager's own rule of who may speak (`manager/src/members/standing.rs`), before
-    /// anything is read.
+    /// For whoever brings the state, before anything of it is read.
     pub(crate) fn listens(&self) -> Listens {
-        let brain = self.clone();
+        let views = self.views.clone();
         Arc::new(move |peer| {
-            let view = brain.views.borrow();
-            let is_member = |leader| view.standing(leader) == Standing::Member;
-            let is_heard = || brain.leader_heard().is_some_and(|heard| heard.elapsed() < LEADS_STILL);
-            let hears_a_leader = || view.is_leader || view.leader.is_some_and(is_member) && is_heard();
-            match view.standing(peer) {
-                Standing::Member => Ok(()),
-                Standing::Unknown if !hears_a_leader() => Ok(()),
-                Standing::Unknown | Standing::Removed => {
-                    let server = Id(peer);
-                    let message =
-                        format!("server {server} is no member of the cluster, as far as is known here");
-                    Err(Status::permission_denied(message))
-                }
+            if views.borrow().may_speak(peer) {
+                return Ok(());
             }
+            let server = Id(peer);
+            let message = format!("server {server} is no member of the cluster, as far as is known here");
+            Err(Status::permission_denied(message))
         })
     }
 

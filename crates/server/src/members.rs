@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use manager::{MemberError, MemberRequest, View};
-use model::{ClusterId, Member, MemberId};
+use model::{ClusterId, Level, Member, MemberId};
 use proto::{
     reason::refuse,
     v1::{self, Reason},
@@ -205,10 +205,10 @@ impl Members {
         asked: Passed<v1::AddMemberRequest>,
     ) -> Result<v1::AddMemberResponse, Status> {
         let part = asked.part().try_into().map_err(invalid)?;
-        let v1::AddMemberRequest { id, name, address, .. } = asked.into_inner();
+        let v1::AddMemberRequest { id, name, address, level, .. } = asked.into_inner();
         let name = name.parse().map_err(invalid)?;
-        let address = checked_address(address)?;
-        self.change(MemberRequest::Add { id: MemberId(id), name, address, part }).await?;
+        let (address, level) = (checked_address(address)?, Level::said(level));
+        self.change(MemberRequest::Add { id: MemberId(id), name, address, part, level }).await?;
         Ok(v1::AddMemberResponse {})
     }
 

@@ -1,6 +1,7 @@
 //! The way to the other servers: messages of consensus go out and come in here.
 //!
 //! - `link`: the connection to one peer, made again whenever it breaks.
+//! - `exchange`: what is said over it; and the way back to whom the state does not name.
 //! - `snapshot`: a snapshot on its way to a peer, in pieces, gone on with after a cut.
 //! - `incoming`: the gRPC service that peers call.
 //!
@@ -8,9 +9,11 @@
 //! - The thread that owns the manager never waits for a peer: what a peer does not take in time is dropped, and
 //!   consensus is told that the peer was not reached. Consensus sends again what was lost.
 //! - A message is believed to be from the member whom the connection proves, not from whom it names.
+//! - Nobody is dialled for what it says: only where the state, or what this server was told when it joined, says a member is.
 //!
 //! Start reading at [`Peers::send`].
 
+mod exchange;
 mod incoming;
 mod link;
 mod snapshot;
@@ -25,15 +28,18 @@ use tonic::Status;
 
 use crate::brain::Stopped;
 
+use exchange::Ends;
+pub use exchange::Exchanges;
 pub use incoming::Incoming;
 use link::Link;
 
 /// What happens between servers, for the thread that owns the manager.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    Received(PeerMessage),
-    /// What a member knows.
-    Knows(MemberId, Level),
+    /// And what its sender knows, where it said so.
+    Received(PeerMessage, Option<Level>),
+    /// This member does not speak any more, for now: its connection ended.
+    Ended(MemberId),
     /// Something that was sent to this member did not arrive.
     Unreachable(MemberId),
     /// How the sending of a snapshot ended.
@@ -60,6 +66,7 @@ pub struct Peers {
     find_way: FindWay,
     tell: Tell,
     links: BTreeMap<MemberId, Link>,
+    exchanges: Exchanges,
     /// Whom this server was told of when it joined: it answers them before it knows the state.
     contacts: BTreeMap<MemberId, String>,
 }
@@ -77,8 +84,9 @@ impl Peers {
         runtime: Handle,
         find_way: FindWay,
         tell: Tell,
+        exchanges: Exchanges,
     ) -> Peers {
-        let mut peers = Peers { own, runtime, find_way, tell, links: BTreeMap::new(), contacts };
+        let mut peers = Peers { own, runtime, find_way, tell, links: BTreeMap::new(), exchanges, contacts };
         peers.know(&BTreeMap::new());
         peers
     }
@@ -91,7 +99,7 @@ impl Peers {
         self.links.retain(|member, link| addresses.get(member).is_some_and(|at| *at == link.address));
         for (&member, address) in addresses {
             if member != self.own && !self.links.contains_key(&member) {
-                let ends = link::Ends { own: self.own, peer: member };
+                let ends = Ends { own: self.own, peer: member };
                 let link = Link::open(
                     &self.runtime,
                     ends,
@@ -109,8 +117,7 @@ impl Peers {
     pub fn send(&self, messages: Vec<PeerMessage>) {
         for message in messages {
             let (to, kind) = (message.to, message.kind);
-            let taken = self.links.get(&to).is_some_and(|link| link.take(message));
-            if taken {
+            if self.take(message) {
                 continue;
             }
             let event = match kind {
@@ -120,6 +127,16 @@ impl Peers {
             };
             // Who sends is the one to be told.
             let _ = (self.tell)(event);
+        }
+    }
+
+    /// Whether it is on a way to whom it is for. While the link does not stand, it may be that the peer is not where the state
+    /// says: what is said twice, consensus hears once.
+    fn take(&self, message: PeerMessage) -> bool {
+        match self.links.get(&message.to) {
+            Some(link) if link.stands() => link.take(message),
+            Some(link) => self.exchanges.answer(message.clone()) | link.take(message),
+            None => self.exchanges.answer(message),
         }
     }
 }

@@ -16,7 +16,7 @@ use trust::{
 use crate::{
     announce::{Announcing, FindAny},
     entrance::{self, Arrivals},
-    peers::{FindWay, Peers, Tell},
+    peers::{Exchanges, FindWay, Peers, Tell},
     renewal::Renewing,
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Remote {
     serves: Arc<Reloading<ServerConfig>>,
     dials: Arc<Reloading<ClientConfig>>,
     pub(crate) belief: watch::Sender<Belief>,
+    /// With other servers.
+    pub(crate) exchanges: Exchanges,
 }
 
 impl Remote {
@@ -77,6 +79,7 @@ impl Remote {
             config,
             serves: Arc::new(Reloading::new(stored.server_config(Arc::new(DefaultTimeProvider))?)),
             dials: Arc::new(Reloading::new(stored.client_config(Arc::new(DefaultTimeProvider))?)),
+            exchanges: Exchanges::default(),
         })
     }
 
@@ -120,7 +123,8 @@ impl Remote {
     }
 
     pub(crate) fn peers(&self, runtime: Handle, tell: Tell) -> Peers {
-        Peers::new(self.member(), self.config.contacts.clone(), runtime, self.find_way(), tell)
+        let (contacts, exchanges) = (self.config.contacts.clone(), self.exchanges.clone());
+        Peers::new(self.member(), contacts, runtime, self.find_way(), tell, exchanges)
     }
 
     pub(crate) async fn listen(&self) -> Result<Arrivals, RemoteError> {

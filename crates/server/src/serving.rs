@@ -122,7 +122,8 @@ impl Serving<'_> {
         if let Some(remote) = remote {
             let joins = Joins::new(brain.clone(), cluster, own, remote.config.certificate_lifetime);
             let joins = JoinServer::new(joins).max_decoding_message_size(MAX_JOIN);
-            let peers = Incoming::new(remote.member(), brain.hears_peers(), brain.listens());
+            let (tell, listens) = (brain.hears_peers(), brain.listens());
+            let peers = Incoming::new(remote.member(), tell, listens, remote.exchanges.clone());
             let peers = PeersServer::new(peers);
             services = services
                 .add_service(threshold.wrap(joins_to_leader.wrap(joins)))

@@ -56,7 +56,8 @@ impl World {
 
     fn add_request(&self, server: usize, part: MemberPart) -> MemberRequest {
         let (name, address) = itself(server);
-        MemberRequest::Add { id: MemberId(server as u64 + 1), name, address, part }
+        let level = self.servers[server].level;
+        MemberRequest::Add { id: MemberId(server as u64 + 1), name, address, part, level }
     }
 
     /// The same for every attempt of an ask.

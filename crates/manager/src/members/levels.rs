@@ -2,7 +2,12 @@
 //!
 //! - What a member knows it says itself, whenever it speaks; it is no part of the state. A state that said so would have to
 //!   say it in a field that an older server overlooks, and then not all would have the same.
-//! - A member that is not heard now may be another build when it comes back: while one is away, nothing is raised.
+//! - A member that is not heard now may be another build when it comes back: while one is away, nothing is raised. What it
+//!   said is forgotten when a connection with it ends, as that may be the end of the build that it ran; it says it again with
+//!   each message.
+//! - Of whoever is no member nothing is kept.
+
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 use model::{Level, MemberId, MemberPart};
@@ -11,8 +16,14 @@ use store::Command;
 use crate::{Codec, Manager, RequestError, proposals::Origin};
 
 impl<C: Codec> Manager<C> {
-    pub(crate) fn hear_level(&mut self, peer: MemberId, level: Level) {
-        if self.members.levels.insert(peer, level) != Some(level) {
+    pub(crate) fn hear_level(&mut self, peer: u64, level: Level) {
+        if self.members.levels.insert(MemberId(peer), level) != Some(level) {
+            self.view_changed = true;
+        }
+    }
+
+    pub(crate) fn forget_level(&mut self, peer: u64) {
+        if self.members.levels.remove(&MemberId(peer)).is_some() {
             self.view_changed = true;
         }
     }
@@ -25,9 +36,9 @@ impl<C: Codec> Manager<C> {
         }
     }
 
-    /// As far as this server has heard.
+    /// None of one that is not heard.
     fn level_of(&self, member: MemberId) -> Option<Level> {
-        self.members.levels.get(&member).copied()
+        self.members.levels.get(&member).copied().filter(|_| self.members.is_there(member.0))
     }
 
     /// All that are members, or are about to be.
@@ -41,8 +52,7 @@ impl<C: Codec> Manager<C> {
 
     /// What every member knows; none while one is not heard.
     fn level_of_all(&self) -> Option<Level> {
-        let known = |member: MemberId| self.level_of(member).filter(|_| self.members.is_there(member.0));
-        self.who_counts().map(known).min().flatten()
+        self.who_counts().map(|member| self.level_of(member)).min().flatten()
     }
 
     /// Once every member knows more than is in use, that is in use.
@@ -59,15 +69,18 @@ impl<C: Codec> Manager<C> {
         if needs <= in_use {
             return Ok(());
         }
-        let mut older: Vec<MemberId> = self
-            .who_counts()
-            .filter(|member| self.level_of(*member).is_none_or(|level| level < needs))
-            .collect();
-        older.sort_unstable();
-        older.dedup();
+        let (mut older, mut away) = (BTreeSet::new(), BTreeSet::new());
+        for member in self.who_counts() {
+            match self.level_of(member) {
+                Some(level) if level >= needs => false,
+                Some(_) => older.insert(member),
+                None => away.insert(member),
+            };
+        }
         let name =
             |id: MemberId| self.ahead().member(id).map_or(id.to_string(), |known| known.name.to_string());
-        Err(RequestError::NeedsLevel { needs, in_use, older: older.into_iter().map(name).collect() })
+        let names = |ids: BTreeSet<MemberId>| ids.into_iter().map(name).collect();
+        Err(RequestError::NeedsLevel { needs, in_use, older: names(older), away: names(away) })
     }
 
     /// Whatever was written with a level that this build does not know, it must not guess at.

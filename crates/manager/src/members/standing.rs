@@ -1,6 +1,7 @@
-//! Who may speak as a server, beside having the certificate of one.
+//! Who may speak as a server, beside having the certificate of one. Asked of the manager for each message, and of the last
+//! view (`View::may_speak`) before a snapshot is read.
 //!
-//! - Members may, and so may whom a server was told of when it joined, until it has the state.
+//! - Members may.
 //! - Who was removed may not: it is told so, see `farewell`.
 //! - Of anybody else this server does not know whether it is a member. Raft wants such a one heard, because a server that
 //!   was away may have missed the change that made a member of whoever leads by now, or of whoever needs its vote, and
@@ -32,6 +33,10 @@ impl View {
     pub fn standing(&self, id: u64) -> Standing {
         standing(&self.state, &self.membership, id)
     }
+
+    pub fn may_speak(&self, id: u64) -> bool {
+        may_speak(self.standing(id), self.hears_leader)
+    }
 }
 
 fn standing(state: &State, membership: &Membership, id: u64) -> Standing {
@@ -44,26 +49,26 @@ fn standing(state: &State, membership: &Membership, id: u64) -> Standing {
     }
 }
 
+/// Whether what it says counts.
+fn may_speak(standing: Standing, hears_leader: bool) -> bool {
+    match standing {
+        Standing::Member => true,
+        Standing::Removed => false,
+        Standing::Unknown => !hears_leader,
+    }
+}
+
 impl<C: Codec> Manager<C> {
     pub(crate) fn standing(&self, id: u64) -> Standing {
         standing(&self.state, self.consensus.membership(), id)
     }
 
-    /// Whether what it says counts.
     pub(super) fn may_speak(&self, id: u64) -> bool {
-        match self.standing(id) {
-            Standing::Member => true,
-            Standing::Removed => false,
-            Standing::Unknown => self.was_told_of(id) || !self.hears_a_leader(),
-        }
-    }
-
-    fn was_told_of(&self, id: u64) -> bool {
-        self.members.contacts.contains(&id) && self.state.members().next().is_none()
+        may_speak(self.standing(id), self.hears_leader())
     }
 
     /// One that it knows, which may be itself.
-    fn hears_a_leader(&self) -> bool {
+    pub(crate) fn hears_leader(&self) -> bool {
         let leader = self.consensus.status().leader;
         self.leader.leads()
             || leader.is_some_and(|leader| {

@@ -5,8 +5,8 @@ use model::{Level, MemberId, MemberPart, Name};
 /// What a user wants of the servers. Answered once it is written down; how far it is, the view says.
 #[derive(Clone, Debug)]
 pub enum MemberRequest {
-    /// A server with an empty data directory, which has drawn this id for it.
-    Add { id: MemberId, name: Name, address: String, part: MemberPart },
+    /// A server with an empty data directory, which has drawn this id for it, and whose build knows this level.
+    Add { id: MemberId, name: Name, address: String, part: MemberPart, level: Level },
     /// By the server itself, which its certificate names: that it is there, and where, and what it knows. A new one is to vote.
     Announce { id: MemberId, name: Name, address: String, level: Level },
     /// Promotes, demotes or removes it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::PeerMessage;
 use manager::{Effect, Event, ReadId, Request, RequestId, SessionId};
-use model::{Level, Millis, NodeId, Timestamp};
+use model::{Level, MemberId, Millis, NodeId, Timestamp};
 
 use crate::{agent::Agent, checks::Checks, codec::Table, member::Member, print::Printer};
 
@@ -92,6 +92,11 @@ impl Cluster {
         self.start(id);
     }
 
+    /// What a server knows that is there; of one that is not, the least.
+    pub(crate) fn level_of(&self, id: MemberId) -> Level {
+        self.members.get(&id.0).map_or(Level::FIRST, |member| member.level)
+    }
+
     pub(crate) fn start(&mut self, id: u64) {
         let member = self.members.get_mut(&id).unwrap();
         if member.manager.is_none() {
@@ -103,10 +108,13 @@ impl Cluster {
         }
     }
 
-    /// The connections of agents break with it.
+    /// All connections break with it.
     pub(crate) fn crash(&mut self, id: u64, kept: usize) {
         self.members.get_mut(&id).unwrap().crash(kept);
         self.checks.member_died(id);
+        for other in self.members.keys().copied().collect::<Vec<_>>() {
+            self.hears(other, vec![Event::PeerEnded { peer: id }]);
+        }
         for agent in self.agents.values_mut().filter(|agent| agent.session.is_some_and(|(at, _)| at == id)) {
             agent.session = None;
         }
@@ -187,9 +195,9 @@ impl Cluster {
             snapshots.into_iter().for_each(|id| self.save_snapshot(id));
             while let Some(message) = self.wire.pop_front() {
                 if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
-                    let (peer, to) = (message.from, message.to);
-                    let level = self.members[&peer].level;
-                    self.hears(to, vec![Event::PeerKnows { peer, level }, Event::Peer(message)]);
+                    let to = message.to;
+                    let level = Some(self.members[&message.from].level);
+                    self.hears(to, vec![Event::Peer { message, level }]);
                 }
             }
             if is_quiet {

@@ -145,22 +145,21 @@ impl Script {
             ["member", number, verb, id, part] => {
                 let (id, part) = (MemberId(id.parse().unwrap()), member_part(part));
                 let request = match *verb {
-                    "add" => {
-                        MemberRequest::Add { id, name: server_name(id), address: format!("{id}:1"), part }
-                    }
+                    "add" => MemberRequest::Add {
+                        id,
+                        name: server_name(id),
+                        address: format!("{id}:1"),
+                        part,
+                        level: self.cluster.level_of(id),
+                    },
                     _ => MemberRequest::SetPart { member: id, part },
                 };
                 Event::Members { id: RequestId(numbered(number)), request }
             }
             ["announce", number, id, address] => {
                 let id = MemberId(id.parse().unwrap());
-                let level = self.cluster.members.get(&id.0).map_or(Level::FIRST, |member| member.level);
-                let request = MemberRequest::Announce {
-                    id,
-                    name: server_name(id),
-                    address: (*address).to_owned(),
-                    level,
-                };
+                let (name, address) = (server_name(id), (*address).to_owned());
+                let request = MemberRequest::Announce { id, name, address, level: self.cluster.level_of(id) };
                 Event::Members { id: RequestId(numbered(number)), request }
             }
             ["forge", kind, term, from, to] => {
@@ -170,7 +169,8 @@ impl Script {
                     _ => return None,
                 };
                 assert_eq!(at.to_string(), *to, "`at {to}: forge ...`");
-                Event::Peer(forged::message(from.parse().unwrap(), at, kind, term.parse().unwrap()))
+                let message = forged::message(from.parse().unwrap(), at, kind, term.parse().unwrap());
+                Event::Peer { message, level: Some(Level(1_000)) }
             }
             ["lead", number, to @ ..] => {
                 let to = to.first().map(|id| MemberId(id.parse().unwrap()));

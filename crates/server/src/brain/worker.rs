@@ -198,14 +198,14 @@ impl Worker {
                 self.sessions.remove(&session);
                 Event::SessionClosed { session }
             }
-            Input::Peer(PeerEvent::Received(message)) => {
+            Input::Peer(PeerEvent::Received(message, level)) => {
                 if self.readers.views.borrow().leader == Some(message.from) {
                     let mut heard = self.readers.leader_heard.lock().unwrap_or_else(PoisonError::into_inner);
                     *heard = Some(Instant::now());
                 }
-                Event::Peer(message)
+                Event::Peer { message, level }
             }
-            Input::Peer(PeerEvent::Knows(peer, level)) => Event::PeerKnows { peer, level },
+            Input::Peer(PeerEvent::Ended(peer)) => Event::PeerEnded { peer },
             Input::Peer(PeerEvent::Unreachable(peer)) => Event::Unreachable { peer },
             Input::Peer(PeerEvent::Snapshot(peer, delivery)) => Event::SnapshotSent { peer, delivery },
             Input::Log(event) => return self.take_log_event(event),

@@ -8,12 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use consensus::{MemberId, PeerMessage, PeerMessageKind};
-use model::Level;
 use proto::v1;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Listens, PeerEvent, Tell};
+use super::{
+    Listens, PeerEvent, Tell,
+    exchange::{Ends, Exchanges, QUEUE},
+};
 use crate::{caller::Caller, control::refuse::stopped};
 
 /// The largest snapshot that is put together in memory, in bytes.
@@ -21,11 +25,15 @@ const LARGEST_SNAPSHOT: u64 = 4 << 30;
 /// A transfer that nobody went on with for so long is forgotten.
 const ABANDONED: Duration = Duration::from_secs(60);
 
+/// To whoever opened an exchange: what is sent to him, and why it ends.
+type Back = mpsc::Sender<Result<v1::PeerBatch, Status>>;
+
 #[derive(Clone)]
 pub struct Incoming {
     own: MemberId,
     tell: Tell,
     listens: Listens,
+    exchanges: Exchanges,
     /// At most one per peer: consensus sends one snapshot at a time.
     transfers: Arc<Mutex<HashMap<MemberId, Transfer>>>,
 }
@@ -46,28 +54,52 @@ struct Transfer {
 }
 
 impl Incoming {
-    pub fn new(own: MemberId, tell: Tell, listens: Listens) -> Incoming {
-        Incoming { own, tell, listens, transfers: Arc::default() }
+    pub fn new(own: MemberId, tell: Tell, listens: Listens, exchanges: Exchanges) -> Incoming {
+        Incoming { own, tell, listens, exchanges, transfers: Arc::default() }
     }
 
-    /// Who sends, if it is whom the connection proves and this is whom it is meant for.
-    fn check(&self, proven: MemberId, from: MemberId, to: MemberId) -> Result<(), Status> {
-        if proven != from {
-            let message = format!("member {proven} sent a message that says it is from member {from}");
-            return Err(Status::permission_denied(message));
+    /// Of whoever calls.
+    fn ends(&self, extensions: &tonic::Extensions) -> Result<Ends, Status> {
+        Ok(Ends { own: self.own, peer: Caller::of(extensions).member()? })
+    }
+
+    /// Hears a peer, and answers where there is no other way to it, until either has enough.
+    async fn converse(self, ends: Ends, batches: Streaming<v1::PeerBatch>, back: Back) {
+        let (queue, mut queued) = mpsc::channel(QUEUE);
+        let opened = queue.downgrade();
+        let answer = async {
+            while let Some(batch) = ends.next_batch(None, &mut queued).await
+                && back.send(Ok(batch)).await.is_ok()
+            {}
+        };
+        let heard = tokio::select! {
+            heard = self.hear(ends, batches, queue) => heard,
+            () = answer => Ok(()),
+        };
+        if self.exchanges.end(ends.peer, &opened) {
+            // Nobody needs to know once the server stops.
+            let _ = (self.tell)(PeerEvent::Ended(ends.peer));
         }
-        if to != self.own {
-            let own = self.own;
-            return Err(Status::failed_precondition(format!(
-                "a message for member {to} came to member {own}: it has another data folder now"
-            )));
+        if let Err(status) = heard {
+            let _ = back.send(Err(status)).await;
+        }
+    }
+
+    async fn hear(
+        &self,
+        ends: Ends,
+        mut batches: Streaming<v1::PeerBatch>,
+        queue: mpsc::Sender<v1::PeerMessage>,
+    ) -> Result<(), Status> {
+        let mut queue = Some(queue);
+        while let Some(batch) = batches.message().await? {
+            ends.check(batch.from, batch.to)?;
+            if let Some(queue) = queue.take() {
+                self.exchanges.begin(ends.peer, queue, batch.hears_answers);
+            }
+            ends.hand_on(&self.tell, batch)?;
         }
         Ok(())
-    }
-
-    fn hand_on(&self, from: MemberId, kind: PeerMessageKind, bytes: Bytes) -> Result<(), Status> {
-        let message = PeerMessage { from, to: self.own, kind, bytes };
-        (self.tell)(PeerEvent::Received(message)).map_err(stopped)
     }
 
     /// A panic while holding the lock leaves at worst a transfer that its digest refuses.
@@ -133,46 +165,31 @@ impl Transfer {
 
 #[tonic::async_trait]
 impl v1::peers_server::Peers for Incoming {
+    type ExchangeStream = ReceiverStream<Result<v1::PeerBatch, Status>>;
+
     async fn exchange(
         &self,
         request: Request<Streaming<v1::PeerBatch>>,
-    ) -> Result<Response<v1::ExchangeResponse>, Status> {
-        let peer = Caller::of(request.extensions()).member()?;
-        let mut batches = request.into_inner();
-        let mut known = None;
-        while let Some(batch) = batches.message().await? {
-            self.check(peer, batch.from, batch.to)?;
-            let level = Level::said(batch.level);
-            if known.replace(level) != Some(level) {
-                (self.tell)(PeerEvent::Knows(peer, level)).map_err(stopped)?;
-            }
-            for message in batch.messages {
-                let kind = match message.kind() {
-                    v1::PeerMessageKind::Raft => PeerMessageKind::Ordinary,
-                    v1::PeerMessageKind::Asks => PeerMessageKind::Asks,
-                    v1::PeerMessageKind::Removed => PeerMessageKind::Removed,
-                    // Of a newer version; losing a message is allowed.
-                    v1::PeerMessageKind::Unspecified => continue,
-                };
-                self.hand_on(batch.from, kind, message.raft)?;
-            }
-        }
-        Ok(Response::new(v1::ExchangeResponse {}))
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let ends = self.ends(request.extensions())?;
+        let (back, answers) = mpsc::channel(1);
+        tokio::spawn(self.clone().converse(ends, request.into_inner(), back));
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn send_snapshot(
         &self,
         request: Request<Streaming<v1::SnapshotPiece>>,
     ) -> Result<Response<v1::SnapshotProgress>, Status> {
-        let peer = Caller::of(request.extensions()).member()?;
+        let ends = self.ends(request.extensions())?;
         // What it brings would be in memory before the manager could look at whose it is.
-        (self.listens)(peer)?;
+        (self.listens)(ends.peer)?;
         let mut pieces = request.into_inner();
         let mut wanted = None;
         while let Some(mut piece) = pieces.message().await? {
             let transfer = piece.transfer.take();
             let wanted = wanted.get_or_insert(transfer.unwrap_or_default());
-            self.check(peer, wanted.from, wanted.to)?;
+            ends.check(wanted.from, wanted.to)?;
             if wanted.length > LARGEST_SNAPSHOT {
                 let length = wanted.length;
                 let message =
@@ -180,7 +197,9 @@ impl v1::peers_server::Peers for Incoming {
                 return Err(Status::out_of_range(message));
             }
             if let Some(whole) = self.add(wanted, &piece)? {
-                self.hand_on(wanted.from, PeerMessageKind::Snapshot, whole)?;
+                let Ends { own: to, peer: from } = ends;
+                let message = PeerMessage { from, to, kind: PeerMessageKind::Snapshot, bytes: whole };
+                (self.tell)(PeerEvent::Received(message, None)).map_err(stopped)?;
                 return Ok(Response::new(v1::SnapshotProgress { arrived: wanted.length }));
             }
         }
@@ -192,10 +211,10 @@ impl v1::peers_server::Peers for Incoming {
         &self,
         request: Request<v1::SnapshotTransfer>,
     ) -> Result<Response<v1::SnapshotProgress>, Status> {
-        let peer = Caller::of(request.extensions()).member()?;
-        (self.listens)(peer)?;
+        let ends = self.ends(request.extensions())?;
+        (self.listens)(ends.peer)?;
         let wanted = request.into_inner();
-        self.check(peer, wanted.from, wanted.to)?;
+        ends.check(wanted.from, wanted.to)?;
         Ok(Response::new(v1::SnapshotProgress { arrived: self.progress(&wanted) }))
     }
 }

@@ -1,33 +1,32 @@
 //! The link to one peer: two tasks, one for messages and one for snapshots, each with a queue of its own, so that a
-//! snapshot of many seconds does not hold up heartbeats.
+//! snapshot of many seconds does not hold up heartbeats. What a peer answers that has no link here comes back over it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
+use consensus::{Delivery, PeerMessage, PeerMessageKind};
 use dial::{DialError, dial};
-use model::Level;
 use proto::v1::{self, peers_client::PeersClient};
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
-use super::{FindWay, PATIENCE, PeerEvent, Tell, snapshot};
+use super::{
+    FindWay, PATIENCE, PeerEvent, Tell,
+    exchange::{Ends, QUEUE, in_words},
+    snapshot,
+};
 use crate::chain::chain;
 
-/// Messages that wait for one peer. A leader has at most 256 appends under way to a peer, and each may be answered.
-const QUEUE: usize = 1_024;
-/// Messages are sent together as far as they wait, up to so many bytes.
-const BATCH_BYTES: usize = 1 << 20;
 /// Waits between attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) own: MemberId,
-    pub(super) peer: MemberId,
-}
 
 /// Dropping it ends its tasks.
 #[derive(Debug)]
@@ -35,6 +34,7 @@ pub(super) struct Link {
     pub(super) address: String,
     messages: mpsc::Sender<v1::PeerMessage>,
     snapshots: mpsc::Sender<Bytes>,
+    stands: Arc<AtomicBool>,
     tasks: [AbortHandle; 2],
 }
 
@@ -43,28 +43,32 @@ impl Link {
         let (messages, queued) = mpsc::channel(QUEUE);
         // Consensus sends no other snapshot to a peer before it knows how the last one ended.
         let (snapshots, queued_snapshots) = mpsc::channel(1);
+        let stands = Arc::new(AtomicBool::new(false));
         let messenger = Messenger {
             ends,
             address: address.clone(),
             find_way: find_way.clone(),
             tell: tell.clone(),
             queued,
+            stands: stands.clone(),
         };
         let courier = Courier { ends, address: address.clone(), find_way, tell, queued: queued_snapshots };
         let tasks =
             [runtime.spawn(messenger.run()).abort_handle(), runtime.spawn(courier.run()).abort_handle()];
-        Link { address, messages, snapshots, tasks }
+        Link { address, messages, snapshots, stands, tasks }
     }
 
     /// Whether there was room for it.
     pub(super) fn take(&self, message: PeerMessage) -> bool {
-        let kind = match message.kind {
-            PeerMessageKind::Snapshot => return self.snapshots.try_send(message.bytes).is_ok(),
-            PeerMessageKind::Ordinary => v1::PeerMessageKind::Raft,
-            PeerMessageKind::Asks => v1::PeerMessageKind::Asks,
-            PeerMessageKind::Removed => v1::PeerMessageKind::Removed,
-        };
-        self.messages.try_send(v1::PeerMessage { kind: kind.into(), raft: message.bytes }).is_ok()
+        if message.kind == PeerMessageKind::Snapshot {
+            return self.snapshots.try_send(message.bytes).is_ok();
+        }
+        in_words(message).is_some_and(|message| self.messages.try_send(message).is_ok())
+    }
+
+    /// Whether what it takes is on its way to the peer, as far as can be known.
+    pub(super) fn stands(&self) -> bool {
+        self.stands.load(Ordering::Relaxed)
     }
 }
 
@@ -91,6 +95,8 @@ struct Messenger {
     find_way: FindWay,
     tell: Tell,
     queued: mpsc::Receiver<v1::PeerMessage>,
+    /// There is a connection.
+    stands: Arc<AtomicBool>,
 }
 
 impl Messenger {
@@ -99,8 +105,8 @@ impl Messenger {
         let mut retry = FIRST_RETRY;
         let mut said = false;
         while let Some(first) = self.queued.recv().await {
-            let mut connected = false;
-            let Err(broken) = self.exchange(first, &mut connected).await else { return };
+            let Err(broken) = self.exchange(first).await else { return };
+            let connected = self.stands.swap(false, Ordering::Relaxed);
             // Once per outage: a peer may be away for days.
             if connected || !said {
                 said = true;
@@ -123,49 +129,44 @@ impl Messenger {
         let _ = (self.tell)(PeerEvent::Unreachable(self.ends.peer));
     }
 
-    /// Sends what is queued until the connection breaks, or the link is dropped.
-    async fn exchange(&mut self, first: v1::PeerMessage, connected: &mut bool) -> Result<(), Broken> {
+    /// Sends what is queued, and hears what comes back, until the connection breaks or the link is dropped.
+    async fn exchange(&mut self, first: v1::PeerMessage) -> Result<(), Broken> {
         let way = (self.find_way)(self.ends.peer, self.address.clone());
         let channel = dial(way, PATIENCE).await?;
         let (batches, outbound) = mpsc::channel(1);
-        let mut client = PeersClient::new(channel).max_encoding_message_size(crate::MAX_MESSAGE);
-        let answer = client.exchange(ReceiverStream::new(outbound));
-        tokio::pin!(answer);
-        *connected = true;
+        let client = PeersClient::new(channel).max_encoding_message_size(crate::MAX_MESSAGE);
+        let client = client.max_decoding_message_size(crate::MAX_MESSAGE);
+        let ended = hear(client, outbound, self.ends, self.tell.clone());
+        tokio::pin!(ended);
+        self.stands.store(true, Ordering::Relaxed);
         let mut first = Some(first);
         loop {
             let batch = tokio::select! {
-                batch = next_batch(first.take(), &mut self.queued, self.ends) => batch,
-                ended = &mut answer => return Err(ended.map_or_else(Broken::Refused, |_| Broken::Ended)),
+                batch = self.ends.next_batch(first.take(), &mut self.queued) => batch,
+                ended = &mut ended => return Err(ended.map_or_else(Broken::Refused, |()| Broken::Ended)),
             };
             let Some(batch) = batch else { return Ok(()) };
             tokio::select! {
                 sent = batches.send(batch) => sent.map_err(|_| Broken::Ended)?,
-                ended = &mut answer => return Err(ended.map_or_else(Broken::Refused, |_| Broken::Ended)),
+                ended = &mut ended => return Err(ended.map_or_else(Broken::Refused, |()| Broken::Ended)),
             }
         }
     }
 }
 
-/// Everything that waits, up to a bound; none when the link was dropped.
-async fn next_batch(
-    first: Option<v1::PeerMessage>,
-    queued: &mut mpsc::Receiver<v1::PeerMessage>,
+/// Until the peer ends the exchange. An older build says nothing before that, not even that it takes it.
+async fn hear(
+    mut client: PeersClient<Channel>,
+    outbound: mpsc::Receiver<v1::PeerBatch>,
     ends: Ends,
-) -> Option<v1::PeerBatch> {
-    let first = match first {
-        Some(first) => first,
-        None => queued.recv().await?,
-    };
-    let mut bytes = first.raft.len();
-    let mut messages = vec![first];
-    while bytes < BATCH_BYTES
-        && let Ok(next) = queued.try_recv()
-    {
-        bytes += next.raft.len();
-        messages.push(next);
+    tell: Tell,
+) -> Result<(), Status> {
+    let mut answers = client.exchange(ReceiverStream::new(outbound)).await?.into_inner();
+    while let Some(batch) = answers.message().await? {
+        ends.check(batch.from, batch.to)?;
+        ends.hand_on(&tell, batch)?;
     }
-    Some(v1::PeerBatch { from: ends.own, to: ends.peer, messages, level: Level::NEWEST.0 })
+    Ok(())
 }
 
 /// Sends snapshots, one after the other.

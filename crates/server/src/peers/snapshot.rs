@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::{PATIENCE, link::Ends};
+use super::{PATIENCE, exchange::Ends};
 
 /// Small enough that a heartbeat does not wait long behind one on a slow line.
 pub(super) const PIECE: usize = 256 << 10;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use dial::{Patience, Way, dial};
-use model::{ClusterId, HostRole, Millis, Name, NodeId, Timestamp};
+use model::{ClusterId, HostRole, Level, Millis, Name, NodeId, Timestamp};
 use proto::v1::{
     self, MemberPart, cluster_client::ClusterClient, control_client::ControlClient, peers_client::PeersClient,
 };
@@ -89,24 +89,27 @@ impl Cluster {
     pub(crate) async fn start_three(&self) -> BTreeMap<u64, Server> {
         let mut servers = BTreeMap::from([(1, self.start(1).await)]);
         for member in [2, 3] {
-            let request = v1::AddMemberRequest {
-                id: member,
-                name: name(member).to_string(),
-                address: self.addresses[&member].to_string(),
-                part: MemberPart::Voter.into(),
-            };
-            eventually("a member is added", || async {
-                members_of(&servers[&1])
-                    .await
-                    .add_member(request.clone())
-                    .await
-                    .map_err(|status| status.to_string())
-            })
-            .await;
-            servers.insert(member, self.start(member).await);
+            let added = self.add(&servers[&1], member).await;
+            servers.insert(member, added);
         }
         wait_for_voters(&servers, &[1, 2, 3]).await;
         servers
+    }
+
+    /// Starts another one, which is to vote.
+    async fn add(&self, at: &Server, member: u64) -> Server {
+        let request = v1::AddMemberRequest {
+            id: member,
+            name: name(member).to_string(),
+            address: self.addresses[&member].to_string(),
+            part: MemberPart::Voter.into(),
+            level: Level::NEWEST.0,
+        };
+        eventually("a member is added", || async {
+            members_of(at).await.add_member(request.clone()).await.map_err(|status| status.to_string())
+        })
+        .await;
+        self.start(member).await
     }
 }
 
@@ -218,15 +221,53 @@ async fn leadership_is_handed_over_and_a_removed_server_stops_and_says_why() {
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
 }
 
+/// Whom it knows is gone, and those who are there now it knows by nothing but what they say to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_away_while_all_others_changed_takes_part_again() {
+    let cluster = Cluster::of(1..=5);
+    let mut servers = cluster.start_three().await;
+    write_and_read(&servers, "before").await;
+    let home = servers.remove(&3).unwrap().stop().await;
+    for (comes, goes, stay) in [(4, 1, [2, 3, 4]), (5, 2, [3, 4, 5])] {
+        let at = *servers.keys().next_back().unwrap();
+        let added = cluster.add(&servers[&at], comes).await;
+        servers.insert(comes, added);
+        wait_for_voters(&servers, &{
+            let mut with_both = stay.to_vec();
+            with_both.push(goes);
+            with_both.sort_unstable();
+            with_both
+        })
+        .await;
+        let mut members = members_of(&servers[&comes]).await;
+        let request = v1::SetMemberPartRequest { id: goes, part: MemberPart::Removed.into() };
+        members.set_member_part(request).await.unwrap();
+        let ended = servers.remove(&goes).unwrap().ended_by_itself().await;
+        assert!(matches!(&ended, server::Error::Removed { .. }), "{ended:?}");
+        wait_for_voters(&servers, &stay).await;
+    }
+    servers.insert(3, Server::start_in(home).await);
+    // What only the leader can do, it hands on as soon as it knows where that one is.
+    let request = v1::SetMemberPartRequest { id: 3, part: MemberPart::Voter.into() };
+    in_time("a write", members_of(&servers[&3]).await.set_member_part(request)).await.unwrap();
+    wait_for_voters(&servers, &[3, 4, 5]).await;
+    // It and any other are two of three.
+    let leads = leader(&servers).await;
+    let away = if leads == 3 { 4 } else { leads };
+    drop(servers.remove(&away));
+    write_and_read(&servers, "after").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_in_whose_certificate_is_not_of_this_cluster() {
     let cluster = Cluster::of(1..=2);
     let stranger = Cluster::of(2..=2);
     let one = cluster.start(1).await;
     let address = cluster.addresses[&2].to_string();
-    let (name, part) = (name(2).to_string(), MemberPart::Voter.into());
+    let (name, part, level) = (name(2).to_string(), MemberPart::Voter.into(), Level::NEWEST.0);
     eventually("a member is added", || async {
-        let request = v1::AddMemberRequest { id: 2, name: name.clone(), address: address.clone(), part };
+        let request =
+            v1::AddMemberRequest { id: 2, name: name.clone(), address: address.clone(), part, level };
         members_of(&one).await.add_member(request).await.map_err(|status| status.to_string())
     })
     .await;
@@ -272,7 +313,7 @@ async fn a_certificate_without_a_part_in_the_cluster_deposes_nobody_and_brings_n
     for to in [1, 2, 3] {
         let mut peers = PeersClient::new(cluster.channel(9, to).await);
         let message = v1::PeerMessage { kind: v1::PeerMessageKind::Raft.into(), raft: forged_vote(9, to) };
-        let batch = v1::PeerBatch { from: 9, to, messages: vec![message], level: 0 };
+        let batch = v1::PeerBatch { from: 9, to, messages: vec![message], ..Default::default() };
         in_time("the batch is taken", peers.exchange(tokio_stream::iter([batch]))).await.unwrap();
         let transfer = v1::SnapshotTransfer { from: 9, to, digest: vec![0; 32].into(), length: 1 << 30 };
         let piece = v1::SnapshotPiece { transfer: Some(transfer), offset: 0, data: vec![0; 1 << 20].into() };

@@ -14,11 +14,15 @@ use bytes::Bytes;
 use consensus::{Delivery, MemberId, PeerMessage, PeerMessageKind};
 use dial::Way;
 use model::{ClusterId, HostRole, Level, NodeId};
-use proto::v1::peers_server::PeersServer;
+use proto::v1::{
+    self,
+    peers_client::PeersClient,
+    peers_server::{self, PeersServer},
+};
 use server::{
     brain::Stopped,
     caller::{Arrival, Caller},
-    peers::{FindWay, Incoming, PeerEvent, Peers, Tell},
+    peers::{Exchanges, FindWay, Incoming, PeerEvent, Peers, Tell},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -28,8 +32,8 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{service::InterceptorLayer, transport::Server};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Request, Response, Status, Streaming, service::InterceptorLayer, transport::Server};
 use trust::identity::Identity;
 
 const ONE: MemberId = 1;
@@ -55,7 +59,15 @@ impl Drop for Served {
 /// A server whose connections prove that `peer` calls.
 fn serve(listener: UnixListener, own: MemberId, peer: MemberId) -> (Served, Events) {
     let (tell, events) = events();
-    let incoming = PeersServer::new(Incoming::new(own, tell, Arc::new(|_| Ok(()))));
+    (serve_with(listener, peer, incoming(own, tell, Exchanges::default())), events)
+}
+
+fn incoming(own: MemberId, tell: Tell, exchanges: Exchanges) -> Incoming {
+    Incoming::new(own, tell, Arc::new(|_| Ok(())), exchanges)
+}
+
+fn serve_with(listener: UnixListener, peer: MemberId, service: impl peers_server::Peers) -> Served {
+    let incoming = PeersServer::new(service);
     let proves = InterceptorLayer::new(move |mut request: tonic::Request<()>| {
         let (cluster, role, node) = (ClusterId(1), HostRole::Server, NodeId(peer));
         request.extensions_mut().insert(Arrival::from(Caller::Node(Identity { cluster, role, node })));
@@ -68,16 +80,25 @@ fn serve(listener: UnixListener, own: MemberId, peer: MemberId) -> (Served, Even
         let server = Server::builder().layer(proves).add_service(incoming);
         server.serve_with_incoming(UnixListenerStream::new(listener)).await.expect("the server serves");
     });
-    (Served(Some(runtime)), events)
+    Served(Some(runtime))
 }
 
 /// Member one's links, with member two at this address.
 fn peers(address: &Path) -> (Peers, Events) {
     let (tell, events) = events();
-    let find_way: FindWay = Arc::new(|_, address| Way::Socket(address.into()));
-    let mut peers = Peers::new(ONE, BTreeMap::new(), Handle::current(), find_way, tell);
+    let mut peers = nobody_known(ONE, tell, Exchanges::default());
     peers.know(&BTreeMap::from([(ONE, "nowhere:1".to_owned()), (TWO, address.display().to_string())]));
     (peers, events)
+}
+
+fn nobody_known(own: MemberId, tell: Tell, exchanges: Exchanges) -> Peers {
+    let find_way: FindWay = Arc::new(|_, address| Way::Socket(address.into()));
+    Peers::new(own, BTreeMap::new(), Handle::current(), find_way, tell, exchanges)
+}
+
+/// With what this build knows.
+fn received_of(message: PeerMessage) -> PeerEvent {
+    PeerEvent::Received(message, Some(Level::NEWEST))
 }
 
 fn message(number: u64) -> PeerMessage {
@@ -116,14 +137,12 @@ async fn until_received(peers: &Peers, sent: PeerMessage, received: &mut Events)
     let arrived = async {
         loop {
             peers.send(vec![sent.clone()]);
-            match timeout(Duration::from_millis(50), received.recv()).await {
-                Ok(Some(PeerEvent::Knows(_, level))) => assert_eq!(level, Level::NEWEST),
-                Ok(Some(event)) => return event,
-                Ok(None) | Err(_) => {}
+            if let Ok(Some(event)) = timeout(Duration::from_millis(50), received.recv()).await {
+                return event;
             }
         }
     };
-    assert_eq!(timeout(SOON, arrived).await.expect("it arrives"), PeerEvent::Received(sent));
+    assert_eq!(timeout(SOON, arrived).await.expect("it arrives"), received_of(sent));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,11 +153,11 @@ async fn messages_arrive_in_their_order() {
     for number in 0..1_000 {
         peers.send(vec![message(number)]);
     }
-    // Before all of them, once, what the sender knows.
-    assert_eq!(next(&mut received).await, PeerEvent::Knows(ONE, Level::NEWEST));
     for number in 0..1_000 {
-        assert_eq!(next(&mut received).await, PeerEvent::Received(message(number)));
+        assert_eq!(next(&mut received).await, received_of(message(number)));
     }
+    drop(peers);
+    assert_eq!(next(&mut received).await, PeerEvent::Ended(ONE));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,6 +211,140 @@ async fn who_is_not_known_or_does_not_keep_up_costs_nobody_time() {
     drop(listener);
 }
 
+/// Member two, which knows no address of member one, or one where it is not any more.
+struct Lags {
+    _served: Served,
+    peers: Peers,
+    events: Events,
+}
+
+impl Lags {
+    fn serve(listener: UnixListener) -> Lags {
+        let ((tell, events), exchanges) = (events(), Exchanges::default());
+        let served = serve_with(listener, ONE, incoming(TWO, tell.clone(), exchanges.clone()));
+        Lags { _served: served, peers: nobody_known(TWO, tell, exchanges), events }
+    }
+
+    async fn hears(&mut self, sent: PeerMessage) {
+        while next(&mut self.events).await != received_of(sent.clone()) {}
+    }
+}
+
+fn answer(number: u64) -> PeerMessage {
+    PeerMessage { from: TWO, to: ONE, ..message(number) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_the_state_does_not_name_is_answered_where_it_speaks_and_as_long() {
+    let (listener, _folder, address) = listen();
+    let mut two = Lags::serve(listener);
+    two.peers.send(vec![answer(1)]);
+    assert_eq!(next(&mut two.events).await, PeerEvent::Unreachable(ONE));
+    let (one, mut told) = peers(&address);
+    one.send(vec![message(1)]);
+    two.hears(message(1)).await;
+    for number in 0..1_000 {
+        two.peers.send(vec![answer(number)]);
+    }
+    for number in 0..1_000 {
+        assert_eq!(next(&mut told).await, received_of(answer(number)));
+    }
+    // Snapshots are for those whom the state names.
+    two.peers.send(vec![PeerMessage { from: TWO, to: ONE, ..snapshot(10) }]);
+    assert_eq!(next(&mut two.events).await, PeerEvent::Snapshot(ONE, Delivery::Failed));
+    // Where the state names it, it may have been there once.
+    two.peers.know(&BTreeMap::from([(ONE, "/nowhere".to_owned())]));
+    two.peers.send(vec![answer(2)]);
+    assert_eq!(next(&mut told).await, received_of(answer(2)));
+    two.peers.know(&BTreeMap::new());
+    drop(one);
+    while next(&mut two.events).await != PeerEvent::Ended(ONE) {}
+    two.peers.send(vec![answer(3)]);
+    while next(&mut two.events).await != PeerEvent::Unreachable(ONE) {}
+    assert!(told.try_recv().is_err());
+}
+
+/// So that whatever a server did before it crashed ends with its next connection, and nobody can open one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_each_peer_one_exchange_is_open_the_newest() {
+    let (listener, _folder, address) = listen();
+    let mut two = Lags::serve(listener);
+    let (first, mut first_told) = peers(&address);
+    first.send(vec![message(1)]);
+    two.hears(message(1)).await;
+    let (second, mut second_told) = peers(&address);
+    second.send(vec![message(2)]);
+    two.hears(message(2)).await;
+    assert_eq!(next(&mut first_told).await, PeerEvent::Unreachable(TWO));
+    two.peers.send(vec![answer(1)]);
+    assert_eq!(next(&mut second_told).await, received_of(answer(1)));
+    assert!(two.events.try_recv().is_err(), "the end of the first is not that of the peer");
+}
+
+/// As builds were before anybody was answered in an exchange: on the wire, nothing comes before its end.
+struct Older(Tell);
+
+#[tonic::async_trait]
+impl peers_server::Peers for Older {
+    type ExchangeStream = tokio_stream::Once<Result<v1::PeerBatch, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<v1::PeerBatch>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut batches = request.into_inner();
+        while let Some(batch) = batches.message().await? {
+            for message in batch.messages {
+                let (from, to, kind) = (batch.from, batch.to, PeerMessageKind::Ordinary);
+                let event = PeerEvent::Received(PeerMessage { from, to, kind, bytes: message.raft }, None);
+                (self.0)(event).map_err(|_| Status::aborted("the test is over"))?;
+            }
+        }
+        Ok(Response::new(tokio_stream::once(Ok(v1::PeerBatch::default()))))
+    }
+
+    async fn send_snapshot(
+        &self,
+        _: Request<Streaming<v1::SnapshotPiece>>,
+    ) -> Result<Response<v1::SnapshotProgress>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn get_snapshot_progress(
+        &self,
+        _: Request<v1::SnapshotTransfer>,
+    ) -> Result<Response<v1::SnapshotProgress>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_builds_are_spoken_to_and_not_answered_where_they_do_not_hear_it() {
+    let (listener, _folder, address) = listen();
+    let (tell, mut received) = events();
+    let _served = serve_with(listener, ONE, Older(tell));
+    let (one, mut told) = peers(&address);
+    for number in 0..10 {
+        one.send(vec![message(number)]);
+        assert_eq!(next(&mut received).await, PeerEvent::Received(message(number), None));
+    }
+    assert!(told.try_recv().is_err(), "the exchange stands");
+
+    let (listener, _folder, address) = listen();
+    let mut two = Lags::serve(listener);
+    let mut client = PeersClient::new(crate::fixture::channel(&address).await.unwrap());
+    let (batches, outbound) = mpsc::channel(1);
+    let word = v1::PeerMessage { kind: v1::PeerMessageKind::Raft.into(), raft: message(1).bytes };
+    let batch = v1::PeerBatch { from: ONE, to: TWO, messages: vec![word], ..Default::default() };
+    batches.send(batch).await.unwrap();
+    let mut answers = client.exchange(ReceiverStream::new(outbound)).await.unwrap().into_inner();
+    assert_eq!(next(&mut two.events).await, PeerEvent::Received(message(1), Some(Level::FIRST)));
+    two.peers.send(vec![answer(1)]);
+    assert_eq!(next(&mut two.events).await, PeerEvent::Unreachable(ONE));
+    drop(batches);
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
 /// Cuts each connection after so many bytes, and counts what came through.
 fn cutting_proxy(target: PathBuf, after: usize, carried: Arc<AtomicU64>) -> (TempDir, PathBuf) {
     let (listener, folder, address) = listen();
@@ -228,7 +381,10 @@ async fn a_snapshot_goes_on_where_it_was_cut_off() {
     let (peers, mut told) = peers(&proxy);
     peers.send(vec![snapshot(LENGTH)]);
     assert_eq!(next_said(&mut told).await, PeerEvent::Snapshot(TWO, Delivery::Arrived));
-    assert!(next_said(&mut received).await == PeerEvent::Received(snapshot(LENGTH)), "another snapshot came");
+    assert!(
+        next_said(&mut received).await == PeerEvent::Received(snapshot(LENGTH), None),
+        "another snapshot came"
+    );
     // Each of the seven connections loses at most what was under way.
     let carried = carried.load(Ordering::Relaxed);
     assert!(carried < 2 * LENGTH as u64, "{carried} bytes for a snapshot of {LENGTH}");
@@ -252,17 +408,16 @@ async fn an_empty_or_changed_snapshot_is_what_it_is() {
     for length in [1, 256 << 10, (256 << 10) + 1] {
         peers.send(vec![snapshot(length)]);
         assert_eq!(next_said(&mut told).await, PeerEvent::Snapshot(TWO, Delivery::Arrived));
-        assert_eq!(next_said(&mut received).await, PeerEvent::Received(snapshot(length)));
+        assert_eq!(next_said(&mut received).await, PeerEvent::Received(snapshot(length), None));
     }
-    let mut client =
-        proto::v1::peers_client::PeersClient::new(crate::fixture::channel(&address).await.unwrap());
-    let transfer = proto::v1::SnapshotTransfer { from: ONE, to: TWO, digest: vec![7; 32].into(), length: 3 };
-    let piece = |offset, data: &'static [u8]| proto::v1::SnapshotPiece {
+    let mut client = PeersClient::new(crate::fixture::channel(&address).await.unwrap());
+    let transfer = v1::SnapshotTransfer { from: ONE, to: TWO, digest: vec![7; 32].into(), length: 3 };
+    let piece = |offset, data: &'static [u8]| v1::SnapshotPiece {
         transfer: Some(transfer.clone()),
         offset,
         data: Bytes::from_static(data),
     };
-    let refused = |pieces: Vec<proto::v1::SnapshotPiece>| {
+    let refused = |pieces: Vec<v1::SnapshotPiece>| {
         let mut client = client.clone();
         async move { client.send_snapshot(tokio_stream::iter(pieces)).await.unwrap_err().message().to_owned() }
     };

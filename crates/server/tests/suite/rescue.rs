@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use model::{MemberId, Timestamp};
+use model::{Level, MemberId, Timestamp};
 use proto::v1::{self, backup_part::Part};
 use server::{
     Error,
@@ -221,8 +221,13 @@ async fn one_server_that_is_left_goes_on_at_another_address_and_takes_others_in(
     wait_for_voters(&servers, &[left]).await;
     goes_on(&servers[&left]).await;
 
-    let (name, part) = ("server-5".to_owned(), v1::MemberPart::Voter.into());
-    let request = v1::AddMemberRequest { id: 5, name, address: cluster.addresses[&5].to_string(), part };
+    let request = v1::AddMemberRequest {
+        id: 5,
+        name: "server-5".to_owned(),
+        address: cluster.addresses[&5].to_string(),
+        part: v1::MemberPart::Voter.into(),
+        level: Level::NEWEST.0,
+    };
     members_of(&servers[&left]).await.add_member(request).await.unwrap();
     let mut fifth = cluster.home(5);
     fifth.remote.as_mut().unwrap().contacts = BTreeMap::from([(left, address.to_string())]);

@@ -70,12 +70,9 @@ impl World {
             self.cx.say(format_args!("server {from}: snapshot arrives at server {to}"));
             self.server_hears(from, Event::SnapshotSent { peer: message.to, delivery: Delivery::Arrived });
         }
-        if is_same {
-            // The one that sends, who may hand on what another asked.
-            let (peer, level) = (self.servers[from].member, self.servers[from].level);
-            self.server_hears(to, Event::PeerKnows { peer, level });
-        }
-        self.server_hears(to, Event::Peer(message));
+        // What it said before it ended, it was of another build then.
+        let level = is_same.then_some(self.servers[from].level);
+        self.server_hears(to, Event::Peer { message, level });
     }
 
     /// A transport notices most of what it cannot send, and of a snapshot it always knows.
