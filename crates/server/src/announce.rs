@@ -79,13 +79,14 @@ impl Announcing {
         }
     }
 
-    /// Where to ask. The state tells better than what was said when this server joined.
+    /// Where to ask. The state tells better than what was said when this server joined; but one that moved while all others
+    /// changed is found by nobody, until somebody says in its configuration where one of them is.
     fn address(&self, view: &View, turn: usize) -> Option<String> {
         let members = view.state.members().filter(|member| member.part != MemberPart::Removed);
         let mut addresses: Vec<&String> = members.map(|member| &member.address).collect();
-        if addresses.is_empty() {
-            addresses = self.config.contacts.values().collect();
-        }
+        let contacts = self.config.contacts.values();
+        addresses
+            .extend(contacts.filter(|contact| !view.state.members().any(|known| known.address == **contact)));
         addresses.get(turn % addresses.len().max(1)).map(|address| (*address).clone())
     }
 

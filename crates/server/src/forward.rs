@@ -57,19 +57,28 @@ impl Leader {
         Leader { own, brain, find_way, channel: Arc::default() }
     }
 
-    /// Who leads, once somebody does; none where this server does.
+    /// Who leads and where, once that is known; none where this server does. A server that was away knows by whom it is led
+    /// before it knows where that one is, which is in the log that comes from it.
     async fn other(&self) -> Result<Option<(MemberId, String)>, Status> {
         let mut views = self.brain.views();
-        let known = tokio::time::timeout(ELECTION, views.wait_for(|view| view.leader.is_some())).await;
-        let no_leader = || refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly");
-        let view = known.map_err(|_| no_leader())?.map_err(|_| no_leader())?;
-        let other = other_leader(&view, Id(self.own));
-        drop(view);
-        let Some((leader, address)) = other else { return Ok(None) };
+        let is_known = |view: &View| {
+            let other = other_leader(view, Id(self.own));
+            view.leader.is_some() && other.is_none_or(|(_, address)| address.is_some())
+        };
+        // What it ends with tells why, whether or not it was in time.
+        let _ = tokio::time::timeout(ELECTION, views.wait_for(is_known)).await;
+        let view = self.brain.newest();
+        if view.leader.is_none() {
+            return Err(refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly"));
+        }
+        let Some((leader, address)) = other_leader(&view, Id(self.own)) else { return Ok(None) };
         let unknown = || {
             refuse(
                 Reason::NoLeader,
-                format!("server {leader} leads, and where it is is not known here yet; try again"),
+                format!(
+                    "server {leader} leads, and where it is has not come to this server yet, which lags behind: ask \
+                     another server, or try again"
+                ),
             )
         };
         Ok(Some((leader.0, address.ok_or_else(unknown)?)))
