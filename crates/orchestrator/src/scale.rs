@@ -5,7 +5,7 @@ use model::{Desired, IdSource, Millis, RolloutPhase, Slot, StopReason, Timestamp
 use crate::{draft::Draft, failure, member::Member};
 
 /// A failed replica is replaced no sooner than so long after its creation, so that what fails at once does not fail
-/// a thousand times a minute.
+/// a thousand times a minute. Where the time was set since, it may be sooner, and never is later.
 pub const REPLACE_FAILED_AFTER: Millis = Millis::from_secs(30);
 
 /// Stops everything in slots beyond those that are wanted.
@@ -50,6 +50,10 @@ pub(crate) fn retire_failed(draft: &mut Draft<'_>) {
 }
 
 /// When the failed replica of a slot is to be replaced; none where there is none, or where a person is waited for.
+///
+/// A service that fails again and again always has a young replica. Waiting for that to be old before the time is set
+/// (`State::counts_down`) would be waiting for ever. So it is now for one that seems to be made later than now: from before
+/// the time was set back, and how old it is nobody knows.
 pub(crate) fn replaced_from(draft: &Draft<'_>, slot: Slot) -> Option<Timestamp> {
     let failed = draft.successor(slot).filter(Member::has_failed)?;
     match draft.rollout.phase {
@@ -60,6 +64,9 @@ pub(crate) fn replaced_from(draft: &Draft<'_>, slot: Slot) -> Option<Timestamp> 
         | RolloutPhase::Progressing
         | RolloutPhase::RollingBack { .. }
         | RolloutPhase::Completed { .. }
-        | RolloutPhase::RolledBack { .. } => Some(failed.created_at + REPLACE_FAILED_AFTER),
+        | RolloutPhase::RolledBack { .. } => {
+            let is_from_before = failed.created_at > draft.now;
+            Some(if is_from_before { draft.now } else { failed.created_at + REPLACE_FAILED_AFTER })
+        }
     }
 }

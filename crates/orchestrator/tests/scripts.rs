@@ -9,7 +9,8 @@
 //! scale web 5 | undo web 1 | delete web
 //! observe web.1@2 WHAT    WHAT: preparing, prepared, started, ready, unready, crashed CODE, restarted, failed CODE,
 //!                         failing CODE (its sidecar is still being stopped), completed, stopping, removed, saying WORDS; web.*@1: every such replica that is kept
-//! advance 30s | node n1 silent | node n1 ready
+//! advance 30s | set back 10m          set back: by the leader, with all that was observed
+//! node n1 silent | node n1 ready
 //! node n1 down | node n1 up | drain n1 [30s] | uncordon n1 | label n1 disk=ssd | label n1 disk-
 //! new leader              nothing was observed yet; a node says all again once it is ready
 //! placement off | on
@@ -31,7 +32,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use model::{
     ContainerState, Desired, Millis, NodeId, Observed, Phase, ReplicaId, RevisionNumber, ServiceKey,
-    ServiceSpec,
+    ServiceSpec, Timestamp,
 };
 use orchestrator::Plan;
 use store::{Command, NodeChange, NodeStatus, Observations};
@@ -130,6 +131,11 @@ impl Script {
             }
             ["observe", which, what @ ..] => self.observe(which, what, place),
             ["advance", span] => self.cluster.now = self.cluster.now + read::millis(span),
+            ["set", "back", span] => {
+                let span = read::millis(span);
+                self.cluster.observed.translate(|at| Timestamp(at.0 - span.0));
+                self.cluster.now = Timestamp(self.cluster.now.0 - span.0);
+            }
             ["node", node, status] => self.node(node, status, place),
             ["drain", node] => self.decide(node, NodeChange::Drain { deadline: None, reason: None }),
             ["drain", node, deadline] => {
