@@ -51,7 +51,8 @@ pub fn decode_assignments(bytes: &[u8]) -> Result<Vec<Assignment>, DecodeError> 
 pub fn encode_snapshot(state: &State) -> Vec<u8> {
     let mut bytes = vec![FORMAT];
     let mut objects = 0;
-    push(&mut bytes, Record::Begin(record::Begin { version: state.version().0 }));
+    let decided_at_unix_ms = state.decided_at().map(|at| at.0);
+    push(&mut bytes, Record::Begin(record::Begin { version: state.version().0, decided_at_unix_ms }));
     for object in objects_of(state) {
         push(&mut bytes, object);
         objects += 1;
@@ -63,7 +64,8 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
 pub fn decode_snapshot(bytes: &[u8]) -> Result<State, DecodeError> {
     let mut rest = body(bytes)?;
     let Record::Begin(begin) = pull(&mut rest)? else { return Err(Problem::Missing).within("begin") };
-    let mut objects = Objects::default();
+    let decided_at = begin.decided_at_unix_ms.map(Timestamp);
+    let mut objects = Objects { decided_at, ..Objects::default() };
     let mut found = 0;
     let end = loop {
         match pull(&mut rest)? {

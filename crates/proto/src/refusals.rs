@@ -224,7 +224,7 @@ fn snapshots_with_pieces_missing_or_too_many_are_refused() {
         }
         codec::decode_snapshot(&bytes).unwrap_err().to_string()
     };
-    let begin = || Record::Begin(Begin { version: 1 });
+    let begin = || Record::Begin(Begin { version: 1, decided_at_unix_ms: None });
     let end = |objects| Record::End(End { objects });
     let node = || Record::Node(v1::Node::from(&sample(strategies::node(), |_| true)));
     assert_eq!(words(&[]), "the message ends before it is complete");

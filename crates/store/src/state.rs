@@ -27,6 +27,7 @@ pub struct State {
     pub(crate) join_tokens: OrdMap<TokenId, Arc<JoinToken>>,
     pub(crate) access_tokens: OrdMap<TokenId, Arc<AccessToken>>,
     pub(crate) level: Level,
+    pub(crate) decided_at: Option<Timestamp>,
     // Indexes: derived from the above, kept by the two functions that write replicas and services.
     pub(crate) by_service: OrdSet<(ServiceKey, Slot, ReplicaId)>,
     pub(crate) by_node: OrdSet<(NodeId, ReplicaId)>,
@@ -49,6 +50,7 @@ pub struct Objects {
     pub join_tokens: Vec<JoinToken>,
     pub access_tokens: Vec<AccessToken>,
     pub level: Level,
+    pub decided_at: Option<Timestamp>,
 }
 
 /// The lowest and highest bounds of an id, for ranges over the indexes.
@@ -67,6 +69,12 @@ impl State {
     /// Every member knows it, and so does whoever reads this state.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// The time in the last command that has one, by the cluster's clock. None before the first, and of a snapshot by a build
+    /// that did not keep it. Nothing in the state follows from it, so members of several builds may differ here.
+    pub fn decided_at(&self) -> Option<Timestamp> {
+        self.decided_at
     }
 
     pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
@@ -190,8 +198,8 @@ impl State {
     /// Puts a state together again from the objects of a snapshot; the indexes are derived.
     pub fn restore(version: Version, objects: Objects) -> State {
         let Objects { services, revisions, replicas, nodes, removed_nodes, settings, events, .. } = objects;
-        let Objects { members, trust, join_tokens, access_tokens, level, .. } = objects;
-        let mut state = State { version, settings, level, ..State::default() };
+        let Objects { members, trust, join_tokens, access_tokens, level, decided_at, .. } = objects;
+        let mut state = State { version, settings, level, decided_at, ..State::default() };
         for (key, revision) in revisions {
             state.revisions.insert((key, revision.number), Arc::new(revision));
         }

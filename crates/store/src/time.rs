@@ -7,8 +7,13 @@ use model::{Event, EventKind, OnFailure, RolloutPhase, Scheduling, Service, Time
 use crate::State;
 
 impl State {
-    /// When the last was decided, as far as the state still tells. Not by when agents saw something.
+    /// When the last was decided. Not by when agents saw something.
     pub fn latest(&self) -> Timestamp {
+        self.decided_at.unwrap_or_else(|| self.latest_told())
+    }
+
+    /// As far as the rest of the state tells. Where the time was set back it may be later than right.
+    fn latest_told(&self) -> Timestamp {
         let is_decided = |event: &&Arc<Event>| !matches!(event.kind, EventKind::ContainerExited { .. });
         let told = self.events.iter().rev().find(is_decided).map(|event| event.at);
         let running = self.services.values().filter(|service| !service.rollout.phase.is_over());

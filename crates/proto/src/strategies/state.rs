@@ -360,11 +360,12 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
             vec(join_token(), 0..3),
             vec(access_token(), 0..3),
             level(),
+            option::of(time()),
         ),
     )
         .prop_map(
             |(version, services, revisions, replicas, nodes, removed_nodes, settings, events, hosts)| {
-                let (members, trust, join_tokens, access_tokens, level) = hosts;
+                let (members, trust, join_tokens, access_tokens, level, decided_at) = hosts;
                 let services: BTreeMap<_, _> = services.into_iter().map(|s| (s.key.clone(), s)).collect();
                 let replicas: BTreeMap<_, _> = replicas.into_iter().map(|r| (r.id, r)).collect();
                 let (services, replicas) =
@@ -382,6 +383,7 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
                     join_tokens,
                     access_tokens,
                     level,
+                    decided_at,
                 };
                 State::restore(Version(version), objects)
             },

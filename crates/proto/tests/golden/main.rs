@@ -63,6 +63,7 @@ fn snapshot() {
     let with_members = values::state_with_members();
     check("snapshot-members", with_members, codec::encode_snapshot, codec::decode_snapshot);
     check("snapshot-level", values::state_with_level(), codec::encode_snapshot, codec::decode_snapshot);
+    check("snapshot-time", values::state_with_time(), codec::encode_snapshot, codec::decode_snapshot);
     let with_trust = values::state_with_trust();
     check("snapshot-trust", with_trust, codec::encode_snapshot, codec::decode_snapshot);
     let with_access = values::state_with_access();

@@ -307,6 +307,11 @@ pub(crate) fn state_with_level() -> State {
     State::restore(Version(42), Objects { level: Level(2), ..Objects::default() })
 }
 
+/// The same, with how late it was.
+pub(crate) fn state_with_time() -> State {
+    State::restore(Version(42), Objects { decided_at: Some(AT), ..Objects::default() })
+}
+
 /// What a snapshot held before there were members must be read as well: so they have a file of their own.
 pub(crate) fn state_with_members() -> State {
     let removed = Member { id: MemberId(78), part: MemberPart::Removed, ..member() };

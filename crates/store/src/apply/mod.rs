@@ -76,10 +76,11 @@ pub enum Rejected {
 }
 
 impl State {
-    /// Executes the log entry `version`. A rejected command changes nothing but the version.
+    /// Executes the log entry `version`. A rejected command changes nothing but the version, and how late it is.
     pub fn apply(&mut self, version: Version, command: Command) -> Result<(Outcome, Changes), Rejected> {
         assert!(version > self.version, "log entries are applied in order, each once");
         self.version = version;
+        self.decided_at = command.at().or(self.decided_at);
         match command {
             Command::Apply(apply) => self.apply_service(apply),
             Command::Delete { service, at } => self.delete_service(service, at),

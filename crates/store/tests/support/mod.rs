@@ -158,6 +158,7 @@ pub(crate) fn restored(state: &State) -> State {
     let join_tokens = state.join_tokens().map(|it| model::JoinToken::clone(it)).collect();
     let first =
         Objects { services, revisions, replicas, nodes, removed_nodes, settings, ..Objects::default() };
-    let objects = Objects { events, members, trust, join_tokens, ..first };
+    let decided_at = state.decided_at();
+    let objects = Objects { events, members, trust, join_tokens, decided_at, ..first };
     State::restore(state.version(), objects)
 }
