@@ -8,14 +8,22 @@
 //! People read these times too. So the leader sets the time to its wall clock in a moment in which nothing in the state
 //! counts down, or would again, and all that it measures itself is as long ago afterwards as it was before ([`Manager::set_the_time`]).
 //!
+//! A server that was restarted does not know how long ago the last entry was written, and counts from when it read it. So while
+//! anything counts down the leader writes down how late it is ([`Manager::tell_the_time`]), and no countdown becomes longer by
+//! more than that when such a server leads next.
+//!
 //! What agents say is by their own clocks, and is read by how long ago it was when they said it ([`Ago`]).
 
 use model::{Millis, Timestamp};
+use store::Command;
 
-use crate::{Codec, Manager};
+use crate::{Codec, Manager, proposals::Origin};
 
 /// What people do not notice is not worth it.
 const WORTH_IT: Millis = Millis(1_000);
+
+/// How far the log may be behind while anything counts down.
+const TELLS_EVERY: Millis = Millis::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clock {
@@ -63,7 +71,7 @@ impl Clock {
     /// What the time should be, where it is not.
     fn wrong(&self) -> Option<Timestamp> {
         let (wall, now) = (self.wall.unwrap_or(self.own), self.now());
-        (wall.since(now).max(now.since(wall)) > WORTH_IT).then_some(wall)
+        (between(wall, now) > WORTH_IT).then_some(wall)
     }
 
     pub(crate) fn reckoning(&self) -> Reckoning {
@@ -76,8 +84,9 @@ impl<C: Codec> Manager<C> {
     /// measured by it now.
     pub(crate) fn set_the_time(&mut self) {
         let (Some(right), now) = (self.clock.wrong(), self.clock.now()) else { return };
-        // Nor may anything that has ended begin again.
-        let counts_down = |at| self.ahead().counts_down(at);
+        // Nor may anything that has ended begin again. What is on its way to the state may not come there: then another server
+        // leads, and counts on.
+        let counts_down = |at| self.state.counts_down(at) || self.ahead().counts_down(at);
         if !self.leader.leads() || counts_down(now) || counts_down(right) {
             return;
         }
@@ -89,6 +98,20 @@ impl<C: Codec> Manager<C> {
         self.leader.translate(to);
         self.clock.learn(right);
         self.view_changed = true;
+    }
+
+    /// Writes down how late it is, if the log has not said so for long and something counts down. Where nothing does, nothing is
+    /// written: an idle server leaves its disk alone.
+    pub(crate) fn tell_the_time(&mut self) {
+        let (now, ahead) = (self.clock.now(), self.ahead());
+        let is_long_ago = between(now, ahead.latest()) >= TELLS_EVERY;
+        if !self.leader.leads() || !is_long_ago || !ahead.counts_down(now) {
+            return;
+        }
+        let command = Command::Place { placements: Vec::new(), at: now };
+        if let Err(error) = self.try_and_propose(command, Origin::Nobody) {
+            tracing::debug!(%error, "how late it is could not be written down; the next tick tries again");
+        }
     }
 }
 
@@ -109,6 +132,11 @@ impl Reckoning {
     pub(crate) fn own(self, time: Timestamp) -> Timestamp {
         shifted(time, self.time, self.own)
     }
+}
+
+/// Whichever of them is the later.
+fn between(one: Timestamp, other: Timestamp) -> Millis {
+    one.since(other).max(other.since(one))
 }
 
 fn shifted(at: Timestamp, from: Timestamp, to: Timestamp) -> Timestamp {

@@ -228,6 +228,7 @@ impl<C: Codec> Manager<C> {
                 self.reads.tick(self.read_patience_ticks);
                 self.retry_placing();
                 self.set_the_time();
+                self.tell_the_time();
                 self.tick_members(now);
             }
             Event::Request { id, request } => self.request(now, id, request),
@@ -239,7 +240,7 @@ impl<C: Codec> Manager<C> {
             Event::SessionHeartbeat { session, number, usage } => {
                 self.heartbeat(now, session, number, usage);
             }
-            Event::SessionInForce { session, version } => self.goes_by(session, version),
+            Event::SessionInForce { session, version } => self.goes_by(now, session, version),
             Event::SessionClosed { session } => self.close_session(now, session),
             Event::Peer { message, level } => self.hear_peer(message, level),
             Event::PeerEnded { peer } => self.forget_level(peer),

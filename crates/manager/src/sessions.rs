@@ -156,8 +156,10 @@ impl<C: Codec> Manager<C> {
     }
 
     /// The agent goes by the directory of this version.
-    pub(crate) fn goes_by(&mut self, session: SessionId, version: u64) {
-        if let Some(in_force) = self.sessions.open.get_mut(&session).and_then(|open| open.in_force.as_mut()) {
+    pub(crate) fn goes_by(&mut self, now: Timestamp, session: SessionId, version: u64) {
+        let Some(open) = self.sessions.open.get_mut(&session) else { return };
+        open.heard_at = now;
+        if let Some(in_force) = &mut open.in_force {
             *in_force = version.max(*in_force);
         }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
     /// How far servers' clocks are ahead, in milliseconds.
     pub(crate) clocks: BTreeMap<u64, i64>,
+    /// The same of their hosts' wall clocks, where that is another.
+    pub(crate) walls: BTreeMap<u64, i64>,
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) agents: BTreeMap<NodeId, Agent>,
     pub(crate) printer: Printer,
@@ -40,6 +42,7 @@ impl Cluster {
         let mut cluster = Cluster {
             now: Timestamp(1_000_000),
             clocks: BTreeMap::new(),
+            walls: BTreeMap::new(),
             members: (1..=members).map(|id| (id, Member::new(id, members))).collect(),
             agents: BTreeMap::new(),
             printer: Printer::new(table.clone()),
@@ -62,10 +65,14 @@ impl Cluster {
         self.start(id);
     }
 
-    /// Of the world's time, the cluster's is by this server.
-    pub(crate) fn ahead(&self, server: u64) -> Option<Millis> {
+    /// How far the cluster's time is from the world's, by this server.
+    pub(crate) fn deviation(&self, server: u64) -> Option<String> {
         let view = self.members.get(&server)?.manager.as_ref()?.view();
-        Some(view.reckoning.time(shows(self.clocks.get(&server), self.now)).since(self.now))
+        let time = view.reckoning.time(shows(self.clocks.get(&server), self.now));
+        Some(match time < self.now {
+            true => format!("{} behind", self.now.since(time)),
+            false => format!("{} ahead", time.since(self.now)),
+        })
     }
 
     pub(crate) fn show_members(&mut self) {
@@ -224,6 +231,10 @@ impl Cluster {
     pub(crate) fn tick(&mut self) {
         self.advance(Millis(100));
         for id in self.members.keys().copied().collect::<Vec<_>>() {
+            let wall = shows(self.walls.get(&id).or(self.clocks.get(&id)), self.now);
+            if let Some(manager) = self.members.get_mut(&id).and_then(|member| member.manager.as_mut()) {
+                manager.look_at_the_wall(wall);
+            }
             self.hears(id, vec![Event::Tick]);
         }
         self.settle();

@@ -27,6 +27,7 @@
 //! disk 1 slow | disk 1 ok | sync 1 | snapshot 1 slow | snapshot 1 ok
 //! crash 1 [keeping 2] | start 1 | cut 1 | heal
 //! clock 2 1h | clock n1 -1h     that clock is ahead or behind; of an agent before its hello
+//! wall 2 1h                     the clock of its host is, and the server that runs there goes on by its own
 //! time                          how far the cluster's time is ahead of the world's, for who leads
 //! tick [10] | advance 30s | freeze 30s    freeze: no server runs meanwhile
 //! views on | directory on   shows what is published, and what nodes are told of each other
@@ -219,9 +220,9 @@ impl Script {
             ["tick"] => cluster.tick(),
             ["tick", count] => (0..count.parse().ok()?).for_each(|_: u32| cluster.tick()),
             ["advance", span] => cluster.advance(Millis::from_secs(span.strip_suffix('s')?.parse().ok()?)),
+            ["wall", server, ahead] => drop(cluster.walls.insert(server.parse().ok()?, hours(ahead)?)),
             ["clock", host, ahead] => {
-                let hours: i64 = ahead.strip_suffix('h')?.parse().ok()?;
-                let ahead_ms = hours * 3_600_000;
+                let ahead_ms = hours(ahead)?;
                 match host.parse() {
                     Ok(server) => drop(cluster.clocks.insert(server, ahead_ms)),
                     Err(_) => {
@@ -242,7 +243,7 @@ impl Script {
             }
             ["time"] => {
                 let leader = cluster.leader()?;
-                let line = format!("{leader}: the time is {} ahead", cluster.ahead(leader)?);
+                let line = format!("{leader}: the time is {}", cluster.deviation(leader)?);
                 cluster.printer.say(line);
             }
             _ => return None,
@@ -284,6 +285,11 @@ fn request(verb: &str, words: &[&str]) -> Option<Request> {
         (_, [node, rest @ ..]) => Request::Node { node: node_id(node), asked: node_request(verb, rest)? },
         _ => return None,
     })
+}
+
+fn hours(text: &str) -> Option<i64> {
+    let hours: i64 = text.strip_suffix('h')?.parse().ok()?;
+    Some(hours * 3_600_000)
 }
 
 fn node_request(verb: &str, words: &[&str]) -> Option<NodeRequest> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use manager::Declaration;
 use model::{
-    Bytes, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, Port, Protocol, ReplicaTemplate,
-    Resources, RestartPolicy, ServiceKey, ServiceSpec, UpdatePolicy, Version,
+    Bytes, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, OnFailure, Port, Protocol,
+    ReplicaTemplate, Resources, RestartPolicy, ServiceKey, ServiceSpec, UpdatePolicy, Version,
 };
 
 use crate::codec::{BYTES, LEVEL};
@@ -69,6 +69,13 @@ pub(crate) fn set(declaration: &mut Declaration, field: &str) -> Option<()> {
         "ready" => {
             let seconds = value.strip_suffix('s')?.parse().ok()?;
             declaration.spec.update.min_ready = Millis::from_secs(seconds);
+        }
+        "failure" => {
+            declaration.spec.update.on_failure = match value {
+                "continue" => OnFailure::Continue,
+                "rollback" => OnFailure::Rollback,
+                _ => return None,
+            }
         }
         "image" => template.main.image.reference = value.to_owned(),
         // Another value is another revision.
