@@ -35,6 +35,7 @@ pub(crate) struct Node {
     /// The agent dies before the action that comes after so many more.
     pub(crate) crash_after: Option<u32>,
     pub(crate) unreachable_until: Timestamp,
+    pub(crate) wall: HostClock,
     /// That its agents go by, from one start of the host to the next.
     pub(crate) clock: HostClock,
 }
@@ -96,6 +97,7 @@ impl Node {
             host,
             crash_after: None,
             unreachable_until: Timestamp(0),
+            wall: plan.clock,
             clock: plan.clock,
         }
     }
@@ -302,7 +304,7 @@ impl World {
         self.agent_crashes(node);
         self.nodes[node].host.reboot();
         let remembered = self.nodes[node].ledger.records().map(Record::latest).max();
-        let wall = HostClock::draw(&mut self.cx.random);
+        let wall = self.nodes[node].wall;
         let goes_on = |newest| HostClock::that_shows(newest, self.cx.now);
         self.nodes[node].clock = remembered.filter(|newest| *newest > Timestamp(0)).map_or(wall, goes_on);
         self.cx.say(format_args!("node {node}: reboots"));

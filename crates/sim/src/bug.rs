@@ -53,10 +53,14 @@ pub enum Bug {
     IgnoreDirectory,
     /// Keepers let run what has no lease any more, though the agent is dead.
     IdleKeepers,
+    /// A server goes by its host's wall clock, also when that jumps.
+    ServerByTheWall,
+    /// An agent does.
+    AgentByTheWall,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 27] = [
         Bug::AcknowledgeBeforeSync,
         Bug::LoseLastGroup,
         Bug::StaleSnapshot,
@@ -82,5 +86,7 @@ impl Bug {
         Bug::EndlessLease,
         Bug::IgnoreDirectory,
         Bug::IdleKeepers,
+        Bug::ServerByTheWall,
+        Bug::AgentByTheWall,
     ];
 }

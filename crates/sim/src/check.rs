@@ -7,6 +7,7 @@
 //!   service ([`linear`] finds it, [`service`] says what a story is).
 //! - [`promise`]: what a rollout stops can be spared.
 //! - [`spans`]: what should last a while lasts so long, whatever the hosts' clocks show.
+//! - [`losses`]: nodes are given up, and what runs there is replaced, no earlier than they should be.
 //! - [`serving`]: nobody stays in a balancer who does not serve.
 //! - [`rest`]: when there are no more faults, exactly what is desired runs, in bounded time.
 
@@ -14,6 +15,7 @@ pub(crate) mod agreement;
 pub(crate) mod history;
 pub mod linear;
 pub(crate) mod logs;
+mod losses;
 mod promise;
 pub(crate) mod rest;
 pub(crate) mod service;

@@ -1,10 +1,11 @@
-//! The clocks of hosts. Each is off by as much as an hour, and a process goes by what it showed when the process started.
+//! The clocks of hosts. Each is off by as much as an hour at the beginning and jumps meanwhile. A process goes by what the
+//! wall's clock showed when the process started, and from then on steadily; a server also looks at the wall's now and then.
 
 use model::Timestamp;
 
 use crate::random::Random;
 
-const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 /// How far a clock is ahead of the world's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -106,9 +106,18 @@ pub(crate) enum Fault {
     DiskLost {
         server: usize,
     },
-    /// Of its host: the server notices at its next start.
+    /// Of the wall's clock on a server's host. What runs there sees it, and is not to go by it.
     ClockJump {
         server: usize,
+        by_ms: i64,
+    },
+    /// The same on the host of the server that leads then.
+    LeaderClockJump {
+        by_ms: i64,
+    },
+    /// The same on a node.
+    NodeClockJump {
+        node: usize,
         by_ms: i64,
     },
     /// Before the action that comes after so many more.
@@ -187,6 +196,10 @@ impl Plan {
         if servers > 1 && random.one_in(2) {
             let many = random.between(1, 8);
             faults.extend((0..many).map(|_| (moment(span, &mut random), hosts.draw_split(&mut random))));
+        }
+        if random.one_in(2) {
+            let many = random.between(1, 6);
+            faults.extend((0..many).map(|_| (moment(span, &mut random), hosts.draw_jump(&mut random))));
         }
         // When a leader does not know that it leads no more, somebody asks it.
         for (at, fault) in &faults {

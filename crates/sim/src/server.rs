@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
 use manager::{Effect, Event, Manager, View};
-use model::{Level, Millis, Observed, ReplicaId, Timestamp};
+use model::{Level, Millis, NodeId, Observed, ReplicaId, Timestamp};
 use server::{chain::chain, log::Log};
 use store::State;
 
 use crate::{
+    bug::Bug,
     clocks::HostClock,
     codec::SimCodec,
     disk::SimDisk,
@@ -41,7 +42,7 @@ pub(crate) struct Server {
     pub(crate) slow_until: Timestamp,
     /// Until then its timers are late.
     pub(crate) late_until: Timestamp,
-    /// Its host's clock. A process goes by what that showed at its start.
+    /// Its host's clock. A process goes by what that showed at its start, and looks at it with each tick.
     pub(crate) wall: HostClock,
     /// The process dies before the effect that comes after so many more.
     pub(crate) crash_after: Option<u32>,
@@ -52,6 +53,10 @@ pub(crate) struct Server {
     pub(crate) is_gone: bool,
     /// Whether each replica was ready when its agent last spoke of it, in this life of the server.
     pub(crate) heard_ready: BTreeMap<ReplicaId, bool>,
+    /// When each node last said anything to it, in this life.
+    heard: BTreeMap<NodeId, Timestamp>,
+    /// Only if it leads.
+    pub(crate) leads_since: Timestamp,
     running: Option<Running>,
 }
 
@@ -89,6 +94,8 @@ impl Server {
             led: false,
             is_gone: false,
             heard_ready: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            leads_since: Timestamp(0),
             running: None,
         }
     }
@@ -110,6 +117,15 @@ impl Server {
     /// Of its present life.
     pub(crate) fn status(&self) -> Option<Status> {
         self.running.as_ref().map(|running| running.manager.status())
+    }
+
+    pub(crate) fn note_word(&mut self, node: NodeId, now: Timestamp) {
+        self.heard.insert(node, now);
+    }
+
+    /// At the beginning of time, if never.
+    pub(crate) fn heard_at(&self, node: NodeId) -> Timestamp {
+        self.heard.get(&node).copied().unwrap_or_default()
     }
 
     pub(crate) fn note_heard(&mut self, observed: &[Observed]) {
@@ -134,7 +150,9 @@ impl Server {
 
 impl World {
     pub(crate) fn server_ticks(&mut self, server: usize, life: u32) {
-        if self.servers[server].running_of(life).is_some() {
+        let wall = self.servers[server].wall.shows(self.cx.now);
+        if let Some(running) = self.servers[server].running_of(life) {
+            running.manager.look_at_the_wall(wall);
             self.server_hears(server, Event::Tick);
             let is_late = self.servers[server].late_until > self.cx.now;
             let span = if is_late { Millis(self.plan.tick.0 * LATE) } else { self.plan.tick };
@@ -163,7 +181,11 @@ impl World {
 
     pub(crate) fn server_steps(&mut self, server: usize, life: u32) {
         let now = self.cx.now;
+        let (wall, by_the_wall) = (self.servers[server].wall, self.cx.has(Bug::ServerByTheWall));
         let Some(running) = self.servers[server].running_of(life) else { return };
+        if by_the_wall {
+            running.clock = wall;
+        }
         running.steps_soon = false;
         let events = std::mem::take(&mut running.inbox);
         let effects = running.manager.step(running.clock.shows(now), events);
@@ -200,6 +222,7 @@ impl World {
             let word = if leads { "leads" } else { "does not lead any more" };
             self.cx.say(format_args!("server {server}: {word}, term {}", status.term));
             self.servers[server].heard_ready.clear();
+            self.servers[server].leads_since = self.cx.now;
         }
     }
 

@@ -127,6 +127,8 @@ impl World {
         if self.servers[server].life != link.server_life {
             return;
         }
+        let node = self.nodes[link.node].info.id;
+        self.servers[server].note_word(node, self.cx.now);
         let event = match says {
             AgentSays::Hello(hello) => {
                 self.servers[server].note_heard(&hello.observed);

@@ -269,6 +269,17 @@ impl World {
             Fault::OneWay { from, to, lasts } => self.ways.close(from, to, self.cx.now + lasts),
             Fault::DiskLost { server } => self.lose_disk(server),
             Fault::ClockJump { server, by_ms } => self.servers[server].wall.jump(by_ms),
+            Fault::LeaderClockJump { by_ms } => {
+                if let Some(leader) = self.leading() {
+                    self.servers[leader].wall.jump(by_ms);
+                }
+            }
+            Fault::NodeClockJump { node, by_ms } => {
+                self.nodes[node].wall.jump(by_ms);
+                if self.cx.has(Bug::AgentByTheWall) {
+                    self.nodes[node].clock = self.nodes[node].wall;
+                }
+            }
             Fault::AgentCrash { node, actions } => self.nodes[node].crash_after = Some(actions),
             Fault::AgentStop { node } => self.agent_stops(node),
             Fault::NodeReboot { node } => self.reboot(node),

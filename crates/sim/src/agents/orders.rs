@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use agent::core::{Action, ContainerId, Event, ProbeKind, Setback};
 use model::{Assignment, Desired, Exit, ExitCause, Millis, Phase, ReplicaId};
 
-use super::Order;
+use super::{Node, Order};
 
 use crate::{
     behaviour::{Behaviour, Fate},
@@ -259,9 +259,18 @@ impl World {
                 format!("{id} on node {node} is told to end while the balancer sends it connections");
             self.cx.violate("what stops has left the balancer", detail);
         }
-        if runs && !is_killed {
+        if runs && !self.is_ended_by_its_node(node, id) {
             self.check_left_elsewhere(node, id.replica);
         }
+    }
+
+    /// Whether a node ends it without an order, so that it waits for nobody: its agent ends, its lease is over, or it is what
+    /// is left of a replica whose main container has ended.
+    fn is_ended_by_its_node(&self, node: usize, id: &ContainerId) -> bool {
+        let Node { agent, host, .. } = &self.nodes[node];
+        agent.as_ref().is_some_and(|agent| agent.is_closing)
+            || self.was_without_lease(node, id)
+            || host.main_of(id.replica).is_none()
     }
 
     /// Whoever the control plane stops is out of the balancers of all nodes that heard the same server all the time.

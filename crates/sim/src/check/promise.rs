@@ -18,14 +18,15 @@ impl World {
     pub(crate) fn note_entries(&mut self, server: usize, persist: &Persist) {
         for Decided { at, command, before } in self.logs.written(&mut self.cx, server, persist) {
             let Some(command) = command else { continue };
+            // The one that decided, should its own disk be the last to hear of it.
+            let decider = self.agreement.leader_of(at.term).unwrap_or(server);
             self.check_spans(&before, &command);
+            self.check_losses(decider, &before, &command);
             let index = at.index;
             if let Command::Progress { service, steps, .. } = &command {
                 let steps_said = Steps(steps);
                 self.cx.say(format_args!("server {server}: decides at {index} for {service}: {steps_said}"));
                 if self.plan.gentle {
-                    // The one that decided, should its own disk be the last to hear of it.
-                    let decider = self.agreement.leader_of(at.term).unwrap_or(server);
                     self.check_promise(decider, &before, service, steps);
                 }
             } else {
@@ -107,6 +108,7 @@ fn kind(command: &Command) -> String {
         Command::Scale { service, replicas, .. } => format!("scale {service} to {replicas}"),
         Command::Undo { service, to, .. } => format!("undo {service} to {to}"),
         Command::Register { info, .. } => format!("register {}", info.name),
+        Command::Place { placements, .. } if placements.is_empty() => "how late it is".to_owned(),
         Command::Place { placements, .. } => {
             let one = |p: &store::Placement| format!("{} on {}", p.replica, p.node.0);
             format!("place {}", placements.iter().map(one).collect::<Vec<_>>().join(", "))

@@ -7,7 +7,9 @@ use std::{
 
 use agent::core::Published;
 use manager::View;
-use model::{Desired, Millis, Observed, OnFailure, Replica, ReplicaId, RolloutPhase, Service, Timestamp};
+use model::{
+    Desired, Millis, Observed, OnFailure, Phase, Replica, ReplicaId, RolloutPhase, Service, Timestamp,
+};
 use scheduler::Decision;
 
 use crate::{agents::Node, behaviour::Behaviour, server::Server, world::World};
@@ -190,9 +192,13 @@ impl World {
             Desired::Running => {
                 let revision = view.state.revision(&replica.service, replica.revision)?;
                 let template = &revision.template;
-                let ended = node.ledger.get(id).is_some_and(|record| {
-                    matches!(record.phase, model::Phase::Completed | model::Phase::Failed)
-                });
+                let phase = node.ledger.get(id).map(|record| record.phase);
+                let service = view.state.service(&replica.service)?;
+                let is_paused = matches!(service.rollout.phase, RolloutPhase::Paused { .. });
+                if phase == Some(Phase::Failed) && !is_paused {
+                    return Some(format!("{id} has failed and is not replaced"));
+                }
+                let ended = matches!(phase, Some(Phase::Completed | Phase::Failed));
                 let specs = template.sidecars.iter().chain([&template.main]);
                 let mut wanted: Vec<&str> = specs.map(|spec| spec.name.as_str()).collect();
                 wanted.sort_unstable();

@@ -13,7 +13,7 @@ use store::{Command, State, Step};
 use crate::world::World;
 
 /// What is decided goes to the disk in the same step, and the times in it are whole milliseconds.
-const SLACK: Millis = Millis(100);
+pub(super) const SLACK: Millis = Millis(100);
 
 /// When things happened in the world.
 #[derive(Debug, Default)]
@@ -25,6 +25,13 @@ pub(crate) struct Spans {
     ready: BTreeMap<ReplicaId, Timestamp>,
     /// Those that may count as available because they did what they were there for.
     ended: BTreeSet<ReplicaId>,
+}
+
+impl Spans {
+    /// When in the world that was decided which says this time.
+    pub(super) fn decided_at(&self, at: Timestamp) -> Option<Timestamp> {
+        self.decided.get(&at).copied()
+    }
 }
 
 impl World {
@@ -95,8 +102,8 @@ impl World {
         let policy = &service.spec.update;
         let lasted = |from: Timestamp, span: Millis| from + span <= now + SLACK;
         let in_time = if reason.contains("no replica became available for") {
-            let began = self.spans.decided.get(&service.rollout.progressed_at);
-            began.is_none_or(|began| lasted(*began, policy.progress_deadline))
+            let began = self.spans.decided_at(service.rollout.progressed_at);
+            began.is_none_or(|began| lasted(began, policy.progress_deadline))
         } else if reason.contains("was not ready within") {
             let mut started =
                 before.replicas_of(&service.key).filter_map(|one| self.spans.started.get(&one.id));

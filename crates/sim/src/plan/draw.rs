@@ -3,7 +3,12 @@
 use model::{Bytes, MilliCpu, Timestamp};
 
 use super::{Ask, Fault, MemberAsk, Net, NodePlan, Wish, key};
-use crate::{behaviour::Behaviour, clocks::HostClock, random::Random, trace::BEGINNING};
+use crate::{
+    behaviour::Behaviour,
+    clocks::{HOUR_MS, HostClock},
+    random::Random,
+    trace::BEGINNING,
+};
 
 pub(super) fn draw_member_asks(servers: usize, span: u64, random: &mut Random) -> Vec<(Timestamp, Ask)> {
     let mut asks: Vec<(Timestamp, Ask)> = (0..servers)
@@ -108,16 +113,23 @@ impl Hosts {
     pub(super) fn draw_split(&self, random: &mut Random) -> Fault {
         let lasts = random.millis(500, 20_000);
         let server = self.draw_server(random);
-        match random.between(1, 9) {
-            9 => Fault::DiskLost { server },
+        match random.between(1, 8) {
+            8 => Fault::DiskLost { server },
             1..=3 => Fault::LeaderSplit { lasts, is_late: random.one_in(2) },
             4 | 5 => Fault::Split { side: random.between(1, (1 << self.servers) - 2) as u8, lasts },
             6 => Fault::OneWay { from: server, to: (server + 1) % self.servers, lasts },
-            7 => Fault::LeaderCrash { effects: random.between(0, 12) as u32 },
-            _ => {
-                let by_ms = random.between(0, 600_000) as i64 - 300_000;
-                Fault::ClockJump { server, by_ms }
-            }
+            _ => Fault::LeaderCrash { effects: random.between(0, 12) as u32 },
+        }
+    }
+
+    /// Of a host's wall clock, back or forth: as little as NTP corrects, as much as a wrong time zone, or anything between.
+    pub(super) fn draw_jump(&self, random: &mut Random) -> Fault {
+        let most = random.pick(&[3_000, 60_000, 600_000, 6 * HOUR_MS]);
+        let by_ms = random.between(0, 2 * most) as i64 - most as i64;
+        match random.between(1, 5) {
+            1 | 2 => Fault::LeaderClockJump { by_ms },
+            3 | 4 => Fault::ClockJump { server: self.draw_server(random), by_ms },
+            _ => Fault::NodeClockJump { node: random.between(0, self.nodes as u64 - 1) as usize, by_ms },
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Backoff, Bytes, Capabilities, ContainerSpec, CountOrPercent, Digest, Health, ImageRef, MilliCpu, Millis,
-    Name, OnFailure, OnPartition, Port, Probe, ProbeAction, Protocol, ReplicaTemplate, Resources,
+    Name, NodeLoss, OnFailure, OnPartition, Port, Probe, ProbeAction, Protocol, ReplicaTemplate, Resources,
     RestartPolicy, RestartWhen, ServiceKey, ServiceSpec, UpdateOrder, UpdatePolicy, probe::ProbePort,
 };
 
@@ -53,7 +53,7 @@ impl Wish {
             replicas: random.between(0, 4) as u32,
             update,
             placement: model::PlacementRules::default(),
-            node_loss: model::NodeLoss::default(),
+            node_loss: NodeLoss { replace_after: random.pick(&[Millis::ZERO, Millis::ZERO, Millis(20_000)]) },
             template,
         };
         Wish { behaviour, spec }

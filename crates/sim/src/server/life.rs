@@ -65,6 +65,7 @@ impl World {
             Err(error) => return self.cx.violate("what was recovered can be restored", chain(&error)),
         };
         self.servers[server].heard_ready.clear();
+        self.servers[server].heard.clear();
         let clock = self.servers[server].wall;
         self.servers[server].running = Some(Running {
             clock,
