@@ -8,7 +8,7 @@ mod writing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use consensus::{MemberId, Persist, Recovered, Role, Snapshot, Status};
-use manager::{Effect, Event, Manager, View};
+use manager::{Effect, Event, Manager, Standing, View};
 use model::{Level, Millis, NodeId, Observed, ReplicaId, Timestamp};
 use server::{chain::chain, log::Log};
 use store::State;
@@ -126,6 +126,13 @@ impl Server {
     /// At the beginning of time, if never.
     pub(crate) fn heard_at(&self, node: NodeId) -> Timestamp {
         self.heard.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Whether it knows where that one is: from the state, or before that by what it was told when it joined.
+    fn knows(&self, member: MemberId) -> bool {
+        let Some(view) = &self.published else { return false };
+        let is_told = || view.state.members().next().is_none() && self.contacts.contains(&member);
+        view.standing(member) != Standing::Unknown || is_told()
     }
 
     pub(crate) fn note_heard(&mut self, observed: &[Observed]) {

@@ -1,5 +1,5 @@
 //! Between servers: messages are lost, come late, twice and in another order, and some ways are closed for a while, often
-//! in one direction only.
+//! in one direction only. There is a way where either knows where the other is.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl World {
             };
             let net = self.plan.net;
             let is_lost = !self.cx.calm && self.cx.random.between(1, 1_000) <= net.lost_per_mille;
-            if is_lost || self.ways.is_closed(from, to, self.cx.now) {
+            if is_lost || self.ways.is_closed(from, to, self.cx.now) || !self.is_way(from, to) {
                 self.could_not_send(from, &message);
                 continue;
             }
@@ -48,6 +48,12 @@ impl World {
             }
             self.message_leaves(from, to, message);
         }
+    }
+
+    /// A server dials whom it knows, and answers others over the connections that they opened.
+    fn is_way(&self, from: usize, to: usize) -> bool {
+        let knows = |one: usize, other: usize| self.servers[one].knows(self.servers[other].member);
+        knows(from, to) || knows(to, from)
     }
 
     fn message_leaves(&mut self, from: usize, to: usize, message: PeerMessage) {
@@ -70,8 +76,9 @@ impl World {
             self.cx.say(format_args!("server {from}: snapshot arrives at server {to}"));
             self.server_hears(from, Event::SnapshotSent { peer: message.to, delivery: Delivery::Arrived });
         }
-        // What it said before it ended, it was of another build then.
-        let level = is_same.then_some(self.servers[from].level);
+        // Of the one that sends, which may hand on what another asked, and may be another build by now.
+        let (sender, level) = (self.servers[from].member, self.servers[from].level);
+        let level = (is_same && message.from == sender).then_some(level);
         self.server_hears(to, Event::Peer { message, level });
     }
 
