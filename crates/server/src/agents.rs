@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     brain::{Brain, First, Servers, Stopped, ToAgent},
     caller::Caller,
+    control::refuse::stopped,
     forward::check_leads,
     relay::{AgentSession, Life, Relays},
     rotation,
@@ -250,8 +251,4 @@ async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
         AgentSays::Acknowledged { .. } => return Ok(()),
     };
     ends.brain.report(ends.session, report).map_err(stopped)
-}
-
-fn stopped(error: Stopped) -> Status {
-    Status::unavailable(error.to_string())
 }
