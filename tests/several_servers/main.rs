@@ -41,7 +41,7 @@ fn any_server_may_be_lost_and_all_answer() {
         several.ok(&["node", "label", "agent1", &format!("round={replicas}")]);
         println!("{leader} led and was killed; a write is acknowledged again after {:?}", lost.elapsed());
         several.ok(&["scale", "web", &replicas.to_string(), "--wait"]);
-        several.start(&leader);
+        several.start_to_answer(&leader);
         several.wait_for_voters(&["server1", "server2", "server3"]);
         for server in ["server1", "server2", "server3"] {
             let seen = several.ask(server, &["get", "services", "web", "-o", "json"]);
