@@ -1,27 +1,28 @@
-//! The way to the thread that owns the manager: a handle that is cheap to clone.
+//! The way to the manager: a handle that is cheap to clone.
 //!
-//! Everything else in this crate talks to the manager through [`Brain`]; the thread itself is in `worker`.
+//! Everything else in this crate talks to the manager through [`Brain`]; who owns it is in `worker`, whose turn it is to have
+//! it do something in `turns`.
 //!
 //! # The way of one write between threads
 //!
-//! connection → this thread → the log's → this thread → connection: four times a thread wakes another. On a virtual machine
-//! each costs about 40 µs in all, half of it for whoever wakes; with one user at a time that is more than the disk takes
-//! (90 µs for pwrite and fdatasync) and as much as all computing. Hence: few threads serve connections, this one stays awake
-//! while the log writes, and what comes together goes together. Under load nobody is woken who is not asleep, and one step
-//! of the manager, one pwrite and one fdatasync are shared by all that waits.
+//! On a virtual machine it costs about 40 µs when a thread wakes another, half of it for whoever wakes; the disk takes about
+//! 100 µs for pwrite and fdatasync. So one write that comes alone wakes nobody: the thread that serves its connection takes
+//! the manager's turn, and writes. Of several servers the leader has its log's thread write, while it speaks to the others.
+//! Where much is asked the manager's own thread takes what comes together: one step of the manager, one pwrite and one
+//! fdatasync are shared by all that waits, while few threads serve connections.
 
+#[cfg(test)]
+mod tests;
+mod turns;
 mod worker;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Sender, channel},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use consensus::Snapshot;
+use consensus::{PeerMessageKind, Snapshot};
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
@@ -34,12 +35,13 @@ use crate::{
     log::{Log, LogEvent, SavedSnapshot},
     peers::{Listens, PeerEvent, Peers, Tell},
 };
+use turns::Turns;
 use worker::{Readers, Worker};
 
-/// A handle to the thread.
+/// A handle to the manager.
 #[derive(Clone, Debug)]
 pub struct Brain {
-    inputs: Sender<Input>,
+    turns: Arc<Turns>,
     views: watch::Receiver<View>,
     servers: watch::Receiver<Servers>,
     leader_heard: LeaderHeard,
@@ -101,10 +103,13 @@ impl First {
 /// refused meets one that does not get through its work. What consensus and agents say is never refused.
 const UNDER_WAY: usize = 8_192;
 
-/// Of one request: free again once the thread has taken it, and whoever asked has its answer or has gone.
+/// More services than this in one apply are work for a while.
+const LIGHT: usize = 16;
+
+/// Of one request: free again once the manager has taken it, and whoever asked has its answer or has gone.
 type Place = Arc<OwnedSemaphorePermit>;
 
-/// Everything that the thread waits for, beside time.
+/// Everything that happens, beside time.
 enum Input {
     Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>>, _place: Place },
     Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>> },
@@ -118,6 +123,19 @@ enum Input {
     SnapshotWritten(Snapshot, SavedSnapshot),
     Peer(PeerEvent),
     Stop,
+}
+
+impl Input {
+    /// Whether it asks for no more work than a thread can do beside other things.
+    fn is_light(&self) -> bool {
+        match self {
+            Input::Request { request: Request::Apply { declarations, .. }, .. } => {
+                declarations.len() <= LIGHT
+            }
+            Input::Peer(PeerEvent::Received(message, _)) => message.kind != PeerMessageKind::Snapshot,
+            _ => true,
+        }
+    }
 }
 
 /// What [`start`] started.
@@ -135,10 +153,10 @@ pub fn start(
     log: Log,
     connect: impl FnOnce(Tell) -> Option<Peers>,
 ) -> std::io::Result<Started> {
-    let (inputs, received) = channel();
+    let turns = Arc::new(Turns::default());
     let (publish, views) = watch::channel(manager.view());
     let (told, servers) = watch::channel(Servers::of(&manager.view()));
-    let peers = connect(hears_peers(&inputs));
+    let peers = connect(hears_peers(&turns));
     let (says_removed, removed) = oneshot::channel();
     let leader_heard = LeaderHeard::default();
     let worker = Worker::new(
@@ -147,17 +165,13 @@ pub fn start(
         peers,
         Readers { views: publish, servers: told, leader_heard: leader_heard.clone() },
         says_removed,
-        inputs.clone(),
+        turns.inbox().clone(),
     )?;
-    let thread = std::thread::Builder::new().name("brain".to_owned()).spawn(move || {
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&received)));
-        if ended.is_err() {
-            // The panic hook has printed what and where. The only safe state now is the one on disk.
-            std::process::abort();
-        }
-    })?;
+    let takes_turns = turns.clone();
+    let thread =
+        std::thread::Builder::new().name("brain".to_owned()).spawn(move || takes_turns.run(worker))?;
     let places = || Arc::new(Semaphore::new(UNDER_WAY));
-    let brain = Brain { inputs, views, servers, leader_heard, requests: places(), reads: places() };
+    let brain = Brain { turns, views, servers, leader_heard, requests: places(), reads: places() };
     Ok(Started { brain, thread, removed })
 }
 
@@ -194,15 +208,15 @@ fn place(places: &Arc<Semaphore>) -> Option<Place> {
     places.clone().try_acquire_owned().ok().map(Arc::new)
 }
 
-fn hears_peers(inputs: &Sender<Input>) -> Tell {
-    let inputs = inputs.clone();
-    Arc::new(move |event| inputs.send(Input::Peer(event)).map_err(|_| Stopped))
+fn hears_peers(turns: &Arc<Turns>) -> Tell {
+    let turns = turns.clone();
+    Arc::new(move |events| turns.take_part_at_once(events.into_iter().map(Input::Peer).collect()))
 }
 
 impl Brain {
     /// For whatever hears of other servers.
     pub(crate) fn hears_peers(&self) -> Tell {
-        hears_peers(&self.inputs)
+        hears_peers(&self.turns)
     }
 
     /// For whoever brings the state, before anything of it is read.
@@ -221,14 +235,14 @@ impl Brain {
     pub async fn request(&self, request: Request) -> Result<Result<Reply, RequestError>, Stopped> {
         let Some(place) = place(&self.requests) else { return Ok(Err(RequestError::Overloaded)) };
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Request { request, reply, _place: place.clone() })?;
+        self.turns.take_part(Input::Request { request, reply, _place: place.clone() }).await?;
         answer.await.map_err(|_| Stopped)
     }
 
     /// What is wanted of the servers themselves.
     pub(crate) async fn members(&self, request: MemberRequest) -> Result<Result<(), MemberError>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Members { request, reply })?;
+        self.turns.take_part(Input::Members { request, reply }).await?;
         answer.await.map_err(|_| Stopped)
     }
 
@@ -246,7 +260,7 @@ impl Brain {
     pub async fn read(&self) -> Result<View, Unread> {
         let place = place(&self.reads).ok_or(Unread::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Read { reply, _place: place.clone() })?;
+        self.turns.take_part(Input::Read { reply, _place: place.clone() }).await?;
         let answer = tokio::time::timeout(ELECTION, answer).await.map_err(|_| Unread::NoLeader)?;
         answer.map_err(|_| Unread::Stopped(Stopped))
     }
@@ -298,24 +312,6 @@ impl Brain {
     }
 
     fn send(&self, input: Input) -> Result<(), Stopped> {
-        self.inputs.send(input).map_err(|_| Stopped)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whoever asks and goes at once does not make room for another before the thread has taken what was asked.
-    #[test]
-    fn a_place_is_free_once_nobody_holds_what_was_asked() {
-        let places = Arc::new(Semaphore::new(1));
-        let asks = place(&places).unwrap();
-        let waits = asks.clone();
-        assert!(place(&places).is_none());
-        drop(asks);
-        assert!(place(&places).is_none());
-        drop(waits);
-        assert!(place(&places).is_some());
+        self.turns.inbox().send(input)
     }
 }

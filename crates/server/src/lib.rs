@@ -1,6 +1,6 @@
 //! A server: the shell around the manager. It owns the disk, the socket and the clock.
 //!
-//! - `brain`: the thread that owns the manager and executes its effects.
+//! - `brain`: who owns the manager and executes its effects, one turn at a time.
 //! - `log`: the Raft log and the snapshots on disk; `keys`: what they are encrypted with.
 //! - `serving`: what answers a connection.
 //! - `control`: the gRPC service for users; `members`: the one about servers; `agents`: the one for agents; `relay`: streams to agents.

@@ -6,7 +6,7 @@
 //! - `incoming`: the gRPC service that peers call.
 //!
 //! Invariants:
-//! - The thread that owns the manager never waits for a peer: what a peer does not take in time is dropped, and
+//! - The manager never waits for a peer: what a peer does not take in time is dropped, and
 //!   consensus is told that the peer was not reached. Consensus sends again what was lost.
 //! - A message is believed to be from the member whom the connection proves, not from whom it names.
 //! - Nobody is dialled for what it says: only where the state, or what this server was told when it joined, says a member is.
@@ -33,7 +33,7 @@ pub use exchange::Exchanges;
 pub use incoming::Incoming;
 use link::Link;
 
-/// What happens between servers, for the thread that owns the manager.
+/// What happens between servers, for the manager.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PeerEvent {
     /// And what its sender knows, where it said so.
@@ -46,8 +46,8 @@ pub enum PeerEvent {
     Snapshot(MemberId, Delivery),
 }
 
-/// Tells the thread that owns the manager. Cheap, and never waits. Fails once that thread has ended.
-pub type Tell = Arc<dyn Fn(PeerEvent) -> Result<(), Stopped> + Send + Sync>;
+/// Tells the manager what came together. Never waits for a peer. Fails once the manager has ended.
+pub type Tell = Arc<dyn Fn(Vec<PeerEvent>) -> Result<(), Stopped> + Send + Sync>;
 
 /// Whether this server takes a snapshot of a member, or why not.
 pub type Listens = Arc<dyn Fn(MemberId) -> Result<(), Status> + Send + Sync>;
@@ -126,7 +126,7 @@ impl Peers {
                 PeerMessageKind::Snapshot => PeerEvent::Snapshot(to, Delivery::Failed),
             };
             // Who sends is the one to be told.
-            let _ = (self.tell)(event);
+            let _ = (self.tell)(vec![event]);
         }
     }
 

@@ -1,11 +1,11 @@
-//! The thread that owns the manager: it gathers what happened, lets the manager decide, and executes the effects.
+//! Who owns the manager: it gathers what happened, lets the manager decide, and executes the effects.
 //!
-//! A panic on this thread, and a log that cannot be written, end the process: the only safe state then is the one on disk.
+//! A panic in a turn, and a log that cannot be written, end the process: the only safe state then is the one on disk.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
@@ -20,7 +20,10 @@ use manager::{
 use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{First, Input, LeaderHeard, Servers, ToAgent};
+use super::{
+    First, Input, LeaderHeard, Servers, ToAgent,
+    turns::{Inbox, Place},
+};
 use crate::{
     chain::chain,
     clock::{self, now},
@@ -34,6 +37,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many events are handed to the manager at once: as many as came while the last batch was worked on, but not so
 /// many that a reply waits long for the others of its batch.
 const MAX_BATCH: usize = 1_024;
+/// The manager's times are in milliseconds: what is due so much earlier than was said is due when it was said.
+const LATE: Duration = Duration::from_millis(2);
 /// How long a server that stops goes on for those whom it has not answered yet.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How often a snapshot is tried again that the disk has no room for.
@@ -46,7 +51,12 @@ pub(super) struct Worker {
     unwritten: Option<u64>,
     peers: Option<Peers>,
     readers: Readers,
-    inputs: Sender<Input>,
+    inbox: Arc<Inbox>,
+    /// Taken from the inbox, for the next steps.
+    taken: VecDeque<Input>,
+    next_tick: Instant,
+    /// When the thread looks again at the latest, unless it is woken.
+    looks_at: Instant,
     /// Why nothing can be written now.
     full: Option<String>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Reply, RequestError>>>,
@@ -56,7 +66,7 @@ pub(super) struct Worker {
     next_id: u64,
     /// To be told why this server is no member any more.
     removed: Option<oneshot::Sender<String>>,
-    /// When this thread ends at the latest; none while nobody wants it to end.
+    /// When it ends at the latest; none while nobody wants it to end.
     stop_by: Option<Instant>,
     snapshot: Option<SnapshotThread>,
 }
@@ -78,18 +88,23 @@ impl Worker {
         peers: Option<Peers>,
         readers: Readers,
         removed: oneshot::Sender<String>,
-        inputs: Sender<Input>,
+        inbox: Arc<Inbox>,
     ) -> std::io::Result<Worker> {
-        let told = inputs.clone();
+        let told = inbox.clone();
         // The brain may have stopped before the log: then nobody waits for this.
-        let notify = move |event| drop(told.send(Input::Log(event)));
+        let notify = move |event| {
+            let _ = told.send(Input::Log(event));
+        };
         Ok(Worker {
             manager,
             log: LogWriter::start(log, Box::new(notify))?,
             unwritten: None,
             peers,
             readers,
-            inputs,
+            inbox,
+            taken: VecDeque::new(),
+            next_tick: Instant::now(),
+            looks_at: Instant::now(),
             full: None,
             requests: HashMap::new(),
             members: HashMap::new(),
@@ -102,49 +117,70 @@ impl Worker {
         })
     }
 
-    pub(super) fn run(mut self, received: &Receiver<Input>) {
-        let mut next_tick = Instant::now();
-        let mut written = None;
-        while !self.is_done() {
-            let mut events = Vec::from_iter(written.take());
-            if events.is_empty() {
-                match received.recv_timeout(self.patience(next_tick)) {
-                    Ok(input) => events.extend(self.take(input)),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+    /// Does what waits, and what follows from it at once. Returns how many inputs that were.
+    pub(super) fn turn(&mut self, place: Place) -> u32 {
+        let mut count = 0;
+        let mut events = Vec::new();
+        loop {
+            count += self.gather(&mut events);
+            self.tick_if_due(&mut events);
+            if events.is_empty() && Instant::now() < self.due_at() {
+                return count;
             }
-            while events.len() < MAX_BATCH
-                && let Ok(input) = received.try_recv()
-            {
-                events.extend(self.take(input));
+            let written = self.step(events, place);
+            events = Vec::from_iter(written);
+            let goes_on = match place {
+                Place::Own => !events.is_empty() || !self.taken.is_empty(),
+                Place::Borrowed => !events.is_empty(),
+            };
+            if !goes_on {
+                return count;
             }
-            if Instant::now() >= next_tick {
-                // Who asked may have gone: while there is no leader, nobody is answered.
-                self.reads.retain(|_, reply| !reply.is_closed());
-                events.push(Event::Tick);
-                events.extend(self.leave_to_others());
-                next_tick = Instant::now() + TICK;
-                self.manager.look_at_the_wall(clock::wall());
-            }
-            let mut writes = Vec::new();
-            for effect in self.manager.step(now(), events) {
-                self.execute(effect, &mut writes);
-            }
-            // Last, so that nobody waits for it who need not.
-            written = self.write(writes);
-        }
-        if let Some(SnapshotThread(waits, thread)) = self.snapshot.take() {
-            drop(waits);
-            // Its panic has been printed by the panic hook.
-            let _ = thread.join();
         }
     }
 
+    /// What waits, as far as one step takes it. Returns how many inputs that were.
+    fn gather(&mut self, events: &mut Vec<Event>) -> u32 {
+        let mut count = 0;
+        while events.len() < MAX_BATCH {
+            if self.taken.is_empty() {
+                self.inbox.swap(&mut self.taken);
+            }
+            let Some(input) = self.taken.pop_front() else { break };
+            count += 1;
+            events.extend(self.take(input));
+        }
+        count
+    }
+
+    fn tick_if_due(&mut self, events: &mut Vec<Event>) {
+        if Instant::now() < self.next_tick {
+            return;
+        }
+        // Who asked may have gone: while there is no leader, nobody is answered.
+        self.reads.retain(|_, reply| !reply.is_closed());
+        events.push(Event::Tick);
+        events.extend(self.leave_to_others());
+        self.next_tick = Instant::now() + TICK;
+        self.manager.look_at_the_wall(clock::wall());
+    }
+
+    /// What was written at once is an event for the next step.
+    fn step(&mut self, events: Vec<Event>, place: Place) -> Option<Event> {
+        let (mut writes, mut sends) = (Vec::new(), false);
+        for effect in self.manager.step(now(), events) {
+            sends |= matches!(&effect, Effect::Send(messages) if !messages.is_empty());
+            self.execute(effect, &mut writes);
+        }
+        // Last, so that nobody waits for it who need not. What was said to others leaves from a thread that serves
+        // connections.
+        self.write(writes, place == Place::Own || !sends)
+    }
+
     /// Makes it durable at once if nothing is in the way, and has it done if something is.
-    fn write(&mut self, writes: Vec<Persist>) -> Option<Event> {
+    fn write(&mut self, writes: Vec<Persist>, may_wait: bool) -> Option<Event> {
         let last = writes.last()?.number;
-        if self.unwritten.replace(last).is_some() {
+        if self.unwritten.replace(last).is_some() || !may_wait {
             writes.into_iter().for_each(|persist| self.log.append(persist));
             return None;
         }
@@ -152,19 +188,37 @@ impl Worker {
         self.take_log_event(event)
     }
 
-    /// Whether this thread is to end, and has answered everyone that it can answer soon.
-    fn is_done(&self) -> bool {
+    /// Whether everyone was answered who can be answered soon, and there are to be no more turns.
+    pub(super) fn is_done(&self) -> bool {
         let waits = !self.requests.is_empty() && self.full.is_none();
         self.stop_by.is_some_and(|by| !waits || Instant::now() >= by)
     }
 
-    /// How long nothing needs doing: until the next tick, or until something the manager waits for is due.
-    fn patience(&self, next_tick: Instant) -> Duration {
-        let to_tick = next_tick.saturating_duration_since(Instant::now());
-        match self.manager.next_wake() {
-            Some(at) => to_tick.min(Duration::from_millis(at.since(now()).0)),
-            None => to_tick,
+    /// After the last turn.
+    pub(super) fn end(mut self) {
+        if let Some(SnapshotThread(waits, thread)) = self.snapshot.take() {
+            drop(waits);
+            // Its panic has been printed by the panic hook.
+            let _ = thread.join();
         }
+    }
+
+    /// How long the thread may sleep.
+    pub(super) fn patience(&mut self) -> Duration {
+        self.looks_at = self.due_at();
+        self.looks_at.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the thread has to look earlier than it was told, or has to end.
+    pub(super) fn wants_thread(&self) -> bool {
+        self.stop_by.is_some() || !self.taken.is_empty() || self.due_at() + LATE < self.looks_at
+    }
+
+    /// When something needs doing though nothing happens: the next tick, or what the manager waits for.
+    fn due_at(&self) -> Instant {
+        let due =
+            self.manager.next_wake().map(|at| Instant::now() + Duration::from_millis(at.since(now()).0));
+        due.map_or(self.next_tick, |due| due.min(self.next_tick))
     }
 
     /// Turns an input into an event, if the manager is to know of it, keeping the way back to who asked.
@@ -304,7 +358,7 @@ impl Worker {
             Effect::Snapshot { meta, state } => self.write_snapshot(meta, state),
             Effect::Publish(view) => self.publish(view),
             Effect::Removed { reason } => {
-                // Said again with every step until this thread has ended.
+                // Said again with every step until the last.
                 if let Some(removed) = self.removed.take() {
                     let _ = removed.send(reason);
                     self.stop_by = Some(Instant::now());
@@ -340,12 +394,12 @@ impl Worker {
 
     /// Beside everything else: the state is a clone that nobody changes.
     fn write_snapshot(&mut self, meta: SnapshotMeta, state: State) {
-        let (writer, inputs) = (self.log.snapshots(), self.inputs.clone());
+        let (writer, inbox) = (self.log.snapshots(), self.inbox.clone());
         let (waits, waited_for) = channel();
         let written = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             let snapshot = Snapshot { meta, data: WireCodec.encode_snapshot(&state).into() };
             if let Some(saved) = save(&writer, &snapshot, &waited_for) {
-                let _ = inputs.send(Input::SnapshotWritten(snapshot, saved));
+                let _ = inbox.send(Input::SnapshotWritten(snapshot, saved));
             }
         });
         match written {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use consensus::{MemberId, PeerMessage, PeerMessageKind};
+use futures_util::FutureExt as _;
 use model::Level;
 use proto::v1;
-use tokio::sync::mpsc;
-use tonic::Status;
+use tokio::{sync::mpsc, task::yield_now};
+use tonic::{Status, Streaming};
 
 use super::{PeerEvent, Tell};
 use crate::control::refuse::stopped;
@@ -23,6 +24,8 @@ use crate::control::refuse::stopped;
 pub(super) const QUEUE: usize = 1_024;
 /// Messages are sent together as far as they wait, up to so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// So many messages are told at once, or those of one batch more.
+const TOGETHER: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
@@ -47,21 +50,37 @@ impl Ends {
         Ok(())
     }
 
-    /// Tells what the peer said, which was checked.
-    pub(super) fn hand_on(self, tell: &Tell, batch: v1::PeerBatch) -> Result<(), Status> {
+    /// Tells what the peer said, which was checked, and what has arrived from it since: they share a write to the disk.
+    pub(super) async fn hand_on(
+        self,
+        tell: &Tell,
+        batch: v1::PeerBatch,
+        more: &mut Streaming<v1::PeerBatch>,
+    ) -> Result<(), Status> {
+        let mut events: Vec<_> = self.events(batch).collect();
+        yield_now().await;
+        while events.len() < TOGETHER
+            && let Some(Ok(Some(batch))) = more.message().now_or_never()
+        {
+            self.check(batch.from, batch.to)?;
+            events.extend(self.events(batch));
+        }
+        tell(events).map_err(stopped)
+    }
+
+    fn events(self, batch: v1::PeerBatch) -> impl Iterator<Item = PeerEvent> {
         let level = Level::said(batch.level);
-        for message in batch.messages {
+        batch.messages.into_iter().filter_map(move |message| {
             let kind = match message.kind() {
                 v1::PeerMessageKind::Raft => PeerMessageKind::Ordinary,
                 v1::PeerMessageKind::Asks => PeerMessageKind::Asks,
                 v1::PeerMessageKind::Removed => PeerMessageKind::Removed,
                 // Of a newer version; losing a message is allowed.
-                v1::PeerMessageKind::Unspecified => continue,
+                v1::PeerMessageKind::Unspecified => return None,
             };
             let message = PeerMessage { from: self.peer, to: self.own, kind, bytes: message.raft };
-            tell(PeerEvent::Received(message, Some(level))).map_err(stopped)?;
-        }
-        Ok(())
+            Some(PeerEvent::Received(message, Some(level)))
+        })
     }
 
     /// Everything that waits, up to a bound; none when the queue was dropped.

@@ -78,7 +78,7 @@ impl Incoming {
         };
         if self.exchanges.end(ends.peer, &opened) {
             // Nobody needs to know once the server stops.
-            let _ = (self.tell)(PeerEvent::Ended(ends.peer));
+            let _ = (self.tell)(vec![PeerEvent::Ended(ends.peer)]);
         }
         if let Err(status) = heard {
             let _ = back.send(Err(status)).await;
@@ -97,7 +97,7 @@ impl Incoming {
             if let Some(queue) = queue.take() {
                 self.exchanges.begin(ends.peer, queue, batch.hears_answers);
             }
-            ends.hand_on(&self.tell, batch)?;
+            ends.hand_on(&self.tell, batch, &mut batches).await?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl v1::peers_server::Peers for Incoming {
             if let Some(whole) = self.add(wanted, &piece)? {
                 let Ends { own: to, peer: from } = ends;
                 let message = PeerMessage { from, to, kind: PeerMessageKind::Snapshot, bytes: whole };
-                (self.tell)(PeerEvent::Received(message, None)).map_err(stopped)?;
+                (self.tell)(vec![PeerEvent::Received(message, None)]).map_err(stopped)?;
                 return Ok(Response::new(v1::SnapshotProgress { arrived: wanted.length }));
             }
         }

@@ -126,7 +126,7 @@ impl Messenger {
     fn drop_waiting(&mut self) {
         while self.queued.try_recv().is_ok() {}
         // Once nobody listens, this link is about to be dropped.
-        let _ = (self.tell)(PeerEvent::Unreachable(self.ends.peer));
+        let _ = (self.tell)(vec![PeerEvent::Unreachable(self.ends.peer)]);
     }
 
     /// Sends what is queued, and hears what comes back, until the connection breaks or the link is dropped.
@@ -164,7 +164,7 @@ async fn hear(
     let mut answers = client.exchange(ReceiverStream::new(outbound)).await?.into_inner();
     while let Some(batch) = answers.message().await? {
         ends.check(batch.from, batch.to)?;
-        ends.hand_on(&tell, batch)?;
+        ends.hand_on(&tell, batch, &mut answers).await?;
     }
     Ok(())
 }
@@ -190,7 +190,7 @@ impl Courier {
                     Delivery::Failed
                 }
             };
-            let _ = (self.tell)(PeerEvent::Snapshot(self.ends.peer, delivery));
+            let _ = (self.tell)(vec![PeerEvent::Snapshot(self.ends.peer, delivery)]);
         }
     }
 }

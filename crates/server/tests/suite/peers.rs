@@ -44,7 +44,10 @@ type Events = mpsc::UnboundedReceiver<PeerEvent>;
 
 fn events() -> (Tell, Events) {
     let (sender, events) = mpsc::unbounded_channel();
-    (Arc::new(move |event| sender.send(event).map_err(|_| Stopped)), events)
+    let tell: Tell = Arc::new(move |events| {
+        events.into_iter().try_for_each(|event| sender.send(event)).map_err(|_| Stopped)
+    });
+    (tell, events)
 }
 
 /// A server of its own runtime: dropping it cuts its connections, as a crash does.
@@ -297,7 +300,7 @@ impl peers_server::Peers for Older {
             for message in batch.messages {
                 let (from, to, kind) = (batch.from, batch.to, PeerMessageKind::Ordinary);
                 let event = PeerEvent::Received(PeerMessage { from, to, kind, bytes: message.raft }, None);
-                (self.0)(event).map_err(|_| Status::aborted("the test is over"))?;
+                (self.0)(vec![event]).map_err(|_| Status::aborted("the test is over"))?;
             }
         }
         Ok(Response::new(tokio_stream::once(Ok(v1::PeerBatch::default()))))
