@@ -257,10 +257,13 @@ impl World {
                 }
             }
             Fault::PowerLoss { server, operations } => self.servers[server].disk.set_fuse(operations),
-            Fault::Split { side, lasts } => self.split(side, lasts),
+            // Servers that joined late are beyond what a plan can name: they are on the other side.
+            Fault::Split { side, lasts } => {
+                self.split(|server| side.checked_shr(server as u32).is_some_and(|bits| bits & 1 == 1), lasts);
+            }
             Fault::LeaderSplit { lasts, is_late } => {
                 if let Some(leader) = self.leading() {
-                    self.split(1 << leader, lasts);
+                    self.split(|server| server == leader, lasts);
                     if is_late {
                         self.servers[leader].late_until = self.cx.now + lasts;
                     }

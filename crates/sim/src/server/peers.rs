@@ -93,13 +93,11 @@ impl World {
         }
     }
 
-    /// All ways between the servers whose bit is set and the others are closed.
-    pub(crate) fn split(&mut self, side: u8, lasts: Millis) {
+    /// All ways between the servers on this side and the others are closed.
+    pub(crate) fn split(&mut self, side: impl Fn(usize) -> bool, lasts: Millis) {
         let until = self.cx.now + lasts;
-        // Servers that joined late may be beyond what a plan can name.
-        let is_in = |server: usize| u64::from(side) >> server.min(63) & 1 == 1;
         for from in 0..self.servers.len() {
-            for to in (0..self.servers.len()).filter(|to| is_in(from) != is_in(*to)) {
+            for to in (0..self.servers.len()).filter(|to| side(from) != side(*to)) {
                 self.ways.close(from, to, until);
             }
         }
