@@ -260,9 +260,10 @@ impl<C: Codec> Manager<C> {
                 continue;
             };
             let service = replica.service.clone();
-            let had_ended = self.observed.replica(one.replica).is_some_and(|seen| seen.has_ended());
-            if one.has_ended() && !had_ended {
-                // Its room on the node is free: another may fit now.
+            let seen = self.observed.replica(one.replica);
+            let (is_first, had_ended) = (seen.is_none(), seen.is_some_and(|seen| seen.has_ended()));
+            if is_first || (one.has_ended() && !had_ended) {
+                // Its room is free, or known to be there for the one after it: another may fit now.
                 self.place_again();
             }
             self.observed.observe(one);

@@ -61,11 +61,12 @@ impl<'a> Views<'a> {
     /// So a stop-first rollout needs no room for both on a node that is full.
     ///
     /// One that is stopped before it ever started may itself have been promised the room of another, so it has none to
-    /// leave: who comes after it waits until it is gone.
+    /// leave: who comes after it waits until it is gone. Nor has one of which its node says nothing, though it keeps what it may
+    /// have: it may have ended long ago, and its room be another's.
     fn add_slot(&mut self, rules: &PlacementRules, slot: &[(&'a Replica, Demand)]) {
         let leaves_room = |replica: &Replica| match replica.desired {
             Desired::Prepared => false,
-            Desired::Running => !has_ended(replica, self.observed),
+            Desired::Running => is_seen(replica, self.observed) && !has_ended(replica, self.observed),
             Desired::Stopped => has_started(replica, self.observed) && !has_ended(replica, self.observed),
         };
         let held: Vec<(NodeId, Amount)> = slot
@@ -130,6 +131,10 @@ fn empty(node: &Node, observed: &Observations) -> NodeView {
         replicas_of: BTreeMap::new(),
         replicas: 0,
     }
+}
+
+fn is_seen(replica: &Replica, observed: &Observations) -> bool {
+    observed.replica(replica.id).is_some()
 }
 
 /// Known to have had its turn. What was not seen yet may have had none.

@@ -198,6 +198,10 @@ fn a_prepared_successor_takes_over_the_room_of_what_it_waits_for() {
     cluster.create(1, 1, 1, Desired::Running);
     cluster.put_on_node(1);
     cluster.create(2, 1, 2, Desired::Prepared);
+    // Nothing is known of the first: it may have ended, and have nothing to leave.
+    let (pending, node) = cluster.views();
+    assert_eq!((&pending[0].frees[..], node.allocated), (&[][..], amount(0, 600)));
+    cluster.see(1, Phase::Running);
     let (pending, node) = cluster.views();
     assert_eq!(pending[0].frees, [(NODE, amount(0, 600))]);
     let placed = Decision::Placed { replica: ReplicaId(2), node: NODE };
@@ -222,6 +226,7 @@ fn one_that_was_stopped_before_it_started_leaves_no_room() {
     let mut cluster = Cluster::new();
     cluster.create(1, 1, 1, Desired::Running);
     cluster.put_on_node(1);
+    cluster.see(1, Phase::Running);
     cluster.create(2, 1, 2, Desired::Prepared);
     cluster.put_on_node(2);
     // Superseded in its turn: the 700 MiB that it was promised are those of the first.
