@@ -21,7 +21,7 @@ const PAUSE: Millis = Millis(2_000);
 /// What a leader remembers of nodes beyond what it observed.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
-    /// When nodes that are not heard count as down.
+    /// When nodes that are not heard count as down, or when what could not be written of one is tried again.
     lost_at: Alarms<NodeId>,
     /// When this leader last took a step; none before its first.
     last_step: Option<Timestamp>,
@@ -49,7 +49,7 @@ impl<C: Codec> Manager<C> {
         }
         let due = self.leader.nodes.lost_at.due(now);
         for node in &due {
-            self.declare_lost(now, *node);
+            self.decide_what_is_due(now, *node);
         }
         !due.is_empty()
     }
@@ -103,17 +103,22 @@ impl<C: Codec> Manager<C> {
         self.bid_farewell(node);
     }
 
-    fn declare_lost(&mut self, now: Timestamp, node: NodeId) {
-        let Some(since) = self.observed.silent_since(node) else { return };
-        self.decide_of_node(now, node, NodeChange::Down { silent_for: now.since(since) });
+    fn decide_what_is_due(&mut self, now: Timestamp, node: NodeId) {
+        match self.observed.silent_since(node) {
+            Some(since) => {
+                self.decide_of_node(now, node, NodeChange::Down { silent_for: now.since(since) });
+            }
+            // It is back, and the log did not take that.
+            None if self.observed.is_ready(node) => self.node_is_heard(now, node),
+            None => {}
+        }
     }
 
     fn decide_of_node(&mut self, now: Timestamp, node: NodeId, change: NodeChange) {
-        let is_loss = matches!(change, NodeChange::Down { .. });
         if let Err(error) = self.try_and_propose(Command::Node { node, change, at: now }, Origin::Nobody) {
             tracing::warn!(%error, %node, "what was decided of a node could not be proposed");
-            // A node that is back and still counts as down gets no replicas until its next session.
-            self.leader.nodes.lost_at.set(&node, is_loss.then_some(now + TRY_AGAIN));
+            // A node that is back and still counts as down gets no replicas, and no connections from other nodes.
+            self.leader.nodes.lost_at.set(&node, Some(now + TRY_AGAIN));
         }
     }
 
