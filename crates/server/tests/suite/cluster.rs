@@ -221,24 +221,16 @@ async fn leadership_is_handed_over_and_a_removed_server_stops_and_says_why() {
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
 }
 
-/// Whom it knows is gone, and those who are there now it knows by nothing but what they say to it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_was_away_while_all_others_changed_takes_part_again() {
-    let cluster = Cluster::of(1..=5);
+/// Servers 3, 4 and 5 take part, and 3 has not run since 1 and 2 did.
+async fn all_others_changed(cluster: &Cluster) -> (BTreeMap<u64, Server>, Home) {
     let mut servers = cluster.start_three().await;
     write_and_read(&servers, "before").await;
-    let home = servers.remove(&3).unwrap().stop().await;
-    for (comes, goes, stay) in [(4, 1, [2, 3, 4]), (5, 2, [3, 4, 5])] {
+    let away = servers.remove(&3).unwrap().stop().await;
+    for (comes, goes, all, stay) in [(4, 1, [1, 2, 3, 4], [2, 3, 4]), (5, 2, [2, 3, 4, 5], [3, 4, 5])] {
         let at = *servers.keys().next_back().unwrap();
         let added = cluster.add(&servers[&at], comes).await;
         servers.insert(comes, added);
-        wait_for_voters(&servers, &{
-            let mut with_both = stay.to_vec();
-            with_both.push(goes);
-            with_both.sort_unstable();
-            with_both
-        })
-        .await;
+        wait_for_voters(&servers, &all).await;
         let mut members = members_of(&servers[&comes]).await;
         let request = v1::SetMemberPartRequest { id: goes, part: MemberPart::Removed.into() };
         members.set_member_part(request).await.unwrap();
@@ -246,6 +238,14 @@ async fn a_server_that_was_away_while_all_others_changed_takes_part_again() {
         assert!(matches!(&ended, server::Error::Removed { .. }), "{ended:?}");
         wait_for_voters(&servers, &stay).await;
     }
+    (servers, away)
+}
+
+/// Whom it knows is gone, and those who are there now it knows by nothing but what they say to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_away_while_all_others_changed_takes_part_again() {
+    let cluster = Cluster::of(1..=5);
+    let (mut servers, home) = all_others_changed(&cluster).await;
     servers.insert(3, Server::start_in(home).await);
     // What only the leader can do, it hands on as soon as it knows where that one is.
     let request = v1::SetMemberPartRequest { id: 3, part: MemberPart::Voter.into() };
@@ -255,6 +255,28 @@ async fn a_server_that_was_away_while_all_others_changed_takes_part_again() {
     let leads = leader(&servers).await;
     let away = if leads == 3 { 4 } else { leads };
     drop(servers.remove(&away));
+    write_and_read(&servers, "after").await;
+}
+
+/// Nobody finds it, and it finds nobody, until it is told of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_moved_meanwhile_tells_whom_its_configuration_names() {
+    let cluster = Cluster::of(1..=6);
+    let (mut servers, mut home) = all_others_changed(&cluster).await;
+    let remote = home.remote.as_mut().unwrap();
+    let moved = cluster.addresses[&6];
+    (remote.listen, remote.advertise) = (moved, moved.to_string());
+    remote.contacts = BTreeMap::from([(4, cluster.addresses[&4].to_string())]);
+    servers.insert(3, Server::start_in(home).await);
+    for server in servers.values() {
+        eventually("the state says where it is", || async {
+            let asked = members_of(server).await.get_cluster(v1::GetClusterRequest {}).await;
+            let mut members = asked.unwrap().into_inner().members.into_iter().filter_map(|seen| seen.member);
+            let address = members.find(|member| member.id == 3).map(|member| member.address);
+            if address == Some(moved.to_string()) { Ok(()) } else { Err(address) }
+        })
+        .await;
+    }
     write_and_read(&servers, "after").await;
 }
 
