@@ -5,16 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use consensus::{Delivery, MemberId, Membership, PeerMessage, Persist, Snapshot, SnapshotMeta};
-use imbl::OrdMap;
+use consensus::{Delivery, MemberId, PeerMessage, Persist, Snapshot, SnapshotMeta};
 use model::{
-    Digest, DirectoryNews, Dispatch, Generation, Heard, Level, Millis, Name, Node, NodeId, NodeInfo,
-    Observed, Reach, RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version, WaitingOn,
+    Digest, DirectoryNews, Dispatch, Generation, Heard, Level, Millis, Name, NodeId, NodeInfo, Observed,
+    RevisionNumber, Service, ServiceKey, ServiceSpec, Timestamp, Usage, Version,
 };
-use store::{Observations, Outcome, Rejected, State, TrustChange};
+use store::{Outcome, Rejected, State, TrustChange};
 
-use crate::Reckoning;
-use crate::members::{MemberError, MemberRequest, MemberWaiting};
+use crate::{
+    View,
+    members::{MemberError, MemberRequest},
+};
 
 /// Numbers requests, reads and sessions. Chosen by the shell, never used twice by one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -376,57 +377,4 @@ pub struct Report {
     pub exits: Vec<model::Event>,
     /// The complete list, when it changed.
     pub images: Option<Vec<(String, Digest)>>,
-}
-
-/// Everything a reader can see, at one moment.
-#[derive(Clone, Debug)]
-pub struct View {
-    pub state: State,
-    pub observed: Observations,
-    pub waiting_on: OrdMap<ServiceKey, Arc<[WaitingOn]>>,
-    /// What the times in it are by.
-    pub reckoning: Reckoning,
-    pub is_leader: bool,
-    pub leader: Option<u64>,
-    /// Who takes part right now; `state` has what each shall be.
-    pub membership: Membership,
-    /// What members wait for, where they are not yet what they shall be. Known to the leader.
-    pub members_waiting: BTreeMap<model::MemberId, MemberWaiting>,
-    /// What members know: this server, and where it leads all that it hears.
-    pub levels: OrdMap<model::MemberId, Level>,
-    /// Whether a leader is heard that is known here, or this server leads.
-    pub hears_leader: bool,
-}
-
-impl View {
-    /// What a service waits for; nothing when it is at rest.
-    pub fn waiting_on(&self, service: &ServiceKey) -> &[WaitingOn] {
-        self.waiting_on.get(service).map_or(&[], |waiting| waiting)
-    }
-
-    /// How many slots of a service are ready, available and up to date. `now` is the cluster's time: see
-    /// [`View::reckoning`].
-    pub fn counts(&self, service: &ServiceKey, now: Timestamp) -> orchestrator::Counts {
-        orchestrator::counts(&self.state, &self.observed, service, now)
-    }
-
-    /// What the replicas placed on each node reserve.
-    pub fn node_loads(&self) -> Vec<scheduler::NodeView> {
-        scheduler::views(&self.state, &self.observed).1
-    }
-
-    /// How a node stands: what this leader hears of it, and what was decided.
-    pub fn reach(&self, node: &Node) -> Reach {
-        match (self.observed.is_ready(node.info.id), node.down) {
-            (true, _) => Reach::Ready,
-            (false, Some(_)) => Reach::Down,
-            (false, None) => Reach::Unknown,
-        }
-    }
-
-    /// When the view's leader was told of a node's silence, if it is silent.
-    pub fn silent_since(&self, node: NodeId) -> Option<Timestamp> {
-        let report = self.observed.node(node)?;
-        (report.status == store::NodeStatus::Unknown).then_some(report.since)
-    }
 }

@@ -16,6 +16,7 @@
 
 pub mod codec;
 pub mod event;
+mod view;
 
 mod images;
 mod requests;
@@ -47,10 +48,11 @@ pub use clock::Reckoning;
 pub use codec::{Codec, CodecError};
 pub use event::{
     Applied, Declaration, Effect, Event, Hello, ImageError, NodeRequest, ReadId, Reply, Report, Request,
-    RequestError, RequestId, SessionId, View,
+    RequestError, RequestId, SessionId,
 };
 
 pub use members::{MemberError, MemberRequest, MemberWaiting, Standing, TooNew};
+pub use view::View;
 
 /// How this server takes part.
 #[derive(Clone, Debug)]
@@ -190,23 +192,6 @@ impl<C: Codec> Manager<C> {
     /// How this server takes part: its role and term, and how far its log is.
     pub fn status(&self) -> Status {
         self.consensus.status()
-    }
-
-    /// What a reader sees now. Costs a few reference counts.
-    pub fn view(&self) -> View {
-        let status = self.consensus.status();
-        View {
-            state: self.state.clone(),
-            observed: self.observed.clone(),
-            waiting_on: self.leader.waiting_on.clone(),
-            reckoning: self.clock.reckoning(),
-            is_leader: self.leader.leads(),
-            leader: status.leader,
-            membership: status.membership,
-            members_waiting: self.members.waiting.clone(),
-            levels: self.known_levels(),
-            hears_leader: self.hears_leader(),
-        }
     }
 
     fn handle(&mut self, now: Timestamp, event: Event) {
