@@ -1,5 +1,5 @@
 //! A way to the servers that waits out the change of a leader, and the loss of the one that was asked: what was not done is
-//! asked again, for a while.
+//! asked again, for a while. Who waits longer than a moment is told what for.
 //!
 //! Below gRPC, so that no verb has to think of it. A request whose outcome is not known is asked again only where asking
 //! twice is the same as asking once. The head of each request says who asks.
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use proto::{reason::reason_of, v1::Reason};
 use tonic::{
+    Status,
     body::Body,
     codegen::{
         Service,
@@ -23,13 +24,18 @@ use tonic::{
 };
 use tower::ServiceExt as _;
 
-use crate::reach::{Reach, Unreachable};
+use crate::{
+    output::remark,
+    reach::{Reach, Unreachable},
+};
 
 /// Several elections, with what they take on a slow host.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What takes no longer is not worth a word.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Calls with one request; what they do if done twice.
 const CALLS: [(&str, Twice); 29] = [
@@ -129,12 +135,17 @@ async fn ask(reach: &Reach, request: http::Request<Body>, twice: Twice) -> Answe
     let (head, body) = request.into_parts();
     // A request is encoded before it is sent: reading it never fails.
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     let mut pause = FIRST_PAUSE;
+    let mut told = String::new();
     loop {
         let answer = once(reach, again(&head, &body)).await;
-        if !is_worth_another(&answer, twice, reach.has_several()) || Instant::now() + pause > deadline {
+        if !is_worth_another(&answer, twice, reach.has_several()) || began.elapsed() + pause > PATIENCE {
             return answer;
+        }
+        if let Some(why) = why(&answer).filter(|why| began.elapsed() > MOMENT && *why != told) {
+            remark(&format!("waiting up to {} s: {why}\n", PATIENCE.as_secs()));
+            told = why;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -164,6 +175,12 @@ fn is_worth_another(answer: &Answer, twice: Twice, has_several: bool) -> bool {
     }
 }
 
+/// In the server's words.
+fn why(answer: &Answer) -> Option<String> {
+    let status = Status::from_header_map(answer.as_ref().ok()?.headers())?;
+    Some(status.message().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use proto::reason::refuse;
@@ -181,5 +198,12 @@ mod tests {
         check(Reason::OutcomeUnknown, true, false);
         check(Reason::NodeSilent, true, false);
         check(Reason::Conflict, false, false);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_in_the_words_of_the_server() {
+        let refused = Ok(refuse(Reason::NodeSilent, "no node: \"join\" one").into_http());
+        assert_eq!(why(&refused), Some("no node: \"join\" one".to_owned()));
+        assert_eq!(why(&Ok(http::Response::new(Body::empty()))), None);
     }
 }

@@ -249,6 +249,11 @@ pub enum RequestError {
     #[error("no node is ready yet, so image {reference:?} cannot be looked up; try again shortly")]
     NoNodes { reference: String },
     #[error(
+        "no node has joined the cluster yet, so nothing can run: let hosts join with `wharf join`, and start \
+         `wharf agent` on them"
+    )]
+    NoneJoined,
+    #[error(
         "node {node} has not been heard since another server leads, so it is not known whether it has another image \
          {reference:?}; try again shortly"
     )]
@@ -294,7 +299,10 @@ impl RequestError {
     /// Whether this says what the state is, so that another leader could say otherwise.
     pub(crate) fn is_of_the_state(&self) -> bool {
         match self {
-            RequestError::Rejected(_) | RequestError::Images(_) | RequestError::NothingToUndo { .. } => true,
+            RequestError::Rejected(_)
+            | RequestError::Images(_)
+            | RequestError::NoneJoined
+            | RequestError::NothingToUndo { .. } => true,
             RequestError::NotLeader { .. }
             | RequestError::NoNodes { .. }
             | RequestError::NodeNotHeard { .. }

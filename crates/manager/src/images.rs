@@ -26,7 +26,12 @@ impl<C: Codec> Manager<C> {
         for container in template.containers_mut() {
             let reference = container.image.reference.clone();
             if !self.observed.nodes().any(|(node, _)| self.observed.is_ready(*node)) {
-                return Err(RequestError::NoNodes { reference });
+                let has_any = self.state.nodes().next().is_some();
+                return Err(if has_any {
+                    RequestError::NoNodes { reference }
+                } else {
+                    RequestError::NoneJoined
+                });
             }
             let mut found = self.find_image(&reference);
             let is_certain = found.len() == 1 && names_digest(&reference);

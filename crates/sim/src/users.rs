@@ -201,7 +201,10 @@ impl World {
                 self.note_hint(ask, leader);
                 self.ask_again(ask, attempt);
             }
-            RequestError::NoNodes { .. } | RequestError::NodeNotHeard { .. } | RequestError::Overloaded => {
+            RequestError::NoneJoined
+            | RequestError::NoNodes { .. }
+            | RequestError::NodeNotHeard { .. }
+            | RequestError::Overloaded => {
                 self.cx.say(format_args!("user: #{} is to try again: {error}", id.0));
                 self.ask_again(ask, attempt);
             }

@@ -35,7 +35,9 @@ pub(crate) fn request_error(error: RequestError) -> Status {
         RequestError::LeadershipLost => Reason::OutcomeUnknown,
         RequestError::Rejected(rejected) => rejected.first().map_or(Reason::Unspecified, rejection),
         RequestError::Images(_) => Reason::ImageUnresolved,
-        RequestError::NoNodes { .. } | RequestError::NodeNotHeard { .. } => Reason::NodeSilent,
+        RequestError::NoneJoined | RequestError::NoNodes { .. } | RequestError::NodeNotHeard { .. } => {
+            Reason::NodeSilent
+        }
         RequestError::NothingToUndo { .. } => Reason::NoRevision,
         RequestError::NeedsLevel { .. } => Reason::Conflict,
         RequestError::TooLarge { .. } | RequestError::ServiceTooLarge { .. } => Reason::Invalid,

@@ -23,7 +23,7 @@ async fn what_cannot_be_is_refused_with_its_reason() {
     let server = Server::start().await;
     let mut control = server.control().await;
     let refused = apply(&mut control, web("")).await;
-    check(&refused, Code::Unavailable, Some(Reason::NodeSilent), "no node is ready yet");
+    check(&refused, Code::Unavailable, Some(Reason::NodeSilent), "no node has joined the cluster yet");
 
     let _agent = Agent::start(&server, 1).await;
     let unknown = apply_of([declaration("web", "image: nothing"), declaration("db", "image: neither")]);
