@@ -1,7 +1,8 @@
 //! A load of writes and reads of registers that the cluster keeps, and whether all that was told of them can be true.
 //!
 //! A register is a label of a node. Every attempt writes a value of its own, so that one whose outcome nobody knows is told
-//! from the next; a client whose attempt failed asks another server. Reads and writes go to all servers alike.
+//! from the next; a client whose attempt failed asks another server, unless it was told who leads now. Reads and writes go
+//! to all servers alike.
 
 mod client;
 mod story;
@@ -27,7 +28,7 @@ const REGISTERS: usize = 4;
 const WRITERS: usize = 2;
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Before a client asks another server.
+/// Before a client asks again.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long a client goes on asking.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,6 +116,7 @@ async fn work(shared: Arc<Shared>, mut client: Client, writes: bool) {
 
 /// As many attempts as it takes.
 async fn request(shared: &Shared, client: &mut Client, writes: bool) {
+    client.take_turns();
     let began = Instant::now();
     while !attempt(shared, client, writes).await {
         assert!(began.elapsed() < PATIENCE, "no server answers a client");

@@ -2,11 +2,13 @@
 //! asked again, for a while. Who waits longer than a moment is told what for.
 //!
 //! Below gRPC, so that no verb has to think of it. A request whose outcome is not known is asked again only where asking
-//! twice is the same as asking once. The head of each request says who asks.
+//! twice is the same as asking once. Such a one is also asked of a second server while the first is silent: that may be cut
+//! off from the others, or gone without a word, and nobody could tell for as long as its connection stands. The head of
+//! each request says who asks.
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -14,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use proto::{reason::reason_of, v1::Reason};
+use tokio::time::{sleep, timeout};
 use tonic::{
     Status,
     body::Body,
@@ -36,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What takes no longer is not worth a word.
 const MOMENT: Duration = Duration::from_secs(1);
+/// A server that has not answered for so long is not waited for alone.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// Calls with one request; what they do if done twice.
 const CALLS: [(&str, Twice); 29] = [
@@ -139,7 +144,10 @@ async fn ask(reach: &Reach, request: http::Request<Body>, twice: Twice) -> Answe
     let mut pause = FIRST_PAUSE;
     let mut told = String::new();
     loop {
-        let answer = once(reach, again(&head, &body)).await;
+        let answer = match twice == Twice::IsOnce && reach.has_several() {
+            true => of_two(reach, || again(&head, &body)).await,
+            false => once(reach, again(&head, &body)).await,
+        };
         if !is_worth_another(&answer, twice, reach.has_several()) || began.elapsed() + pause > PATIENCE {
             return answer;
         }
@@ -147,9 +155,29 @@ async fn ask(reach: &Reach, request: http::Request<Body>, twice: Twice) -> Answe
             remark(&format!("waiting up to {} s: {why}\n", PATIENCE.as_secs()));
             told = why;
         }
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Asks one server, and another one beside it where that one is silent. For what is the same if it is done twice.
+async fn of_two(reach: &Reach, request: impl Fn() -> http::Request<Body>) -> Answer {
+    let mut first = pin!(once(reach, request()));
+    if let Ok(answer) = timeout(SILENT, &mut first).await {
+        return answer;
+    }
+    let elsewhere = reach.elsewhere();
+    let mut second = pin!(once(&elsewhere, request()));
+    let is_settled = |answer: &Answer| !is_worth_another(answer, Twice::IsOnce, true);
+    let answer = tokio::select! {
+        answer = &mut first => if is_settled(&answer) { return answer } else { second.await },
+        answer = &mut second => match answer {
+            Err(Unanswered::Unreachable(_)) => return first.await,
+            answer => answer,
+        },
+    };
+    reach.go_on_at(&elsewhere);
+    answer
 }
 
 fn again(head: &http::request::Parts, body: &Bytes) -> http::Request<Body> {
@@ -183,9 +211,83 @@ fn why(answer: &Answer) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use proto::reason::refuse;
+    use std::{
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use dial::Way;
+    use proto::{
+        reason::refuse,
+        v1::{self, join_server},
+    };
+    use tokio::net::UnixListener;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::{Request, Response};
 
     use super::*;
+
+    /// Counts what it is asked.
+    #[derive(Clone, Default)]
+    struct Counts(Arc<AtomicUsize>);
+
+    #[tonic::async_trait]
+    impl join_server::Join for Counts {
+        async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+            Err(Status::unimplemented("not for this test"))
+        }
+
+        async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+            Err(Status::unimplemented("not for this test"))
+        }
+
+        async fn announce(
+            &self,
+            _: Request<v1::AnnounceRequest>,
+        ) -> Result<Response<v1::AnnounceResponse>, Status> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Response::new(v1::AnnounceResponse {}))
+        }
+    }
+
+    impl Counts {
+        fn asked(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn serve(&self, socket: &Path) {
+            let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
+            let service = join_server::JoinServer::new(self.clone());
+            let server = tonic::transport::Server::builder().add_service(service);
+            tokio::spawn(server.serve_with_incoming(incoming));
+        }
+    }
+
+    fn request() -> http::Request<Body> {
+        let message = Bytes::from_static(&[0; 5]);
+        let request = http::Request::post("http://wharf.internal/wharf.v1.Join/Announce");
+        let request = request.header("content-type", "application/grpc").header("te", "trailers");
+        request.body(Body::new(Full::new(message))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn beside_a_server_that_is_silent_another_is_asked_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mute, well) = (folder.path().join("mute"), folder.path().join("well"));
+        // The kernel takes the connection for a process that was stopped.
+        let _mute = UnixListener::bind(&mute).unwrap();
+        let counts = Counts::default();
+        counts.serve(&well);
+        let reach = Reach::new(vec![Way::Socket(mute), Way::Socket(well)]);
+        assert!(timeout(2 * SILENT, once(&reach, request())).await.is_err());
+        assert_eq!(counts.asked(), 0, "what may be done only once is asked of one");
+        timeout(2 * SILENT, of_two(&reach, request)).await.unwrap().unwrap();
+        timeout(SILENT, of_two(&reach, request)).await.unwrap().unwrap();
+        assert_eq!(counts.asked(), 2);
+    }
 
     #[test]
     fn what_was_not_done_is_asked_again_and_what_may_have_been_only_if_that_is_harmless() {

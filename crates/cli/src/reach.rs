@@ -16,7 +16,7 @@ use crate::exit::Failure;
 
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(15) };
 /// The next address is tried beside the one that has not answered for so long: a host that is off answers nothing at all.
-const STAGGER: Duration = Duration::from_millis(500);
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Clones share the connection.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub struct Reach {
     kept: Arc<Mutex<Kept>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Kept {
     channel: Option<Channel>,
     /// Which way to try first.
@@ -93,6 +93,18 @@ impl Reach {
         if kept.channel.take().is_some() {
             kept.first = (kept.first + 1) % self.ways.len();
         }
+    }
+
+    /// The same servers over a connection of its own, first those that are not asked now.
+    pub fn elsewhere(&self) -> Reach {
+        let first = (self.kept().first + 1) % self.ways.len();
+        Reach { ways: self.ways.clone(), kept: Arc::new(Mutex::new(Kept { channel: None, first })) }
+    }
+
+    /// From now on over the connection of this one.
+    pub fn go_on_at(&self, other: &Reach) {
+        let other = other.kept().clone();
+        *self.kept() = other;
     }
 
     async fn find(&self, first: usize) -> Result<(usize, Channel), Unreachable> {

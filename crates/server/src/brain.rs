@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use consensus::{PeerMessageKind, Snapshot};
+use consensus::{MemberId, PeerMessageKind, Snapshot};
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
@@ -44,6 +44,7 @@ pub struct Brain {
     turns: Arc<Turns>,
     views: watch::Receiver<View>,
     servers: watch::Receiver<Servers>,
+    leader: watch::Receiver<Option<MemberId>>,
     leader_heard: LeaderHeard,
     requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
@@ -156,6 +157,7 @@ pub fn start(
     let turns = Arc::new(Turns::default());
     let (publish, views) = watch::channel(manager.view());
     let (told, servers) = watch::channel(Servers::of(&manager.view()));
+    let (leads, leader) = watch::channel(manager.view().leader);
     let peers = connect(hears_peers(&turns));
     let (says_removed, removed) = oneshot::channel();
     let leader_heard = LeaderHeard::default();
@@ -163,7 +165,7 @@ pub fn start(
         manager,
         log,
         peers,
-        Readers { views: publish, servers: told, leader_heard: leader_heard.clone() },
+        Readers { views: publish, servers: told, leader: leads, leader_heard: leader_heard.clone() },
         says_removed,
         turns.inbox().clone(),
     )?;
@@ -171,7 +173,8 @@ pub fn start(
     let thread =
         std::thread::Builder::new().name("brain".to_owned()).spawn(move || takes_turns.run(worker))?;
     let places = || Arc::new(Semaphore::new(UNDER_WAY));
-    let brain = Brain { turns, views, servers, leader_heard, requests: places(), reads: places() };
+    let brain =
+        Brain { turns, views, servers, leader, leader_heard, requests: places(), reads: places() };
     Ok(Started { brain, thread, removed })
 }
 
@@ -276,6 +279,16 @@ impl Brain {
     /// Changes only when they do: each agent's session waits for that.
     pub(crate) fn servers(&self) -> watch::Receiver<Servers> {
         self.servers.clone()
+    }
+
+    /// Completes once another one leads, as far as this server knows: at once where that is so already.
+    pub(crate) async fn leads_no_more(&self, leader: MemberId) {
+        // Changes only when it does, as every request that is handed on waits for it.
+        let mut leads = self.leader.clone();
+        if leads.wait_for(|now| now.is_some_and(|now| now != leader)).await.is_err() {
+            // Nobody will know any more, as this server ends.
+            std::future::pending().await
+        }
     }
 
     pub fn open_session(

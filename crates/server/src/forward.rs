@@ -39,6 +39,8 @@ const MAY_BE_STALE: [&str; 2] = ["/wharf.v1.Control/Status", "/wharf.v1.Control/
 
 /// Between looks at who leads, while the one that did cannot be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a leader that was followed by another may take to answer what it was asked: one that is well does at once.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
 pub(crate) const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(2), silence: Duration::from_secs(5) };
 
@@ -100,13 +102,17 @@ impl Leader {
     }
 
     /// Nobody, where this server has come to lead meanwhile.
-    async fn reach(&self) -> Result<Option<Channel>, Status> {
+    async fn reach(&self) -> Result<Option<(MemberId, Channel)>, Status> {
         let deadline = Instant::now() + ELECTION;
         loop {
             let Some((leader, address)) = self.other().await? else { return Ok(None) };
+            let channel = tokio::select! {
+                channel = self.channel(leader, address) => channel,
+                () = self.brain.leads_no_more(leader) => continue,
+            };
             // A leader that cannot be reached is followed by another one soon, or was only slow.
-            match self.channel(leader, address).await {
-                Ok(channel) => return Ok(Some(channel)),
+            match channel {
+                Ok(channel) => return Ok(Some((leader, channel))),
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(status) => return Err(status),
             }
@@ -115,23 +121,35 @@ impl Leader {
 
     async fn hand_on(
         &self,
+        leader: MemberId,
         channel: Channel,
         mut request: http::Request<Body>,
     ) -> Result<http::Response<Body>, Status> {
         let asker = request.extensions().get::<Asker>().cloned();
         HandedOn::put_in(request.headers_mut(), asker.as_ref());
-        match channel.oneshot(request).await {
-            Ok(response) => Ok(response),
-            Err(error) => {
-                *self.channel.lock().await = None;
-                Err(refuse(
-                    Reason::OutcomeUnknown,
-                    format!(
-                        "the leader did not answer, so what was asked may have been done or not: {error}"
-                    ),
-                ))
-            }
-        }
+        let why = tokio::select! {
+            answered = channel.oneshot(request) => match answered {
+                Ok(response) => return Ok(response),
+                Err(error) => {
+                    *self.channel.lock().await = None;
+                    error.to_string()
+                }
+            },
+            () = self.is_replaced(leader) => "another server leads now".to_owned(),
+        };
+        let message =
+            format!("the leader did not answer, so what was asked may have been done or not: {why}");
+        let mut status = refuse(Reason::OutcomeUnknown, message);
+        let now = other_leader(&self.brain.newest(), Id(leader));
+        point_to(&mut status, now.and_then(|(_, address)| address));
+        Err(status)
+    }
+
+    /// A leader that stopped or was cut off answers nothing for as long as its connection stands, and others go on long
+    /// before that.
+    async fn is_replaced(&self, leader: MemberId) {
+        self.brain.leads_no_more(leader).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
     }
 }
 
@@ -159,10 +177,15 @@ pub(crate) fn check_leads(brain: &Brain, own: Option<Id>) -> Result<(), Status> 
         return Ok(());
     };
     let mut status = refuse(Reason::NoLeader, format!("server {other} leads the cluster"));
+    point_to(&mut status, address);
+    Err(status)
+}
+
+/// Says where the leader is, if that is known.
+fn point_to(status: &mut Status, address: Option<String>) {
     if let Some(address) = address.and_then(|address| address.parse().ok()) {
         status.metadata_mut().insert(LEADER_HEADER, address);
     }
-    Err(status)
 }
 
 /// Wraps a service that only the leader can give.
@@ -180,7 +203,7 @@ impl Middleware for ToLeader {
         };
         match leader.reach().await? {
             None => Ok(inner.answer(request).await),
-            Some(channel) => leader.hand_on(channel, request).await,
+            Some((member, channel)) => leader.hand_on(member, channel, request).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client of one register: it asks one server, and the next one when that fails.
+//! A client of one register: each request is another server's turn, and the next one's when that fails.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use proto::{
+    LEADER_HEADER,
     reason::reason,
     v1::{self, Reason, change_node_request, control_client::ControlClient},
 };
@@ -34,12 +35,24 @@ pub(super) struct Client {
     register: usize,
     /// Which server is asked.
     turn: usize,
-    connected: Option<ControlClient<Channel>>,
+    /// How many servers further the next turn is. Some go the other way round: else all wait for one server together, and
+    /// then for the next.
+    stride: usize,
+    /// As many as there are sockets.
+    connected: Vec<Option<ControlClient<Channel>>>,
 }
 
 impl Client {
-    pub(super) fn new(sockets: &[PathBuf], node: &str, register: usize, turn: usize) -> Client {
-        Client { sockets: sockets.to_vec(), node: node.to_owned(), register, turn, connected: None }
+    pub(super) fn new(sockets: &[PathBuf], node: &str, register: usize, number: usize) -> Client {
+        let connected = vec![None; sockets.len()];
+        let turn = number % sockets.len();
+        let stride = if number.is_multiple_of(2) { 1 } else { sockets.len() - 1 };
+        Client { sockets: sockets.to_vec(), node: node.to_owned(), register, turn, stride, connected }
+    }
+
+    /// What comes next is asked of another server.
+    pub(super) fn take_turns(&mut self) {
+        self.turn = (self.turn + self.stride) % self.sockets.len();
     }
 
     pub(super) fn register(&self) -> usize {
@@ -70,13 +83,13 @@ impl Client {
     }
 
     async fn server(&mut self) -> Result<ControlClient<Channel>, Failed> {
-        if let Some(connected) = &self.connected {
+        if let Some(connected) = &self.connected[self.turn] {
             return Ok(connected.clone());
         }
-        match timeout(ATTEMPT, connect(&self.sockets[self.turn % self.sockets.len()])).await {
-            Ok(Ok(channel)) => Ok(self.connected.insert(ControlClient::new(channel)).clone()),
+        match timeout(ATTEMPT, connect(&self.sockets[self.turn])).await {
+            Ok(Ok(channel)) => Ok(self.connected[self.turn].insert(ControlClient::new(channel)).clone()),
             _ => {
-                self.turn += 1;
+                self.take_turns();
                 Err(Failed::NothingDone)
             }
         }
@@ -86,13 +99,19 @@ impl Client {
         &mut self,
         answered: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>,
     ) -> Result<T, Failed> {
-        let failed = match answered {
-            Ok(Ok(answer)) => return Ok(answer.into_inner()),
-            Ok(Err(status)) if reason(&status) == Some(Reason::NoLeader) => Failed::NothingDone,
-            Ok(Err(_)) | Err(_) => Failed::OutcomeUnknown,
+        let failed = match &answered {
+            Ok(Err(status)) if reason(status) == Some(Reason::NoLeader) => Failed::NothingDone,
+            Ok(_) | Err(_) => Failed::OutcomeUnknown,
         };
-        self.turn += 1;
-        self.connected = None;
+        match answered {
+            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            // Whoever knows who leads now is the one to be asked again.
+            Ok(Err(status)) if status.metadata().contains_key(LEADER_HEADER) => {}
+            Ok(Err(_)) | Err(_) => {
+                self.connected[self.turn] = None;
+                self.take_turns();
+            }
+        }
         Err(failed)
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use consensus::{Persist, Snapshot, SnapshotMeta};
+use consensus::{MemberId, Persist, Snapshot, SnapshotMeta};
 use manager::{
     Codec, Effect, Event, Manager, MemberError, MemberRequest, ReadId, Reply, Request, RequestError,
     RequestId, SessionId, View,
@@ -75,6 +75,7 @@ pub(super) struct Worker {
 pub(super) struct Readers {
     pub(super) views: watch::Sender<View>,
     pub(super) servers: watch::Sender<Servers>,
+    pub(super) leader: watch::Sender<Option<MemberId>>,
     pub(super) leader_heard: LeaderHeard,
 }
 
@@ -377,6 +378,7 @@ impl Worker {
         // The view first: who is woken by the servers looks at it.
         self.readers.views.send_replace(view);
         let view = self.readers.views.borrow();
+        self.readers.leader.send_if_modified(|leader| std::mem::replace(leader, view.leader) != view.leader);
         self.readers.servers.send_if_modified(|told| {
             let is_news = !told.are_those_of(&view);
             if is_news {
