@@ -79,9 +79,22 @@ impl Consensus {
         self.hand_in();
         if self.leads() || self.may_campaign() {
             self.raw.tick();
+            self.ask_again();
         }
         self.leave_joint_state();
         self.settle();
+    }
+
+    /// Whether it would be elected, a member asks again soon. Whoever heard the leader a moment later than it did does not
+    /// listen yet, and whoever has a shorter log cannot be elected instead: without this, both would wait for another
+    /// election timeout. Asking changes nobody's term.
+    fn ask_again(&mut self) {
+        let raft = &self.raw.raft;
+        let since = raft.election_elapsed;
+        if raft.state == StateRole::PreCandidate && since > 0 && since.is_multiple_of(ASK_AGAIN_TICKS) {
+            // Refused only while a membership change waits to be applied; then the next round tries again.
+            let _ = self.raw.campaign();
+        }
     }
 
     /// Takes a message from a peer. An error concerns this message only, except for [`StepError::LostLog`].
@@ -334,6 +347,9 @@ impl Consensus {
         }
     }
 }
+
+/// Between two rounds of asking.
+const ASK_AGAIN_TICKS: usize = 2;
 
 /// What raft would say on applying `change`: by then it is too late to refuse.
 fn check_possible(members: &ProgressTracker, change: &ConfChangeV2) -> raft::Result<()> {

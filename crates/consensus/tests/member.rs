@@ -339,3 +339,55 @@ fn a_joint_state_does_not_outlive_its_leader() {
     assert!(!one.is_changing());
     one.propose_membership(&[MemberChange::AddLearner(2)]).expect("the next change is possible");
 }
+
+/// Confirms and applies what is ready; gives what is for others.
+fn says(member: &mut Consensus) -> Vec<PeerMessage> {
+    let mut said = Vec::new();
+    while let Some(ready) = member.ready() {
+        said.extend(ready.messages);
+        if let Some(last) = ready.committed.last() {
+            member.applied(last.index);
+        }
+        if let Some(persist) = ready.persist {
+            member.persisted(persist.number);
+        }
+    }
+    said
+}
+
+/// Until nobody has anything to say. What is for somebody else is lost.
+fn talk(members: &mut [Consensus]) {
+    loop {
+        let said: Vec<PeerMessage> = members.iter_mut().flat_map(says).collect();
+        if said.is_empty() {
+            return;
+        }
+        for message in said {
+            if let Some(to) = members.iter_mut().find(|member| member.status().id == message.to) {
+                to.step(message).expect("an honest message");
+            }
+        }
+    }
+}
+
+/// One that asks whether it would be elected is not heard by whoever heard the leader later, and that one cannot be elected.
+#[test]
+fn whoever_has_the_longest_log_is_elected_within_two_election_timeouts() {
+    const LATER: u32 = 5;
+    let mut members: Vec<Consensus> = (1..=3).map(|id| member(id, 3)).collect();
+    while members[0].status().role != Role::Leader {
+        members[0].tick();
+        talk(&mut members);
+    }
+    members[0].propose(b"known to two".to_vec()).expect("it leads");
+    talk(&mut members[..2]);
+    let left = &mut members[1..];
+    for tick in 1..2 * Config::new(1).election_ticks {
+        left[0].tick();
+        if tick > LATER {
+            left[1].tick();
+        }
+        talk(left);
+    }
+    assert_eq!(left[0].status().role, Role::Leader);
+}
