@@ -7,8 +7,8 @@ use crate::MemberId;
 pub struct Config {
     pub id: MemberId,
     /// Without a word from the leader for this long, a member may start an election. It waits between this and
-    /// half as long again: how long exactly follows from its id and the term, so that two members do not collide for
-    /// ever and a simulation can be replayed. All members should have the same value.
+    /// twice as long: how long exactly follows from the ids of all that vote and the term, so that they do not collide
+    /// and a simulation can be replayed. All members should have the same value.
     pub election_ticks: u32,
     pub heartbeat_ticks: u32,
     /// A larger command is refused.
@@ -25,8 +25,8 @@ impl Config {
     pub fn new(id: MemberId) -> Config {
         Config {
             id,
-            // Ticks are of 100 ms: a lost leader is replaced 0.8 to 1.2 s after its last word, one more round among the others
-            // included, and writes go on within two seconds.
+            // Ticks are of 100 ms: of three members, a lost one that led is replaced 0.7 to 1.1 s after its last word, and
+            // writes go on within two seconds.
             election_ticks: 8,
             heartbeat_ticks: 1,
             max_command_bytes: 8 << 20,
@@ -61,18 +61,55 @@ impl Config {
         }
     }
 
-    /// The election timeout of this member in `term`, in ticks.
+    /// The election timeout of this member in `term`, in ticks, among these that vote.
     ///
-    /// raft-rs draws it at random; this draw takes its place (see `Consensus::settle`). Mixing in the term makes two
-    /// members that collided once part ways in the next term. A wide spread would cost every election time, to save it
-    /// for the few in which two members stand within one round trip of each other: the ticks of two hosts do not fall
-    /// together. The mixer is SplitMix64's finaliser.
-    pub(crate) fn election_timeout(&self, term: u64) -> usize {
-        let mut x = self.id ^ term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^= x >> 31;
-        let spread = u64::from((self.election_ticks / 2).max(1));
-        self.election_ticks as usize + (x % spread) as usize
+    /// raft-rs draws it at random, and two members that draw the same collide: each votes for itself, and another timeout
+    /// passes. This takes its place (see `Consensus::settle`): no two of a few members wait equally long, but as far apart as
+    /// fits between one timeout and two. They stand in the order of what each would draw, which is another in each term; so
+    /// does a member of a build that goes by its draw alone.
+    pub(crate) fn election_timeout(&self, term: u64, voters: impl Iterator<Item = MemberId>) -> usize {
+        let spread = (self.election_ticks as usize).max(1);
+        let draw = |id| {
+            let mixed = mixed(id, term);
+            (mixed % spread as u64, mixed)
+        };
+        let own = draw(self.id);
+        let (mut others, mut before) = (0, 0);
+        for other in voters.filter(|voter| *voter != self.id) {
+            others += 1;
+            before += usize::from(draw(other) < own);
+        }
+        let apart = ((spread - 1) / others.max(1)).max(1);
+        self.election_ticks as usize + before * apart % spread
+    }
+}
+
+/// The finaliser of SplitMix64.
+fn mixed(id: MemberId, term: u64) -> u64 {
+    let mut x = id ^ term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_of_a_few_members_wait_equally_long() {
+        for (voters, apart) in [(1, 0), (2, 7), (3, 3), (4, 2), (5, 1), (8, 1)] {
+            for term in 0..100 {
+                let wait =
+                    |id: u64| Config::new(id * 77).election_timeout(term, (1..=voters).map(|id| id * 77));
+                let waits: BTreeSet<usize> = (1..=voters).map(wait).collect();
+                let expected: BTreeSet<usize> = (0..voters as usize).map(|place| 8 + place * apart).collect();
+                assert_eq!(waits, expected, "{voters} in term {term}");
+            }
+        }
+        let many = |id: u64| Config::new(id).election_timeout(1, 1..=100);
+        assert!((1..=100).map(many).all(|wait| (8..16).contains(&wait)));
     }
 }

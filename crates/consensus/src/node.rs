@@ -85,13 +85,13 @@ impl Consensus {
         self.settle();
     }
 
-    /// Whether it would be elected, a member asks again soon. Whoever heard the leader a moment later than it did does not
-    /// listen yet, and whoever has a shorter log cannot be elected instead: without this, both would wait for another
-    /// election timeout. Asking changes nobody's term.
+    /// Whether it would be elected, a member asks again with every tick. Whoever heard the leader a moment later than it did
+    /// does not listen yet, and whoever has a shorter log cannot be elected instead: without this, both would wait for
+    /// another election timeout. Asking changes nobody's term.
     fn ask_again(&mut self) {
         let raft = &self.raw.raft;
-        let since = raft.election_elapsed;
-        if raft.state == StateRole::PreCandidate && since > 0 && since.is_multiple_of(ASK_AGAIN_TICKS) {
+        // Where none has elapsed, it has asked just now.
+        if raft.state == StateRole::PreCandidate && raft.election_elapsed > 0 {
             // Refused only while a membership change waits to be applied; then the next round tries again.
             let _ = self.raw.campaign();
         }
@@ -335,7 +335,8 @@ impl Consensus {
             // Refused only while a membership change waits to be applied; then the next `applied` tries again.
             let _ = self.raw.campaign();
         }
-        let timeout = self.config.election_timeout(self.raw.raft.term);
+        let voters = self.raw.raft.prs().conf().voters().ids();
+        let timeout = self.config.election_timeout(self.raw.raft.term, voters.iter());
         self.raw.raft.set_randomized_election_timeout(timeout);
     }
 
@@ -347,9 +348,6 @@ impl Consensus {
         }
     }
 }
-
-/// Between two rounds of asking.
-const ASK_AGAIN_TICKS: usize = 2;
 
 /// What raft would say on applying `change`: by then it is too late to refuse.
 fn check_possible(members: &ProgressTracker, change: &ConfChangeV2) -> raft::Result<()> {
