@@ -100,8 +100,9 @@ impl<C: Codec> Manager<C> {
     ) -> Result<Vec<(ServiceKey, Command)>, RequestError> {
         let mut commands = Vec::with_capacity(declarations.len());
         let mut unresolved = Vec::new();
+        let mut images = self.images(now);
         for Declaration { service, labels, annotations, mut spec, expects } in declarations {
-            unresolved.extend(self.resolve_images(now, &service, &mut spec.template)?);
+            unresolved.extend(images.resolve(&service, &mut spec.template)?);
             // A manifest knows nothing of restarts that were asked for; applying it again must not undo them.
             let existing = self.ahead().service(&service);
             spec.template.restart_nonce = existing.map_or(0, |existing| existing.spec.template.restart_nonce);

@@ -18,7 +18,10 @@ use model::{
 };
 use store::{Command, NodeStatus};
 
-use crate::{Codec, Effect, Hello, Manager, Report, RequestError, SessionId, clock::Ago, proposals::Origin};
+use crate::{
+    Codec, Effect, Hello, Manager, Report, RequestError, SessionId, clock::Ago, images::named,
+    proposals::Origin,
+};
 
 const REMOVED: &str = "this node was removed from the cluster, and nothing of it runs any more; to let it join again as a \
                        new node, stop the agent, remove the file `identity` from its data folder and start it";
@@ -88,7 +91,7 @@ impl<C: Codec> Manager<C> {
             return self.end_farewell(session);
         }
         self.observed.set_node(node, NodeStatus::Ready, now);
-        self.observed.set_images(node, hello.images);
+        self.observed.set_images(node, named(hello.images));
         self.observed.set_level(node, hello.level);
         self.forget_unsaid(node, &hello.observed);
         self.observe(node, hello.observed, ago);
@@ -192,7 +195,7 @@ impl<C: Codec> Manager<C> {
             return self.end_farewell(session);
         }
         if let Some(images) = report.images {
-            self.observed.set_images(node, images);
+            self.observed.set_images(node, named(images));
         }
         let ago = Ago::new(report.said_at, now);
         self.observe(node, report.observed, ago);

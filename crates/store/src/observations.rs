@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use model::{Digest, Level, NodeId, Observed, ReplicaId, Silence, Timestamp, Usage};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct NodeReport {
     pub level: Level,
     /// By everything on the host, as it last said.
     pub usage: Option<Usage>,
-    /// The images on the node: reference and manifest digest.
-    pub images: OrdSet<(String, Digest)>,
+    /// The images on the node: manifest digests by name, in the normal form of names.
+    pub images: OrdMap<String, Digest>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

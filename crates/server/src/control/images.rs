@@ -137,13 +137,9 @@ impl Control {
             images.iter().all(|image| {
                 let report = view.observed.node(NodeId(image.node));
                 let digest = image.digest.parse::<Digest>().ok();
-                let is_there = report.is_some_and(|report| {
-                    let is_it = |(reference, known): &(String, Digest)| {
-                        // The node says it in both places as its store does.
-                        *reference == image.reference && digest.as_ref() == Some(known)
-                    };
-                    report.images.iter().any(is_it)
-                });
+                // The node says the name in both places as its store does: in normal form.
+                let known = report.and_then(|report| report.images.get(&image.reference));
+                let is_there = known.is_some() && known == digest.as_ref();
                 is_there == (now == Now::There)
             })
         });
