@@ -125,7 +125,7 @@ pub fn is_label_name(name: &str) -> bool {
 /// Whether users may set a label of a node that has this name.
 pub fn check_label_name(name: &str) -> Result<(), LabelError> {
     if !is_label_name(name) {
-        return Err(LabelError::Name(name.to_owned()));
+        return Err(LabelError::Name(beginning(name)));
     }
     if name.starts_with("wharf/") { Err(LabelError::Reserved(name.to_owned())) } else { Ok(()) }
 }
@@ -133,7 +133,14 @@ pub fn check_label_name(name: &str) -> Result<(), LabelError> {
 /// Whether a label of a node can have this value.
 pub fn check_label_value(value: &str) -> Result<(), LabelError> {
     let fits = value.chars().count() <= 253 && !value.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(LabelError::Value(value.to_owned())) }
+    if fits { Ok(()) } else { Err(LabelError::Value(beginning(value))) }
+}
+
+/// Of what may be of any length, for a message.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 64;
+    let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+    text.chars().take(SHOWN).chain(more.chars()).collect()
 }
 
 /// A word on a node that people read in tables: `ready`, `down,draining`.

@@ -23,10 +23,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    brain::{Brain, First, Servers, Stopped, ToAgent},
+    brain::{Brain, First, Place, Servers, Stopped, ToAgent},
     caller::Caller,
     control::refuse::stopped,
     forward::check_leads,
+    limits,
     relay::{AgentSession, Life, Relays},
     rotation,
 };
@@ -37,6 +38,8 @@ const RELAY_QUEUE: usize = 64;
 /// How many sessions are opened at once, the others wait: as many as the brain takes in one step. When thousands of agents
 /// come together, each hello is a large message to be read and a full set of assignments to be written.
 const OPENING: usize = 1_024;
+/// How many messages of one agent the brain may not have taken yet: an agent that says more than that is read more slowly.
+const UNTAKEN: usize = 16;
 /// How long an agent may take to say hello once it is its turn.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -143,11 +146,16 @@ fn read_first(first: Option<v1::AgentMessage>) -> Result<First, Status> {
     }
     match AgentSays::try_from(v1::AgentMessage { message: Some(first) })? {
         AgentSays::Hello(hello) => {
-            let proto::session::Hello { node: info, observed, images, level, said_at, .. } = hello;
+            let proto::session::Hello { node: mut info, mut observed, images, level, said_at, .. } = hello;
+            limits::bound_node(&mut info)?;
+            limits::bound_observed(&mut observed);
             let hello = Hello { info, said_at, observed, images, level };
             Ok(First::Hello(Box::new(hello)))
         }
-        AgentSays::Introduction { node, .. } => Ok(First::Introduction(node)),
+        AgentSays::Introduction { mut node, .. } => {
+            limits::bound_node(&mut node)?;
+            Ok(First::Introduction(node))
+        }
         _ => Err(Status::invalid_argument("a session begins with hello")),
     }
 }
@@ -208,7 +216,10 @@ async fn tell_servers(
 
 /// The same.
 async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) -> Option<Status> {
+    let places = Arc::new(Semaphore::new(UNTAKEN));
     loop {
+        // Nobody closes it.
+        let place = Arc::clone(&places).acquire_owned().await.ok()?;
         // An agent that says nothing for so long hangs, even if its connection stands.
         let silence = ends.brain.newest().state.settings().silence();
         let said = match timeout(Duration::from_millis(silence.0), inbound.message()).await {
@@ -220,35 +231,35 @@ async fn listen(inbound: &mut Streaming<v1::AgentMessage>, ends: &SessionEnd) ->
                 return Some(Status::deadline_exceeded(format!("the agent said nothing for {silence}")));
             }
         };
-        if let Err(status) = hear(said, ends).await {
+        if let Err(status) = hear(said, ends, Arc::new(place)).await {
             return Some(status);
         }
     }
 }
 
-async fn hear(said: v1::AgentMessage, ends: &SessionEnd) -> Result<(), Status> {
+async fn hear(said: v1::AgentMessage, ends: &SessionEnd, place: Place) -> Result<(), Status> {
     let report = match AgentSays::try_from(said)? {
-        AgentSays::Report(said) => Report {
-            said_at: said.said_at,
-            observed: said.observed,
-            exits: said.exits.into_iter().map(Into::into).collect(),
-            images: None,
-        },
+        AgentSays::Report(mut said) => {
+            limits::bound_observed(&mut said.observed);
+            limits::bound_exits(&mut said.exits);
+            let exits = said.exits.into_iter().map(Into::into).collect();
+            Report { said_at: said.said_at, observed: said.observed, exits, images: None }
+        }
         AgentSays::Images(images) => Report { images: Some(images), ..Report::default() },
         AgentSays::Hello(_) | AgentSays::Introduction { .. } => {
             return Err(Status::invalid_argument("hello is said once, at the beginning of a session"));
         }
         AgentSays::Heartbeat { number, usage } => {
-            return ends.brain.heartbeat(ends.session, number, usage).map_err(stopped);
+            return ends.brain.heartbeat(ends.session, number, usage, place).map_err(stopped);
         }
         // One after the other, so that the last is what stays. Where it cannot be written, the agent opens another session,
         // and says it again.
         AgentSays::Believes(_, belief) => return rotation::note(&ends.brain, ends.node, belief).await,
         AgentSays::InForce { version } => {
-            return ends.brain.in_force(ends.session, version).map_err(stopped);
+            return ends.brain.in_force(ends.session, version, place).map_err(stopped);
         }
         // Nothing waits for acknowledgements.
         AgentSays::Acknowledged { .. } => return Ok(()),
     };
-    ends.brain.report(ends.session, report).map_err(stopped)
+    ends.brain.report(ends.session, report, place).map_err(stopped)
 }

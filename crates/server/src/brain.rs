@@ -48,6 +48,7 @@ pub struct Brain {
     leader_heard: LeaderHeard,
     requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    members: Arc<Semaphore>,
 }
 
 /// When a leader last said something to this server; none while none has since it started.
@@ -101,24 +102,28 @@ impl First {
 }
 
 /// How many requests of users may be under way; the same of reads. The thread takes thousands in one step, so whoever is
-/// refused meets one that does not get through its work. What consensus and agents say is never refused.
+/// refused meets one that does not get through its work. What consensus and agents say is never refused; of each agent only
+/// so much is read as the thread takes.
 const UNDER_WAY: usize = 8_192;
+/// The same of what is asked about members, mostly by members.
+const OF_MEMBERS: usize = 256;
 
 /// More services than this in one apply are work for a while.
 const LIGHT: usize = 16;
 
-/// Of one request: free again once the manager has taken it, and whoever asked has its answer or has gone.
-type Place = Arc<OwnedSemaphorePermit>;
+/// Of one request: free again once the manager has taken it, and whoever asked has its answer or has gone. Of what an agent
+/// says: free once the manager has taken it.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 /// Everything that happens, beside time.
 enum Input {
     Request { request: Request, reply: oneshot::Sender<Result<Reply, RequestError>>, _place: Place },
-    Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>> },
+    Members { request: MemberRequest, reply: oneshot::Sender<Result<(), MemberError>>, _place: Place },
     Read { reply: oneshot::Sender<View>, _place: Place },
     SessionOpened { session: SessionId, first: First, to_agent: mpsc::UnboundedSender<ToAgent> },
-    SessionReport { session: SessionId, report: Report },
-    SessionHeartbeat { session: SessionId, number: u64, usage: Option<Usage> },
-    SessionInForce { session: SessionId, version: u64 },
+    SessionReport { session: SessionId, report: Report, _place: Place },
+    SessionHeartbeat { session: SessionId, number: u64, usage: Option<Usage>, _place: Place },
+    SessionInForce { session: SessionId, version: u64, _place: Place },
     SessionClosed { session: SessionId },
     Log(LogEvent),
     SnapshotWritten(Snapshot, SavedSnapshot),
@@ -172,9 +177,9 @@ pub fn start(
     let takes_turns = turns.clone();
     let thread =
         std::thread::Builder::new().name("brain".to_owned()).spawn(move || takes_turns.run(worker))?;
-    let places = || Arc::new(Semaphore::new(UNDER_WAY));
-    let brain =
-        Brain { turns, views, servers, leader, leader_heard, requests: places(), reads: places() };
+    let places = |count| Arc::new(Semaphore::new(count));
+    let (requests, reads, members) = (places(UNDER_WAY), places(UNDER_WAY), places(OF_MEMBERS));
+    let brain = Brain { turns, views, servers, leader, leader_heard, requests, reads, members };
     Ok(Started { brain, thread, removed })
 }
 
@@ -244,8 +249,9 @@ impl Brain {
 
     /// What is wanted of the servers themselves.
     pub(crate) async fn members(&self, request: MemberRequest) -> Result<Result<(), MemberError>, Stopped> {
+        let Some(place) = place(&self.members) else { return Ok(Err(MemberError::Overloaded)) };
         let (reply, answer) = oneshot::channel();
-        self.turns.take_part(Input::Members { request, reply }).await?;
+        self.turns.take_part(Input::Members { request, reply, _place: place.clone() }).await?;
         answer.await.map_err(|_| Stopped)
     }
 
@@ -302,16 +308,22 @@ impl Brain {
         Ok(from_brain)
     }
 
-    pub fn report(&self, session: SessionId, report: Report) -> Result<(), Stopped> {
-        self.send(Input::SessionReport { session, report })
+    pub(crate) fn report(&self, session: SessionId, report: Report, place: Place) -> Result<(), Stopped> {
+        self.send(Input::SessionReport { session, report, _place: place })
     }
 
-    pub fn heartbeat(&self, session: SessionId, number: u64, usage: Option<Usage>) -> Result<(), Stopped> {
-        self.send(Input::SessionHeartbeat { session, number, usage })
+    pub(crate) fn heartbeat(
+        &self,
+        session: SessionId,
+        number: u64,
+        usage: Option<Usage>,
+        place: Place,
+    ) -> Result<(), Stopped> {
+        self.send(Input::SessionHeartbeat { session, number, usage, _place: place })
     }
 
-    pub fn in_force(&self, session: SessionId, version: u64) -> Result<(), Stopped> {
-        self.send(Input::SessionInForce { session, version })
+    pub(crate) fn in_force(&self, session: SessionId, version: u64, place: Place) -> Result<(), Stopped> {
+        self.send(Input::SessionInForce { session, version, _place: place })
     }
 
     pub fn close_session(&self, session: SessionId) -> Result<(), Stopped> {

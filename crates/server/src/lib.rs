@@ -36,6 +36,7 @@ mod forward;
 pub mod founding;
 mod joins;
 pub mod keys;
+mod limits;
 pub mod log;
 mod members;
 mod middleware;

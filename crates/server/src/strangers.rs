@@ -117,7 +117,7 @@ impl Places {
 }
 
 /// Whose share an address counts to. A host has a whole network of the sixth version's, in which it takes any address.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

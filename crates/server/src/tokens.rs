@@ -31,6 +31,8 @@ use crate::{
 
 /// More would not help whoever has the token, and it is one word.
 const MAX_ADDRESSES: usize = 16;
+/// Each is looked at with every request that the token is shown with.
+const MAX_NAMESPACES: usize = 256;
 
 impl Members {
     pub(crate) async fn change_trust(&self, change: TrustChange) -> Result<(), Status> {
@@ -109,6 +111,15 @@ impl Members {
         let scope = proto::trust::scope(namespaces).map_err(invalid)?;
         if matches!(&scope, Scope::Namespaces(names) if names.is_empty()) {
             return Err(invalid("a token for no namespace is for nothing; name some, or leave them out"));
+        }
+        if let Scope::Namespaces(names) = &scope
+            && names.len() > MAX_NAMESPACES
+        {
+            let count = names.len();
+            return Err(invalid(format!(
+                "a token for {count} namespaces names more than the {MAX_NAMESPACES} that it may: make several, or one \
+                 for all namespaces"
+            )));
         }
         let addresses = addresses.into_iter().map(checked_address).collect::<Result<Vec<_>, _>>()?;
         if addresses.len() > MAX_ADDRESSES {

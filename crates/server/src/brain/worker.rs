@@ -227,7 +227,7 @@ impl Worker {
         self.next_id += 1;
         Some(match input {
             Input::Request { request, reply, .. } => return self.take_request(request, reply),
-            Input::Members { request, reply } => {
+            Input::Members { request, reply, .. } => {
                 let id = RequestId(self.next_id);
                 self.members.insert(id, reply);
                 Event::Members { id, request }
@@ -244,9 +244,9 @@ impl Worker {
                     First::Introduction(info) => Event::NodeIntroduced { session, info },
                 }
             }
-            Input::SessionInForce { session, version } => Event::SessionInForce { session, version },
-            Input::SessionReport { session, report } => Event::SessionReport { session, report },
-            Input::SessionHeartbeat { session, number, usage } => {
+            Input::SessionInForce { session, version, .. } => Event::SessionInForce { session, version },
+            Input::SessionReport { session, report, .. } => Event::SessionReport { session, report },
+            Input::SessionHeartbeat { session, number, usage, .. } => {
                 Event::SessionHeartbeat { session, number, usage }
             }
             Input::SessionClosed { session } => {

@@ -1,10 +1,10 @@
 //! What users decide of nodes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use manager::{NodeRequest, Request, View};
 use model::{
-    Millis, NodeId,
+    Millis, Node, NodeId,
     node::{check_label_name, check_label_value},
 };
 use proto::v1::{self, Reason, change_node_request::Change};
@@ -14,7 +14,10 @@ use super::{
     Control,
     refuse::{invalid, not_found, refuse, unread},
 };
-use crate::access::Passed;
+use crate::{
+    access::Passed,
+    limits::{check_reason, check_relabelled},
+};
 
 impl Control {
     pub(super) async fn do_change_node(
@@ -30,7 +33,11 @@ impl Control {
         {
             return Ok(v1::ChangeNodeResponse { node: gone.0, name: gone.to_string() });
         }
-        let (node, name) = find(&view, &request.node)?;
+        let found = find(&view, &request.node)?;
+        if let NodeRequest::Label { set, unset } = &asked {
+            check_relabelled(&found, set.keys(), unset)?;
+        }
+        let (node, name) = (found.info.id, found.info.name.to_string());
         self.request(Request::Node { node, asked }).await?;
         Ok(v1::ChangeNodeResponse { node: node.0, name })
     }
@@ -38,10 +45,10 @@ impl Control {
 
 fn read(change: Change) -> Result<NodeRequest, Status> {
     Ok(match change {
-        Change::Cordon(cordon) => NodeRequest::Cordon { reason: cordon.reason },
+        Change::Cordon(cordon) => NodeRequest::Cordon { reason: check_reason(cordon.reason)? },
         Change::Uncordon(_) => NodeRequest::Uncordon,
         Change::Drain(drain) => {
-            NodeRequest::Drain { within: drain.within_ms.map(Millis), reason: drain.reason }
+            NodeRequest::Drain { within: drain.within_ms.map(Millis), reason: check_reason(drain.reason)? }
         }
         Change::Remove(remove) => NodeRequest::Remove { force: remove.force },
         Change::Label(label) => {
@@ -65,14 +72,12 @@ fn removed(view: &View, named: &str) -> Option<NodeId> {
 }
 
 /// The node that a user means. Several can have one name: an agent that lost its data folder is another node.
-fn find(view: &View, named: &str) -> Result<(NodeId, String), Status> {
-    let is_meant = |node: &&std::sync::Arc<model::Node>| {
-        node.info.name.as_str() == named || node.info.id.to_string() == named
-    };
+fn find(view: &View, named: &str) -> Result<Arc<Node>, Status> {
+    let is_meant = |node: &&Arc<Node>| node.info.name.as_str() == named || node.info.id.to_string() == named;
     let found: Vec<_> = view.state.nodes().filter(is_meant).collect();
     match found.as_slice() {
         [] => Err(not_found(format!("there is no node {named}; `wharf get nodes` lists all"))),
-        [one] => Ok((one.info.id, one.info.name.to_string())),
+        [one] => Ok(Arc::clone(one)),
         several => {
             let ids: Vec<String> = several
                 .iter()
