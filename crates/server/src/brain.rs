@@ -46,6 +46,7 @@ pub struct Brain {
     servers: watch::Receiver<Servers>,
     leader: watch::Receiver<Option<MemberId>>,
     leader_heard: LeaderHeard,
+    full: Full,
     requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     members: Arc<Semaphore>,
@@ -53,6 +54,9 @@ pub struct Brain {
 
 /// When a leader last said something to this server; none while none has since it started.
 type LeaderHeard = Arc<Mutex<Option<Instant>>>;
+
+/// Why this server can write nothing now; none while it can.
+type Full = Arc<Mutex<Option<String>>>;
 
 /// How long whoever asks waits for a leader to be elected.
 pub(crate) const ELECTION: Duration = Duration::from_secs(5);
@@ -63,15 +67,24 @@ pub(crate) const ELECTION: Duration = Duration::from_secs(5);
 pub struct Stopped;
 
 /// Why nobody can say what is true now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
     #[error(transparent)]
     Stopped(#[from] Stopped),
     #[error("too many ask this server at once; try again shortly")]
     Overloaded,
-    /// Whoever led when this was asked may have lost the others meanwhile.
+    #[error(transparent)]
+    NoLeader(#[from] NoLeader),
+}
+
+/// Whoever led when this was asked may have lost the others meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLeader {
     #[error("the cluster has no leader now; try again shortly")]
-    NoLeader,
+    ForNow,
+    /// A server that can write nothing neither leads nor votes, and where most are so, the cluster waits for room.
+    #[error("the cluster has no leader now, and this server cannot help to elect one: {full}")]
+    WithoutRoom { full: String },
 }
 
 /// What the manager says to one agent.
@@ -153,10 +166,12 @@ pub struct Started {
     pub removed: oneshot::Receiver<String>,
 }
 
-/// Starts the thread. `manager` is as restored from `log`; `connect` makes the way to the other servers, if there are any.
+/// Starts the thread. `manager` is as restored from `log`, which is kept by `whose`, a server and its folder in words;
+/// `connect` makes the way to the other servers, if there are any.
 pub fn start(
     manager: Manager<WireCodec>,
     log: Log,
+    whose: String,
     connect: impl FnOnce(Tell) -> Option<Peers>,
 ) -> std::io::Result<Started> {
     let turns = Arc::new(Turns::default());
@@ -165,12 +180,19 @@ pub fn start(
     let (leads, leader) = watch::channel(manager.view().leader);
     let peers = connect(hears_peers(&turns));
     let (says_removed, removed) = oneshot::channel();
-    let leader_heard = LeaderHeard::default();
+    let (leader_heard, full) = (LeaderHeard::default(), Full::default());
     let worker = Worker::new(
         manager,
         log,
         peers,
-        Readers { views: publish, servers: told, leader: leads, leader_heard: leader_heard.clone() },
+        Readers {
+            views: publish,
+            servers: told,
+            leader: leads,
+            leader_heard: leader_heard.clone(),
+            full: full.clone(),
+        },
+        whose,
         says_removed,
         turns.inbox().clone(),
     )?;
@@ -179,7 +201,7 @@ pub fn start(
         std::thread::Builder::new().name("brain".to_owned()).spawn(move || takes_turns.run(worker))?;
     let places = |count| Arc::new(Semaphore::new(count));
     let (requests, reads, members) = (places(UNDER_WAY), places(UNDER_WAY), places(OF_MEMBERS));
-    let brain = Brain { turns, views, servers, leader, leader_heard, requests, reads, members };
+    let brain = Brain { turns, views, servers, leader, leader_heard, full, requests, reads, members };
     Ok(Started { brain, thread, removed })
 }
 
@@ -270,8 +292,14 @@ impl Brain {
         let place = place(&self.reads).ok_or(Unread::Overloaded)?;
         let (reply, answer) = oneshot::channel();
         self.turns.take_part(Input::Read { reply, _place: place.clone() }).await?;
-        let answer = tokio::time::timeout(ELECTION, answer).await.map_err(|_| Unread::NoLeader)?;
+        let answer = tokio::time::timeout(ELECTION, answer).await.map_err(|_| self.no_leader())?;
         answer.map_err(|_| Unread::Stopped(Stopped))
+    }
+
+    /// What is known here of why there is no leader.
+    pub(crate) fn no_leader(&self) -> NoLeader {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        full.map_or(NoLeader::ForNow, |full| NoLeader::WithoutRoom { full })
     }
 
     /// Word of every view from now on. Ends with the thread. What `read` answers after this is no newer than the last of

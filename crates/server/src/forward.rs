@@ -71,7 +71,7 @@ impl Leader {
         let _ = tokio::time::timeout(ELECTION, views.wait_for(is_known)).await;
         let view = self.brain.newest();
         if view.leader.is_none() {
-            return Err(refuse(Reason::NoLeader, "the cluster has no leader now; try again shortly"));
+            return Err(refuse(Reason::NoLeader, self.brain.no_leader().to_string()));
         }
         let Some((leader, address)) = other_leader(&view, Id(self.own)) else { return Ok(None) };
         let unknown = || {

@@ -156,7 +156,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     };
     let runtime = tokio::runtime::Handle::current();
     let connect = |tell| remote.as_ref().map(|remote| remote.peers(runtime, tell));
-    let Started { brain, thread, removed } = brain::start(manager, log, connect).map_err(Error::Thread)?;
+    let whose = match &remote {
+        Some(remote) => format!("server {}, in {}", remote.config.name, data_dir.display()),
+        None => format!("the server's data, in {}", data_dir.display()),
+    };
+    let Started { brain, thread, removed } =
+        brain::start(manager, log, whose, connect).map_err(Error::Thread)?;
     let _stops = StopsBrain(brain.clone());
     if let Some(remote) = &remote {
         tokio::spawn(renewal::keep_valid(remote.renewing(), brain.clone()));

@@ -25,7 +25,7 @@ fn a_place_is_free_once_nobody_holds_what_was_asked() {
 
 fn start_in(folder: &Path) -> Started {
     let open = crate::open(folder.to_owned(), crate::Unlock::default(), 1, None).unwrap();
-    start(open.manager, open.log, |_| None).unwrap()
+    start(open.manager, open.log, "this server".to_owned(), |_| None).unwrap()
 }
 
 /// On a thread of its own, as a connection's.

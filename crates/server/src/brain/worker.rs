@@ -21,7 +21,7 @@ use store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    First, Input, LeaderHeard, Servers, ToAgent,
+    First, Full, Input, LeaderHeard, Servers, ToAgent,
     turns::{Inbox, Place},
 };
 use crate::{
@@ -57,6 +57,8 @@ pub(super) struct Worker {
     next_tick: Instant,
     /// When the thread looks again at the latest, unless it is woken.
     looks_at: Instant,
+    /// Who keeps the log, in words.
+    whose: String,
     /// Why nothing can be written now.
     full: Option<String>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Reply, RequestError>>>,
@@ -77,6 +79,7 @@ pub(super) struct Readers {
     pub(super) servers: watch::Sender<Servers>,
     pub(super) leader: watch::Sender<Option<MemberId>>,
     pub(super) leader_heard: LeaderHeard,
+    pub(super) full: Full,
 }
 
 /// Dropping the first part tells the thread that nobody waits for it.
@@ -88,6 +91,7 @@ impl Worker {
         log: Log,
         peers: Option<Peers>,
         readers: Readers,
+        whose: String,
         removed: oneshot::Sender<String>,
         inbox: Arc<Inbox>,
     ) -> std::io::Result<Worker> {
@@ -106,6 +110,7 @@ impl Worker {
             taken: VecDeque::new(),
             next_tick: Instant::now(),
             looks_at: Instant::now(),
+            whose,
             full: None,
             requests: HashMap::new(),
             members: HashMap::new(),
@@ -311,19 +316,25 @@ impl Worker {
             LogEvent::Full(error) => {
                 let reason = chain(&error);
                 tracing::error!(error = reason, "nothing can be written until there is room; reads go on");
+                let reason = format!("{}: {reason}", self.whose);
                 // Those whose write is stuck would wait until somebody makes room.
                 for (_, reply) in self.requests.drain() {
                     let _ = reply.send(Err(RequestError::WritesLater { reason: reason.clone() }));
                 }
-                self.full = Some(reason);
+                self.set_full(Some(reason));
             }
             LogEvent::Writable => {
                 tracing::info!("there is room again: writes go on");
-                self.full = None;
+                self.set_full(None);
             }
             LogEvent::Failed(error) => give_up(&chain(&error)),
         }
         None
+    }
+
+    fn set_full(&mut self, full: Option<String>) {
+        self.readers.full.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&full);
+        self.full = full;
     }
 
     fn execute(&mut self, effect: Effect, writes: &mut Vec<Persist>) {

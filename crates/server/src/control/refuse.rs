@@ -25,7 +25,7 @@ pub(crate) fn unread(error: Unread) -> Status {
     match error {
         Unread::Stopped(error) => stopped(error),
         Unread::Overloaded => refuse(Reason::Overloaded, error.to_string()),
-        Unread::NoLeader => refuse(Reason::NoLeader, error.to_string()),
+        Unread::NoLeader(why) => refuse(Reason::NoLeader, why.to_string()),
     }
 }
 

@@ -37,7 +37,7 @@ impl Cluster {
         let now = Timestamp(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
         let authority = Authority::make(CLUSTER, now, validity::AUTHORITY_LIFETIME).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut addresses = BTreeMap::new();
+        let (mut addresses, mut drawn) = (BTreeMap::new(), Vec::new());
         for member in members {
             let identity = Identity { cluster: CLUSTER, role: HostRole::Server, node: NodeId(member) };
             let home = IdentityFolder::open(&folder.path().join(format!("identity-{member}"))).unwrap();
@@ -45,8 +45,10 @@ impl Cluster {
             let request = home.next_key().unwrap().request().unwrap();
             home.install(authority.sign(&request, identity, now, Millis(3_600_000)).unwrap()).unwrap();
             // Free when it was asked for; between that and its use there is only this test.
-            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            addresses.insert(member, port);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            addresses.insert(member, listener.local_addr().unwrap());
+            // Held until all have one: a port that is free again may be drawn again.
+            drawn.push(listener);
         }
         Cluster { folder, authority, addresses }
     }

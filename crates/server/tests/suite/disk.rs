@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::{
     agent::Agent,
+    cluster::{Cluster, leader},
     fixture::{Control, Home, Server, apply_of, declaration, eventually, generations, in_time},
 };
 
@@ -21,19 +22,28 @@ const SIZE: &str = "size=3m";
 
 /// A file system of its own.
 struct SmallDisk {
-    folder: TempDir,
+    path: PathBuf,
+    /// Where it is not another's.
+    folder: Option<TempDir>,
 }
 
 impl SmallDisk {
     fn new() -> SmallDisk {
         let folder = tempfile::Builder::new().prefix("wharf-disk-").tempdir().unwrap();
+        let mut disk = SmallDisk::at(folder.path());
+        disk.folder = Some(folder);
+        disk
+    }
+
+    fn at(path: &Path) -> SmallDisk {
+        fs::create_dir_all(path).unwrap();
         let options = std::ffi::CString::new(SIZE).unwrap();
-        mount("tmpfs", folder.path(), "tmpfs", MountFlags::NOSUID, Some(options.as_c_str())).unwrap();
-        SmallDisk { folder }
+        mount("tmpfs", path, "tmpfs", MountFlags::NOSUID, Some(options.as_c_str())).unwrap();
+        SmallDisk { path: path.to_owned(), folder: None }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// Takes all the room that is left.
@@ -49,7 +59,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        unmount(self.folder.path(), UnmountFlags::DETACH).unwrap();
+        unmount(&self.path, UnmountFlags::DETACH).unwrap();
     }
 }
 
@@ -116,4 +126,41 @@ async fn a_full_disk_refuses_writes_answers_reads_and_recovers() {
     let server = server.restart().await;
     assert_eq!(names(generations(&mut server.control().await).await), written);
     server.stop().await;
+}
+
+/// About 16 kB.
+fn relabelled(round: usize) -> v1::ChangeNodeRequest {
+    let label = |number| (format!("label-{number}"), format!("{round}-{}", "x".repeat(240)));
+    let set = (0..60).map(label).collect();
+    let label = v1::change_node_request::Label { set, unset: Vec::new() };
+    let change = Some(v1::change_node_request::Change::Label(label));
+    v1::ChangeNodeRequest { node: "n1".to_owned(), change }
+}
+
+/// Then there is no leader, and why is not said by waiting for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_disks_of_all_servers_are_full_each_says_whose() {
+    let cluster = Cluster::of(1..=3);
+    let disks: Vec<SmallDisk> = (1..=3).map(|member| SmallDisk::at(&cluster.home(member).data)).collect();
+    let servers = cluster.start_three().await;
+    drop(Agent::start(&servers[&leader(&servers).await], 1).await);
+    let fillers: Vec<PathBuf> = disks.iter().map(SmallDisk::fill).collect();
+    let round = std::sync::atomic::AtomicUsize::new(0);
+    for server in servers.values() {
+        eventually("a server says whose disk is full", || async {
+            let round = round.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let refused = server.control().await.change_node(relabelled(round)).await.err();
+            let message = refused.map(|status| status.message().to_owned()).unwrap_or_default();
+            let words =
+                ["server server-", ", in /", "the disk is full", "free some space in the data directory"];
+            if words.iter().all(|word| message.contains(word)) { Ok(()) } else { Err(message) }
+        })
+        .await;
+    }
+    fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+    eventually("writes go on", || async {
+        let written = servers[&1].control().await.change_node(relabelled(0)).await;
+        written.map_err(|status| status.message().to_owned())
+    })
+    .await;
 }
