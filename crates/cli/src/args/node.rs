@@ -43,6 +43,9 @@ pub enum Node {
         /// Also a node that is neither down nor drained; its replicas stop at once
         #[arg(long)]
         force: bool,
+        /// Be content where there is no such node: for scripts that are run again
+        #[arg(long)]
+        ignore_not_found: bool,
     },
 }
 

@@ -22,7 +22,9 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
         args::Node::Cordon { nodes, reason } => (nodes, Change::Cordon(Cordon { reason }), "cordoned"),
         args::Node::Uncordon { nodes } => (nodes, Change::Uncordon(Uncordon {}), "uncordoned"),
         args::Node::Drain(drain) => return self::drain(client, drain).await,
-        args::Node::Rm { nodes, force } => return remove(client, nodes, force).await,
+        args::Node::Rm { nodes, force, ignore_not_found } => {
+            return remove(client, nodes, force, ignore_not_found).await;
+        }
         args::Node::Label(label) => {
             let node = label.node.clone();
             let (set, unset) = label.sorted();
@@ -38,10 +40,20 @@ pub async fn run(client: &mut Client, verb: args::Node) -> Result<Code, Failure>
 }
 
 /// By their ids: a request that is sent again, because its answer was lost, is known by them.
-async fn remove(client: &mut Client, nodes: Vec<String>, force: bool) -> Result<Code, Failure> {
+async fn remove(
+    client: &mut Client,
+    nodes: Vec<String>,
+    force: bool,
+    ignore_not_found: bool,
+) -> Result<Code, Failure> {
     let known = ask::status(client, Question::nodes()).await?.nodes;
     for node in nodes {
         let bare = node.strip_prefix("node/").unwrap_or(&node);
+        let is_meant = |known: &&NodeView| known.name() == bare || known.node.info.id.to_string() == bare;
+        if ignore_not_found && !known.iter().any(|known| is_meant(&known)) {
+            say(format_args!("there is no node {bare}"));
+            continue;
+        }
         let mut named = known.iter().filter(|known| known.name() == bare);
         // The server says what is wrong with a name that is nobody's or several nodes'.
         let (asked, name) = match (named.next(), named.next()) {
