@@ -1,7 +1,7 @@
 //! The way to the manager: a handle that is cheap to clone.
 //!
 //! Everything else in this crate talks to the manager through [`Brain`]; who owns it is in `worker`, whose turn it is to have
-//! it do something in `turns`.
+//! it do something in `turns`, what is seen of it without a turn in `published`.
 //!
 //! # The way of one write between threads
 //!
@@ -11,13 +11,16 @@
 //! Where much is asked the manager's own thread takes what comes together: one step of the manager, one pwrite and one
 //! fdatasync are shared by all that waits, while few threads serve connections.
 
-#[cfg(test)]
-mod tests;
 mod turns;
 mod worker;
 
+mod published;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -26,7 +29,7 @@ use consensus::{MemberId, PeerMessageKind, Snapshot};
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
-use model::{DirectoryNews, Dispatch, Heard, MemberId as Id, MemberPart, NodeInfo, Usage};
+use model::{DirectoryNews, Dispatch, Heard, MemberId as Id, NodeInfo, Usage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -35,28 +38,20 @@ use crate::{
     log::{Log, LogEvent, SavedSnapshot},
     peers::{Listens, PeerEvent, Peers, Tell},
 };
+use published::Published;
+pub(crate) use published::Servers;
 use turns::Turns;
-use worker::{Readers, Worker};
+use worker::Worker;
 
 /// A handle to the manager.
 #[derive(Clone, Debug)]
 pub struct Brain {
     turns: Arc<Turns>,
-    views: watch::Receiver<View>,
-    servers: watch::Receiver<Servers>,
-    leader: watch::Receiver<Option<MemberId>>,
-    leader_heard: LeaderHeard,
-    full: Full,
+    published: Published,
     requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     members: Arc<Semaphore>,
 }
-
-/// When a leader last said something to this server; none while none has since it started.
-type LeaderHeard = Arc<Mutex<Option<Instant>>>;
-
-/// Why this server can write nothing now; none while it can.
-type Full = Arc<Mutex<Option<String>>>;
 
 /// How long whoever asks waits for a leader to be elected.
 pub(crate) const ELECTION: Duration = Duration::from_secs(5);
@@ -175,63 +170,17 @@ pub fn start(
     connect: impl FnOnce(Tell) -> Option<Peers>,
 ) -> std::io::Result<Started> {
     let turns = Arc::new(Turns::default());
-    let (publish, views) = watch::channel(manager.view());
-    let (told, servers) = watch::channel(Servers::of(&manager.view()));
-    let (leads, leader) = watch::channel(manager.view().leader);
+    let (publisher, published) = published::published(manager.view());
     let peers = connect(hears_peers(&turns));
     let (says_removed, removed) = oneshot::channel();
-    let (leader_heard, full) = (LeaderHeard::default(), Full::default());
-    let worker = Worker::new(
-        manager,
-        log,
-        peers,
-        Readers {
-            views: publish,
-            servers: told,
-            leader: leads,
-            leader_heard: leader_heard.clone(),
-            full: full.clone(),
-        },
-        whose,
-        says_removed,
-        turns.inbox().clone(),
-    )?;
+    let worker = Worker::new(manager, log, peers, publisher, whose, says_removed, turns.inbox().clone())?;
     let takes_turns = turns.clone();
     let thread =
         std::thread::Builder::new().name("brain".to_owned()).spawn(move || takes_turns.run(worker))?;
     let places = |count| Arc::new(Semaphore::new(count));
     let (requests, reads, members) = (places(UNDER_WAY), places(UNDER_WAY), places(OF_MEMBERS));
-    let brain = Brain { turns, views, servers, leader, leader_heard, full, requests, reads, members };
+    let brain = Brain { turns, published, requests, reads, members };
     Ok(Started { brain, thread, removed })
-}
-
-/// What hosts are told of the servers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Servers {
-    /// Where those are that take part, or are to.
-    pub(crate) addresses: Vec<String>,
-    /// Whom to believe, in PEM; empty where there is no authority.
-    pub(crate) trust: String,
-}
-
-impl Servers {
-    fn of(view: &View) -> Servers {
-        Servers { addresses: addresses(view).map(str::to_owned).collect(), trust: bundle(view).to_owned() }
-    }
-
-    /// The same without any copy: it is asked of each view.
-    fn are_those_of(&self, view: &View) -> bool {
-        self.trust == bundle(view) && addresses(view).eq(self.addresses.iter())
-    }
-}
-
-fn addresses(view: &View) -> impl Iterator<Item = &str> {
-    let members = view.state.members().filter(|member| member.part != MemberPart::Removed);
-    members.map(|member| member.address.as_str())
-}
-
-fn bundle(view: &View) -> &str {
-    view.state.trust().map_or("", |trust| &trust.bundle)
 }
 
 fn place(places: &Arc<Semaphore>) -> Option<Place> {
@@ -251,7 +200,7 @@ impl Brain {
 
     /// For whoever brings the state, before anything of it is read.
     pub(crate) fn listens(&self) -> Listens {
-        let views = self.views.clone();
+        let views = self.published.views.clone();
         Arc::new(move |peer| {
             if views.borrow().may_speak(peer) {
                 return Ok(());
@@ -279,12 +228,12 @@ impl Brain {
 
     /// What this server knows, which may be old.
     pub(crate) fn newest(&self) -> View {
-        self.views.borrow().clone()
+        self.published.newest()
     }
 
     /// When a leader last said something to this server. What this server knows is about as old, while it keeps up.
     pub(crate) fn leader_heard(&self) -> Option<Instant> {
-        *self.leader_heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.published.leader_heard()
     }
 
     /// What is true now: everything that was answered before this call is in the view. Without a leader nobody knows.
@@ -298,27 +247,25 @@ impl Brain {
 
     /// What is known here of why there is no leader.
     pub(crate) fn no_leader(&self) -> NoLeader {
-        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        full.map_or(NoLeader::ForNow, |full| NoLeader::WithoutRoom { full })
+        self.published.full().map_or(NoLeader::ForNow, |full| NoLeader::WithoutRoom { full })
     }
 
     /// Word of every view from now on. Ends with the thread. What `read` answers after this is no newer than the last of
     /// them.
     pub fn views(&self) -> watch::Receiver<View> {
-        let mut views = self.views.clone();
+        let mut views = self.published.views.clone();
         views.mark_unchanged();
         views
     }
 
-    /// Changes only when they do: each agent's session waits for that.
+    /// Word of what hosts are told of the servers, only when that changes.
     pub(crate) fn servers(&self) -> watch::Receiver<Servers> {
-        self.servers.clone()
+        self.published.servers.clone()
     }
 
     /// Completes once another one leads, as far as this server knows: at once where that is so already.
     pub(crate) async fn leads_no_more(&self, leader: MemberId) {
-        // Changes only when it does, as every request that is handed on waits for it.
-        let mut leads = self.leader.clone();
+        let mut leads = self.published.leader.clone();
         if leads.wait_for(|now| now.is_some_and(|now| now != leader)).await.is_err() {
             // Nobody will know any more, as this server ends.
             std::future::pending().await

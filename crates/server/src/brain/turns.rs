@@ -29,17 +29,18 @@ use super::{Input, Stopped, worker::Worker};
 
 /// So many at once are few: they lose nothing by waiting for each other, and nobody by waiting for them.
 const FEW: u32 = 4;
-/// A turn that took longer than this is not one for a thread that others wait for; so is none of the next dozen.
+/// A turn that took longer than this is not one for a thread that others wait for, and counts as one of a crowd.
 const QUICK: Duration = Duration::from_millis(5);
+/// So many that the next dozen turns, which each take an eighth off what is remembered, are the brain's as well.
 const CROWD: u32 = 64;
 
-/// Where a turn is taken.
+/// Whose thread a turn is taken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// On the thread that has nothing else to do.
-    Own,
-    /// On one that serves connections.
-    Borrowed,
+pub(super) enum Taker {
+    /// The one that has nothing else to do.
+    Brain,
+    /// One that serves connections, which others wait for.
+    Connection,
 }
 
 #[derive(Default)]
@@ -47,7 +48,7 @@ pub(super) struct Turns {
     inbox: Arc<Inbox>,
     /// None before it starts, and after its end.
     worker: Mutex<Option<Worker>>,
-    /// How much the last turns had to do.
+    /// How many inputs the last turns had, the older the less.
     crowd: AtomicU32,
 }
 
@@ -149,7 +150,7 @@ impl Turns {
     fn take_own(&self) -> Option<Duration> {
         let mut worker = self.worker();
         let worker = worker.as_mut()?;
-        self.take(worker, Place::Own);
+        self.take(worker, Taker::Brain);
         let patience = worker.patience();
         (!worker.is_done()).then_some(patience)
     }
@@ -197,7 +198,7 @@ impl Turns {
             Err(TryLockError::WouldBlock) => return self.inbox.wake(),
         };
         let Some(worker) = held.as_mut() else { return self.inbox.wake() };
-        self.take(worker, Place::Borrowed);
+        self.take(worker, Taker::Connection);
         let is_early = worker.wants_thread();
         drop(held);
         if is_early || self.inbox.len() > 0 {
@@ -205,9 +206,9 @@ impl Turns {
         }
     }
 
-    fn take(&self, worker: &mut Worker, place: Place) {
+    fn take(&self, worker: &mut Worker, taker: Taker) {
         let began = Instant::now();
-        let turn = catch_unwind(AssertUnwindSafe(|| worker.turn(place)));
+        let turn = catch_unwind(AssertUnwindSafe(|| worker.turn(taker)));
         let Ok(count) = turn else {
             // The panic hook has printed what and where. The only safe state now is the one on disk.
             std::process::abort();

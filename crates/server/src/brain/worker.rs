@@ -4,31 +4,29 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use consensus::{MemberId, Persist, Snapshot, SnapshotMeta};
+use consensus::{Persist, SnapshotMeta};
 use manager::{
-    Codec, Effect, Event, Manager, MemberError, MemberRequest, ReadId, Reply, Request, RequestError,
-    RequestId, SessionId, View,
+    Effect, Event, Manager, MemberError, MemberRequest, ReadId, Reply, Request, RequestError, RequestId,
+    SessionId, View,
 };
 use store::State;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    First, Full, Input, LeaderHeard, Servers, ToAgent,
-    turns::{Inbox, Place},
+    First, Input, ToAgent,
+    published::Publisher,
+    snapshot::SnapshotThread,
+    turns::{Inbox, Taker},
 };
 use crate::{
     chain::chain,
     clock::{self, now},
     codec::WireCodec,
-    log::{Log, LogError, LogEvent, LogWriter, SavedSnapshot, SnapshotWriter},
+    log::{Log, LogEvent, LogWriter},
     peers::{PeerEvent, Peers},
 };
 
@@ -41,8 +39,6 @@ const MAX_BATCH: usize = 1_024;
 const LATE: Duration = Duration::from_millis(2);
 /// How long a server that stops goes on for those whom it has not answered yet.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// How often a snapshot is tried again that the disk has no room for.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     manager: Manager<WireCodec>,
@@ -50,7 +46,7 @@ pub(super) struct Worker {
     /// The last write that the log has not confirmed.
     unwritten: Option<u64>,
     peers: Option<Peers>,
-    readers: Readers,
+    publisher: Publisher,
     inbox: Arc<Inbox>,
     /// Taken from the inbox, for the next steps.
     taken: VecDeque<Input>,
@@ -73,24 +69,12 @@ pub(super) struct Worker {
     snapshot: Option<SnapshotThread>,
 }
 
-/// Who waits for what is published.
-pub(super) struct Readers {
-    pub(super) views: watch::Sender<View>,
-    pub(super) servers: watch::Sender<Servers>,
-    pub(super) leader: watch::Sender<Option<MemberId>>,
-    pub(super) leader_heard: LeaderHeard,
-    pub(super) full: Full,
-}
-
-/// Dropping the first part tells the thread that nobody waits for it.
-struct SnapshotThread(Sender<()>, JoinHandle<()>);
-
 impl Worker {
     pub(super) fn new(
         manager: Manager<WireCodec>,
         log: Log,
         peers: Option<Peers>,
-        readers: Readers,
+        publisher: Publisher,
         whose: String,
         removed: oneshot::Sender<String>,
         inbox: Arc<Inbox>,
@@ -105,7 +89,7 @@ impl Worker {
             log: LogWriter::start(log, Box::new(notify))?,
             unwritten: None,
             peers,
-            readers,
+            publisher,
             inbox,
             taken: VecDeque::new(),
             next_tick: Instant::now(),
@@ -124,7 +108,7 @@ impl Worker {
     }
 
     /// Does what waits, and what follows from it at once. Returns how many inputs that were.
-    pub(super) fn turn(&mut self, place: Place) -> u32 {
+    pub(super) fn turn(&mut self, taker: Taker) -> u32 {
         let mut count = 0;
         let mut events = Vec::new();
         loop {
@@ -133,11 +117,11 @@ impl Worker {
             if events.is_empty() && Instant::now() < self.due_at() {
                 return count;
             }
-            let written = self.step(events, place);
+            let written = self.step(events, taker);
             events = Vec::from_iter(written);
-            let goes_on = match place {
-                Place::Own => !events.is_empty() || !self.taken.is_empty(),
-                Place::Borrowed => !events.is_empty(),
+            let goes_on = match taker {
+                Taker::Brain => !events.is_empty() || !self.taken.is_empty(),
+                Taker::Connection => !events.is_empty(),
             };
             if !goes_on {
                 return count;
@@ -172,7 +156,7 @@ impl Worker {
     }
 
     /// What was written at once is an event for the next step.
-    fn step(&mut self, events: Vec<Event>, place: Place) -> Option<Event> {
+    fn step(&mut self, events: Vec<Event>, taker: Taker) -> Option<Event> {
         let (mut writes, mut sends) = (Vec::new(), false);
         for effect in self.manager.step(now(), events) {
             sends |= matches!(&effect, Effect::Send(messages) if !messages.is_empty());
@@ -180,7 +164,7 @@ impl Worker {
         }
         // Last, so that nobody waits for it who need not. What was said to others leaves from a thread that serves
         // connections.
-        self.write(writes, place == Place::Own || !sends)
+        self.write(writes, taker == Taker::Brain || !sends)
     }
 
     /// Makes it durable at once if nothing is in the way, and has it done if something is.
@@ -202,11 +186,7 @@ impl Worker {
 
     /// After the last turn.
     pub(super) fn end(mut self) {
-        if let Some(SnapshotThread(waits, thread)) = self.snapshot.take() {
-            drop(waits);
-            // Its panic has been printed by the panic hook.
-            let _ = thread.join();
-        }
+        self.snapshot.take().into_iter().for_each(SnapshotThread::end);
     }
 
     /// How long the thread may sleep.
@@ -259,10 +239,7 @@ impl Worker {
                 Event::SessionClosed { session }
             }
             Input::Peer(PeerEvent::Received(message, level)) => {
-                if self.readers.views.borrow().leader == Some(message.from) {
-                    let mut heard = self.readers.leader_heard.lock().unwrap_or_else(PoisonError::into_inner);
-                    *heard = Some(Instant::now());
-                }
+                self.publisher.hears(message.from);
                 Event::Peer { message, level }
             }
             Input::Peer(PeerEvent::Ended(peer)) => Event::PeerEnded { peer },
@@ -333,7 +310,7 @@ impl Worker {
     }
 
     fn set_full(&mut self, full: Option<String>) {
-        self.readers.full.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&full);
+        self.publisher.set_full(full.clone());
         self.full = full;
     }
 
@@ -386,17 +363,7 @@ impl Worker {
             let members = view.state.members();
             peers.know(&members.map(|member| (member.id.0, member.address.clone())).collect());
         }
-        // The view first: who is woken by the servers looks at it.
-        self.readers.views.send_replace(view);
-        let view = self.readers.views.borrow();
-        self.readers.leader.send_if_modified(|leader| std::mem::replace(leader, view.leader) != view.leader);
-        self.readers.servers.send_if_modified(|told| {
-            let is_news = !told.are_those_of(&view);
-            if is_news {
-                *told = Servers::of(&view);
-            }
-            is_news
-        });
+        self.publisher.publish(view);
     }
 
     fn tell(&self, session: SessionId, message: ToAgent) {
@@ -405,40 +372,15 @@ impl Worker {
         }
     }
 
-    /// Beside everything else: the state is a clone that nobody changes.
     fn write_snapshot(&mut self, meta: SnapshotMeta, state: State) {
-        let (writer, inbox) = (self.log.snapshots(), self.inbox.clone());
-        let (waits, waited_for) = channel();
-        let written = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let snapshot = Snapshot { meta, data: WireCodec.encode_snapshot(&state).into() };
-            if let Some(saved) = save(&writer, &snapshot, &waited_for) {
-                let _ = inbox.send(Input::SnapshotWritten(snapshot, saved));
-            }
-        });
-        match written {
-            Ok(thread) => self.snapshot = Some(SnapshotThread(waits, thread)),
+        match SnapshotThread::start(meta, state, self.log.snapshots(), self.inbox.clone()) {
+            Ok(thread) => self.snapshot = Some(thread),
             Err(error) => give_up(&format!("no thread can be started for a snapshot: {error}")),
         }
     }
 }
 
-/// Tries until there is room, since a log that is not compacted only grows, or until nobody waits for it.
-fn save(writer: &SnapshotWriter, snapshot: &Snapshot, waited_for: &Receiver<()>) -> Option<SavedSnapshot> {
-    loop {
-        match writer.write(snapshot) {
-            Ok(saved) => return Some(saved),
-            Err(error @ LogError::Full { .. }) => {
-                tracing::warn!(error = chain(&error), "a snapshot waits for room on the disk");
-            }
-            Err(error) => give_up(&chain(&error)),
-        }
-        if waited_for.recv_timeout(SNAPSHOT_RETRY) == Err(RecvTimeoutError::Disconnected) {
-            return None;
-        }
-    }
-}
-
-fn give_up(reason: &str) -> ! {
+pub(super) fn give_up(reason: &str) -> ! {
     tracing::error!(reason, "this server cannot go on");
     std::process::exit(1);
 }
