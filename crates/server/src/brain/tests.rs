@@ -1,4 +1,13 @@
-use std::{future::Future, path::Path, thread};
+use std::{
+    future::Future,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, ThreadId},
+};
 
 use futures_util::{FutureExt as _, future::join_all};
 use model::{AccessRole, AccessToken, Grant, Scope, SecretHash, Timestamp, TokenId};
@@ -118,6 +127,70 @@ fn everyone_who_asks_while_it_ends_is_told_something() {
     assert!(answered >= 20);
     let Started { brain, thread, removed: _removed } = start_in(folder.path());
     assert!(run(brain.read()).unwrap().state.access_tokens().count() >= answered);
+    brain.stop();
+    thread.join().unwrap();
+}
+
+/// Somebody whom another thread serves: asks on whenever anybody is answered, so that there is always more to do.
+struct AsksOn {
+    turns: Arc<Turns>,
+    place: Place,
+    lends: ThreadId,
+    answered_by_lender: AtomicU64,
+    answers: Mutex<Vec<oneshot::Receiver<Result<Reply, RequestError>>>>,
+}
+
+impl AsksOn {
+    /// Something to be written, and what tells of the answer.
+    fn asks(self: &Arc<AsksOn>) -> Input {
+        let (reply, mut answer) = oneshot::channel();
+        let waker = Waker::from(self.clone());
+        assert_eq!(answer.poll_unpin(&mut Context::from_waker(&waker)).map(drop), Poll::Pending);
+        let mut answers = self.answers.lock().unwrap();
+        answers.push(answer);
+        Input::Request { request: put(answers.len() as u64), reply, _place: self.place.clone() }
+    }
+}
+
+impl Wake for AsksOn {
+    fn wake(self: Arc<AsksOn>) {
+        const ENOUGH: u64 = 100;
+        if thread::current().id() == self.lends
+            && self.answered_by_lender.fetch_add(1, Ordering::Relaxed) < ENOUGH
+        {
+            self.turns.take_part_at_once(vec![self.asks()]).unwrap();
+        }
+    }
+}
+
+/// Whoever lends its thread gets it back once its own is answered, however much comes meanwhile.
+#[test]
+fn a_thread_that_is_lent_is_given_back() {
+    let folder = TempDir::new().unwrap();
+    let Started { brain, thread, removed: _removed } = start_in(folder.path());
+    let deadline = Instant::now() + SOON;
+    // What is to be done at the start takes its time.
+    while run(brain.read()).is_err() || !brain.turns.is_quiet() {
+        assert!(Instant::now() < deadline, "turns are never quick");
+    }
+    let asks = Arc::new(AsksOn {
+        turns: brain.turns.clone(),
+        place: place(&brain.requests).unwrap(),
+        lends: thread::current().id(),
+        answered_by_lender: AtomicU64::new(0),
+        answers: Mutex::default(),
+    });
+    // The first is answered before the second is written: by then there is a third.
+    let (reply, mut first) = oneshot::channel();
+    let waker = Waker::from(asks.clone());
+    assert!(first.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    let first = Input::Read { reply, _place: asks.place.clone() };
+    brain.turns.take_part_at_once(vec![first, asks.asks()]).unwrap();
+    assert!(asks.answered_by_lender.load(Ordering::Relaxed) <= 2);
+    let answers = std::mem::take(&mut *asks.answers.lock().unwrap());
+    for answer in answers {
+        run(answer).unwrap().unwrap();
+    }
     brain.stop();
     thread.join().unwrap();
 }

@@ -59,6 +59,14 @@ pub(super) struct Inbox {
     thread: OnceLock<Thread>,
 }
 
+/// How much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amount {
+    Nothing,
+    Little,
+    Much,
+}
+
 #[derive(Default)]
 struct Waiting {
     inputs: VecDeque<Input>,
@@ -94,8 +102,13 @@ impl Inbox {
         std::mem::swap(&mut self.waiting().inputs, empty);
     }
 
-    fn len(&self) -> usize {
-        self.waiting().inputs.len()
+    fn amount(&self) -> Amount {
+        let waiting = self.waiting();
+        match waiting.inputs.len() {
+            0 => Amount::Nothing,
+            few if few <= FEW as usize && waiting.inputs.iter().all(Input::is_light) => Amount::Little,
+            _ => Amount::Much,
+        }
     }
 
     /// What waits is dropped, and whoever waits for an answer to it is told so by that.
@@ -158,10 +171,9 @@ impl Turns {
     /// Puts something, and sees to it that its turn is taken: here, where that is quick. What others bring at the same
     /// moment shares the turn.
     pub(super) async fn take_part(&self, input: Input) -> Result<(), Stopped> {
-        let is_light = input.is_light();
         self.inbox.put([input])?;
         let mut wakes = Wakes(Some(&self.inbox));
-        if is_light && self.is_quiet() {
+        if self.is_quiet() {
             tokio::task::yield_now().await;
             wakes.0 = None;
             self.take_borrowed();
@@ -171,25 +183,21 @@ impl Turns {
 
     /// The same of what came together, without waiting for more.
     pub(super) fn take_part_at_once(&self, inputs: Vec<Input>) -> Result<(), Stopped> {
-        let is_light = inputs.iter().all(Input::is_light);
         self.inbox.put(inputs)?;
-        match is_light {
-            true => self.take_borrowed(),
-            false => self.inbox.wake(),
-        }
+        self.take_borrowed();
         Ok(())
     }
 
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.crowd.load(Ordering::Relaxed) <= FEW
     }
 
     fn take_borrowed(&self) {
-        match self.inbox.len() {
+        match self.inbox.amount() {
             // Somebody else has taken it.
-            0 => return,
-            few if few <= FEW as usize && self.is_quiet() => {}
-            _ => return self.inbox.wake(),
+            Amount::Nothing => return,
+            Amount::Little if self.is_quiet() => {}
+            Amount::Little | Amount::Much => return self.inbox.wake(),
         }
         let mut held = match self.worker.try_lock() {
             Ok(held) => held,
@@ -201,7 +209,7 @@ impl Turns {
         self.take(worker, Taker::Connection);
         let is_early = worker.wants_thread();
         drop(held);
-        if is_early || self.inbox.len() > 0 {
+        if is_early || self.inbox.amount() != Amount::Nothing {
             self.inbox.wake();
         }
     }

@@ -107,24 +107,22 @@ impl Worker {
         })
     }
 
-    /// Does what waits, and what follows from it at once. Returns how many inputs that were.
+    /// Does what waits, and what follows from it at once. Whoever lends its thread does not do what comes meanwhile: among that
+    /// may be more and more, and its own users wait. Returns how many inputs were taken.
     pub(super) fn turn(&mut self, taker: Taker) -> u32 {
-        let mut count = 0;
         let mut events = Vec::new();
+        let mut count = self.gather(&mut events);
         loop {
-            count += self.gather(&mut events);
             self.tick_if_due(&mut events);
             if events.is_empty() && Instant::now() < self.due_at() {
                 return count;
             }
-            let written = self.step(events, taker);
-            events = Vec::from_iter(written);
-            let goes_on = match taker {
-                Taker::Brain => !events.is_empty() || !self.taken.is_empty(),
-                Taker::Connection => !events.is_empty(),
-            };
-            if !goes_on {
-                return count;
+            events = Vec::from_iter(self.step(events, taker));
+            let more = !self.taken.is_empty();
+            match taker {
+                Taker::Brain if more || !events.is_empty() => count += self.gather(&mut events),
+                Taker::Connection if !events.is_empty() => {}
+                Taker::Brain | Taker::Connection => return count,
             }
         }
     }
