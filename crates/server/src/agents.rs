@@ -16,7 +16,7 @@ use proto::{
     v1::{self, agent_message, server_message},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,6 +30,7 @@ use crate::{
     limits,
     relay::{AgentSession, Life, Relays},
     rotation,
+    shares::Shares,
 };
 
 /// How many messages may wait for a slow agent before the server waits for it.
@@ -38,6 +39,8 @@ const RELAY_QUEUE: usize = 64;
 /// How many sessions are opened at once, the others wait: as many as the brain takes in one step. When thousands of agents
 /// come together, each hello is a large message to be read and a full set of assignments to be written.
 const OPENING: usize = 1_024;
+/// How many of them one node's agent opens. It needs one; the last may be on its way still when it tries again.
+const OF_ONE: usize = 2;
 /// How many messages of one agent the brain may not have taken yet: an agent that says more than that is read more slowly.
 const UNTAKEN: usize = 16;
 /// How long an agent may take to say hello once it is its turn.
@@ -53,13 +56,41 @@ pub struct Agents {
     next_session: AtomicU64,
     /// A permit is held from before a hello is read until the first answer to it is there.
     opening: Arc<Semaphore>,
+    shares: Shares<NodeId>,
 }
 
 impl Agents {
     pub fn new(brain: Brain, relays: Relays, cluster: ClusterId, own: Option<MemberId>) -> Agents {
         let opening = Arc::new(Semaphore::new(OPENING));
-        Agents { brain, relays, cluster, own, next_session: AtomicU64::new(1), opening }
+        Agents {
+            brain,
+            relays,
+            cluster,
+            own,
+            next_session: AtomicU64::new(1),
+            opening,
+            shares: Shares::new(OF_ONE),
+        }
     }
+
+    /// A place among those who open sessions. Whoever opens many waits for its own, and keeps out nobody.
+    async fn may_open(&self, caller: Caller) -> Result<Opening, Status> {
+        let closed = |_| stopped(Stopped);
+        let of_node = match caller {
+            Caller::Node(identity) => {
+                Some(self.shares.of(identity.node).acquire_owned().await.map_err(closed)?)
+            }
+            Caller::Host | Caller::Stranger => None,
+        };
+        let of_all = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
+        Ok(Opening { _of_all: of_all, _of_node: of_node })
+    }
+}
+
+/// Given back once the first answer is on its way.
+struct Opening {
+    _of_all: OwnedSemaphorePermit,
+    _of_node: Option<OwnedSemaphorePermit>,
 }
 
 type Outbound<T> = ReceiverStream<Result<T, Status>>;
@@ -77,7 +108,7 @@ impl v1::agents_server::Agents for Agents {
         caller.is_agent()?;
         check_leads(&self.brain, self.own)?;
         let mut inbound = request.into_inner();
-        let opening = Arc::clone(&self.opening).acquire_owned().await;
+        let opening = self.may_open(caller).await?;
         let first = timeout(HELLO_PATIENCE, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("the agent said no hello"))?;
         let first = read_first(first?)?;
@@ -178,10 +209,10 @@ impl Drop for SessionEnd {
 }
 
 /// Returns why the session is over, if the agent is there to hear it. Once the first word is said, another may be opened.
-async fn answer<P>(
+async fn answer(
     from_brain: &mut mpsc::UnboundedReceiver<ToAgent>,
     to_agent: &mpsc::Sender<Result<v1::ServerMessage, Status>>,
-    opening: P,
+    opening: Opening,
 ) -> Option<Status> {
     let mut opening = Some(opening);
     while let Some(message) = from_brain.recv().await {

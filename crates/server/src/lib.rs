@@ -47,6 +47,7 @@ mod renewal;
 pub mod rescue;
 mod rotation;
 mod serving;
+mod shares;
 pub mod socket;
 mod strangers;
 mod threshold;

@@ -6,9 +6,8 @@
 //! keeps out nobody from elsewhere.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,6 +21,7 @@ use tonic::{Status, body::Body, codegen::http};
 use crate::{
     caller::{Arrival, Caller},
     middleware::{Inner, Middleware},
+    shares::Shares,
     strangers::network,
 };
 
@@ -39,8 +39,8 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Threshold {
     joining: Arc<Semaphore>,
-    /// Of each address that somebody joins from, or waits to.
-    shares: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
+    /// Of each address.
+    shares: Shares<IpAddr>,
 }
 
 /// A place among those who join.
@@ -52,26 +52,14 @@ struct Place {
 
 impl Threshold {
     pub(crate) fn new() -> Threshold {
-        Threshold { joining: Arc::new(Semaphore::new(JOINING)), shares: Arc::default() }
+        Threshold { joining: Arc::new(Semaphore::new(JOINING)), shares: Shares::new(FROM_ONE) }
     }
 
     /// Fails only where the server ends.
     async fn place(&self, from: IpAddr) -> Result<Place, AcquireError> {
         // First of the share, so that who waits for that holds no place of all.
-        let share = self.share(network(from)).acquire_owned().await?;
+        let share = self.shares.of(network(from)).acquire_owned().await?;
         Ok(Place { _of_all: self.joining.clone().acquire_owned().await?, _of_share: share })
-    }
-
-    /// Kept for as long as anybody holds a place of it, or waits for one.
-    fn share(&self, from: IpAddr) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.retain(|_, share| share.strong_count() > 0);
-        if let Some(share) = shares.get(&from).and_then(Weak::upgrade) {
-            return share;
-        }
-        let share = Arc::new(Semaphore::new(FROM_ONE));
-        shares.insert(from, Arc::downgrade(&share));
-        share
     }
 }
 
@@ -127,6 +115,5 @@ mod tests {
         assert!(place(&threshold, [10, 0, 0, 2]).is_some());
         drop(held);
         assert!(place(&threshold, [10, 0, 0, 1]).is_some());
-        assert_eq!(threshold.shares.lock().unwrap().len(), 1, "what nobody holds is forgotten");
     }
 }

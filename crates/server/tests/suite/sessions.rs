@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use model::HostRole;
 use proto::{
     session::AgentSays,
-    v1::{self, node_status::Readiness},
+    v1::{self, AccessRole, agents_client::AgentsClient, node_status::Readiness},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::{
     agent::{Agent, hello},
     fixture::{Server, eventually, everything, in_time, web},
+    founded::Founded,
 };
 
 /// The answer to what an agent says first.
@@ -170,4 +172,31 @@ async fn a_node_that_is_removed_again_is_removed() {
     }
     let unknown = control.change_node(remove(model::NodeId(77).to_string())).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+}
+
+/// The places in which sessions are opened are for all nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_opens_ever_more_sessions_keeps_out_no_other() {
+    /// More than there are places.
+    const MANY: usize = 1_100;
+    /// Less than who says no hello holds its place.
+    const SOON: Duration = Duration::from_secs(5);
+    let founded = Founded::start().await;
+    // Once there is one, the authority is known that signs certificates.
+    founded.token("ci", AccessRole::Viewer, &[], None).await;
+    let hostile = AgentsClient::new(founded.as_host(HostRole::Agent).await);
+    let mut silent = Vec::new();
+    let mut opened = JoinSet::new();
+    for _ in 0..MANY {
+        let (says, messages) = mpsc::channel(1);
+        silent.push(says);
+        let mut hostile = hostile.clone();
+        opened.spawn(async move { hostile.session(ReceiverStream::new(messages)).await.map(drop) });
+    }
+    // What comes after them over their connection is answered after they were taken in.
+    let mut relay = hostile.clone();
+    let refused = in_time("an answer", relay.relay(tokio_stream::empty())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    timeout(SOON, Agent::start(&founded.server, 1)).await.expect("another node's session");
+    assert!(opened.try_join_next().is_none(), "they still wait");
 }
