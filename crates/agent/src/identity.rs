@@ -12,8 +12,6 @@ use std::{
 
 use model::{ClusterId, NodeId, Subnet};
 
-use crate::durable_file;
-
 #[derive(Debug)]
 pub(crate) struct Identity {
     path: PathBuf,

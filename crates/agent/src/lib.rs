@@ -18,7 +18,6 @@ mod begin;
 mod clock;
 mod compile;
 mod config;
-mod durable_file;
 mod exec;
 mod host;
 mod identity;

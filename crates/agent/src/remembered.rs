@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use model::Directory;
 use proto::directory::{decode_directory, encode_directory};
 
-use crate::{durable_file, host::chain};
+use crate::host::chain;
 
 /// Nothing, if there is none. One that cannot be read is no reason to stay away: a leader tells it again.
 pub(crate) fn read(path: &Path) -> Directory {

@@ -1,11 +1,10 @@
 //! What a server was told when it founded a cluster or joined one: the file `host.json` in its data folder.
 //!
-//! An administrator may change `listen` and `advertise` there, and start the server again.
+//! An administrator may change `listen`, `advertise` and `contacts` there, and start the server again (`deploy/recover.md`).
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -24,8 +23,10 @@ pub struct Membership {
     pub listen: SocketAddr,
     /// Host and port.
     pub advertise: String,
-    /// Whether it was the first server. Otherwise `contacts` are where others were when it joined, by their ids.
+    /// Whether it was the first server.
     pub founded: bool,
+    /// Where others were when it joined, by their ids. It tells them where it is, as it tells those that the state names: one
+    /// that finds none of those any more is helped by the name of one that is there now.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contacts: BTreeMap<String, String>,
 }
@@ -43,13 +44,8 @@ impl Membership {
         let path = data.join(FILE);
         let write = || -> io::Result<()> {
             fs::create_dir_all(data)?;
-            let unfinished = data.join("host.tmp");
-            let mut file = File::create(&unfinished)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            writeln!(file)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(data)?.sync_all()
+            let text = serde_json::to_string_pretty(self)?;
+            durable_file::replace(&path, text + "\n")
         };
         write().map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
     }

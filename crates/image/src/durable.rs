@@ -4,7 +4,7 @@
 //! leaves in `trash/` is deleted after the next open.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,13 +55,9 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Replaces `path` by `bytes`: after a crash it is the old or the new file, whole. `tmp` is on the same file system.
+/// Replaces `path` by `bytes`: after a crash it is the old or the new file, whole. Nobody else has `tmp`.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], tmp: &Path) -> Result<(), IoError> {
-    let mut file = File::create(tmp).at("create", tmp)?;
-    file.write_all(bytes).at("write", tmp)?;
-    file.sync_data().at("flush", tmp)?;
-    fs::rename(tmp, path).at("replace", path)?;
-    sync_directory(path.parent().unwrap_or(Path::new("/")))
+    durable_file::replace_from(tmp, path, bytes).at("replace", path)
 }
 
 pub(crate) fn sync_directory(path: &Path) -> Result<(), IoError> {
@@ -208,17 +204,6 @@ fn names_in(dir: &impl std::os::fd::AsFd) -> Result<Vec<Vec<u8>>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn replacing_a_file_leaves_no_temporary() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("index");
-        for text in ["one", "two"] {
-            replace_file(&path, text.as_bytes(), &dir.path().join("new")).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn an_interrupted_deletion_is_taken_up() {

@@ -11,8 +11,6 @@ use std::{
 
 use model::ClusterId;
 
-use crate::durable_file;
-
 const FILE: &str = "cluster";
 const BEGINNING: &str = "beginning";
 

@@ -22,7 +22,7 @@ use trust::{
     validity,
 };
 
-use crate::{brain::Brain, durable_file, random};
+use crate::{brain::Brain, random};
 
 /// A leader that is not elected yet, or whose disk is full, takes it later.
 const TRY_AGAIN: Duration = Duration::from_millis(100);

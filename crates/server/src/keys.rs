@@ -32,7 +32,7 @@ use trust::{
     },
 };
 
-use crate::{durable_file, log::Vault};
+use crate::log::Vault;
 
 const KEYS: &str = "data-keys";
 const KEY_FILE: &str = "data-keys.unlock";

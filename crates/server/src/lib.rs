@@ -30,7 +30,6 @@ mod clock;
 pub mod cluster;
 pub mod codec;
 mod control;
-mod durable_file;
 pub mod entrance;
 mod forward;
 pub mod founding;

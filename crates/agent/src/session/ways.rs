@@ -21,10 +21,7 @@ use trust::{
 };
 
 use super::renewal::Renewing;
-use crate::{
-    config::{Config, ServerAddress},
-    durable_file,
-};
+use crate::config::{Config, ServerAddress};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WaysError {
