@@ -21,11 +21,13 @@ use trust::{
 };
 
 use crate::agent::Agent;
-use crate::fixture::{Home, Server, apply_of, channel, declaration, eventually, everything, in_time};
+use crate::fixture::{
+    Home, Server, apply_of, channel, declaration, eventually, everything, in_time, own_address,
+};
 
 const CLUSTER: ClusterId = ClusterId(77);
 
-/// Hosts that could be servers: each has a certificate, a folder and a port.
+/// Hosts that could be servers: each has a certificate, a folder and an address.
 pub(crate) struct Cluster {
     folder: TempDir,
     authority: Authority,
@@ -37,18 +39,14 @@ impl Cluster {
         let now = Timestamp(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
         let authority = Authority::make(CLUSTER, now, validity::AUTHORITY_LIFETIME).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (mut addresses, mut drawn) = (BTreeMap::new(), Vec::new());
+        let mut addresses = BTreeMap::new();
         for member in members {
             let identity = Identity { cluster: CLUSTER, role: HostRole::Server, node: NodeId(member) };
             let home = IdentityFolder::open(&folder.path().join(format!("identity-{member}"))).unwrap();
             home.believe(&Trust::new(authority.certificate().clone())).unwrap();
             let request = home.next_key().unwrap().request().unwrap();
             home.install(authority.sign(&request, identity, now, Millis(3_600_000)).unwrap()).unwrap();
-            // Free when it was asked for; between that and its use there is only this test.
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            addresses.insert(member, listener.local_addr().unwrap());
-            // Held until all have one: a port that is free again may be drawn again.
-            drawn.push(listener);
+            addresses.insert(member, own_address());
         }
         Cluster { folder, authority, addresses }
     }

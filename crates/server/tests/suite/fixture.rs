@@ -2,8 +2,12 @@
 
 use std::{
     future::Future,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +27,14 @@ use tonic::transport::{Channel, Endpoint, Uri};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) type Control = ControlClient<Channel>;
+
+/// Where a server of this test listens, and nobody else does: whatever other tests dial or listen on, and however often this
+/// one is stopped and started. All of 127.0.0.0/8 is this host.
+pub(crate) fn own_address() -> SocketAddr {
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(1_024).wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed));
+    SocketAddr::from((Ipv4Addr::from_bits(0x7f40_0000 | number & 0x003f_ffff), 7_400))
+}
 
 /// Dropping it stops it, and waits for that: its folder is taken away after it.
 pub(crate) struct Server {

@@ -21,7 +21,7 @@ use trust::{
     validity,
 };
 
-use crate::fixture::{Home, Server, channel, eventually};
+use crate::fixture::{Home, Server, channel, eventually, own_address};
 
 /// A founded cluster of one server, which listens for everybody.
 pub(crate) struct Founded {
@@ -36,8 +36,7 @@ impl Founded {
         let home = Home::new();
         let folder = home.data.join("trust");
         let identity = founding::found(&home.data, &folder, now()).unwrap();
-        // Free when it was asked for; between that and its use there is only this test.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = own_address();
         let server = Server::start_in(home.remote(RemoteConfig {
             name: "one".parse().unwrap(),
             listen: address,
