@@ -50,14 +50,15 @@ pub struct NewAccess {
     /// What it allows
     #[arg(long)]
     pub role: Access,
-    /// Only in this namespace; may be repeated. WHARF_NAMESPACE does not count here
+    /// Only in this namespace; may be repeated, for at most 256. WHARF_NAMESPACE does not count here
     // In place of the global option, whose default comes here too: see `NewAccess::namespaces`.
     #[arg(short, long, value_name = "NAME", value_parser = read_name)]
     namespace: Vec<Name>,
     /// How long it is good; for ever, if this is not said
     #[arg(long, value_name = "DURATION", value_parser = read_duration)]
     pub expires: Option<Duration>,
-    /// Where servers are reached from where it is used; may be repeated. Where they reach each other, if this is not said
+    /// Where servers are reached from where it is used; may be repeated, for at most 16. Where they reach each other, if this
+    /// is not said
     #[arg(long = "address", value_name = "HOST:PORT")]
     pub addresses: Vec<String>,
 }

@@ -16,7 +16,7 @@ pub enum Node {
         /// The nodes
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
-        /// Why, for the others who look after the cluster
+        /// Why, for the others who look after the cluster; at most 1024 characters
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -43,7 +43,7 @@ pub enum Node {
         /// Also a node that is neither down nor drained; its replicas stop at once
         #[arg(long)]
         force: bool,
-        /// Be content where there is no such node: for scripts that are run again
+        /// Where there is no such node, say so and go on: for scripts that are run again
         #[arg(long)]
         ignore_not_found: bool,
     },
@@ -67,7 +67,7 @@ pub struct Drain {
     /// Stop what still runs after this long, whether or not it could be replaced
     #[arg(long, value_name = "DURATION", value_parser = read_duration)]
     pub deadline: Option<Duration>,
-    /// Why, for the others who look after the cluster
+    /// Why, for the others who look after the cluster; at most 1024 characters
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Wait until nothing is left on them
@@ -79,9 +79,16 @@ pub struct Drain {
 }
 
 #[derive(Clone, Debug, ClapArgs)]
-#[command(after_help = "Examples:
+#[command(
+    long_about = "Set labels of a node, and take labels away.
+
+Manifests name labels to say where replicas may run. A node has at most 64. The name of one has at most 253 letters, \
+                  digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends, and does not begin with \
+                  `wharf/`; its value is one line of at most 253 characters.",
+    after_help = "Examples:
   wharf node label host-1 disk=ssd zone=a   set two labels
-  wharf node label host-1 disk-             take one away")]
+  wharf node label host-1 disk-             take one away"
+)]
 pub struct Label {
     /// The node
     #[arg(value_name = "NODE")]

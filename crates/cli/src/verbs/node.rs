@@ -49,16 +49,16 @@ async fn remove(
     let known = ask::status(client, Question::nodes()).await?.nodes;
     for node in nodes {
         let bare = node.strip_prefix("node/").unwrap_or(&node);
-        let is_meant = |known: &&NodeView| known.name() == bare || known.node.info.id.to_string() == bare;
-        if ignore_not_found && !known.iter().any(|known| is_meant(&known)) {
-            say(format_args!("there is no node {bare}"));
-            continue;
-        }
-        let mut named = known.iter().filter(|known| known.name() == bare);
-        // The server says what is wrong with a name that is nobody's or several nodes'.
-        let (asked, name) = match (named.next(), named.next()) {
-            (Some(one), None) => (one.node.info.id.to_string(), one.name().to_owned()),
-            (None | Some(_), _) => (bare.to_owned(), bare.to_owned()),
+        let id = |known: &NodeView| known.node.info.id.to_string();
+        let named: Vec<&NodeView> = known.iter().filter(|known| known.name() == bare).collect();
+        let (asked, name) = match named.as_slice() {
+            [one] => (id(one), one.name().to_owned()),
+            [] if ignore_not_found && !known.iter().any(|known| id(known) == bare) => {
+                say(format_args!("there is no node {bare}"));
+                continue;
+            }
+            // It is an id, or the server says what is wrong with a name that is nobody's or several nodes'.
+            [..] => (bare.to_owned(), bare.to_owned()),
         };
         change_node(client, &asked, Change::Remove(Remove { force })).await?;
         say(format_args!("node {name} removed"));
