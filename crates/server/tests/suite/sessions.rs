@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::{
     agent::{Agent, hello},
-    fixture::{Server, eventually, everything, in_time, web},
+    fixture::{PATIENCE, Server, eventually, everything, in_time, web},
     founded::Founded,
 };
 
@@ -131,16 +131,15 @@ async fn an_agent_that_does_not_dial_back_is_not_waited_for_long() {
     agent.asked().await;
     let status = list.await.unwrap().unwrap_err();
     assert!(status.message().contains("the agent of node n1 did not answer in time"), "{status:?}");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // Ten seconds, on a machine that does nothing else.
+    assert!(began.elapsed() < Duration::from_secs(10) + PATIENCE, "{:?}", began.elapsed());
 
-    // One that goes away while it is asked is not waited for at all.
+    // One that goes away while it is asked is not waited for: else these words would be those of before.
     let list = tokio::spawn(async move { again.list_images(v1::ListImagesRequest::default()).await });
     agent.asked().await;
-    let began = Instant::now();
     drop(agent);
     let status = list.await.unwrap().unwrap_err();
     assert!(status.message().contains("the agent of node n1 went away"), "{status:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
