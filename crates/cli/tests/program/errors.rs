@@ -83,3 +83,17 @@ fn a_service_that_is_not_there_is_told_with_where_it_is() {
     check(&socket, &["get", "nodes", "vm"], 1, &["no node vm", "no agent has registered"]);
     fake.stop();
 }
+
+#[test]
+fn a_node_that_is_not_there_is_an_error_unless_that_is_said_to_be_none() {
+    let words = "there is no node gone; `wharf get nodes` lists all".to_owned();
+    let fake = Fake::start(Script { refuses: Some((v1::Reason::NotFound, words)), ..Script::default() });
+    check(&fake.socket(), &["node", "rm", "gone"], 1, &["there is no node gone"]);
+    let again = wharf(&fake.socket(), &["node", "rm", "gone", "node/gone", "--ignore-not-found"]);
+    assert_eq!(
+        (again.code, again.stdout.as_str()),
+        (0, "there is no node gone\nthere is no node gone\n"),
+        "{again:#?}"
+    );
+    fake.stop();
+}

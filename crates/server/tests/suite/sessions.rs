@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The answer to what an agent says first.
-async fn refused(server: &Server, first: Option<v1::AgentMessage>) -> Status {
+pub(crate) async fn refused(server: &Server, first: Option<v1::AgentMessage>) -> Status {
     let (says, messages) = mpsc::channel(1);
     match first {
         Some(first) => says.send(first).await.unwrap(),
