@@ -9,8 +9,8 @@
 //! counts down, or would again, and all that it measures itself is as long ago afterwards as it was before ([`Manager::set_the_time`]).
 //!
 //! A server that was restarted does not know how long ago the last entry was written, and counts from when it read it. So while
-//! anything counts down the leader writes down how late it is ([`Manager::tell_the_time`]), and no countdown becomes longer by
-//! more than that when such a server leads next.
+//! anything counts down the leader writes down what time it is each minute ([`Manager::tell_the_time`]), and no countdown becomes
+//! longer by more than that when such a server leads next.
 //!
 //! What agents say is by their own clocks, and is read by how long ago it was when they said it ([`Ago`]).
 
@@ -100,7 +100,7 @@ impl<C: Codec> Manager<C> {
         self.view_changed = true;
     }
 
-    /// Writes down how late it is, if the log has not said so for long and something counts down. Where nothing does, nothing is
+    /// Writes down what time it is, if the log has not said so for long and something counts down. Where nothing does, nothing is
     /// written: an idle server leaves its disk alone.
     pub(crate) fn tell_the_time(&mut self) {
         let (now, ahead) = (self.clock.now(), self.ahead());
@@ -110,7 +110,7 @@ impl<C: Codec> Manager<C> {
         }
         let command = Command::Place { placements: Vec::new(), at: now };
         if let Err(error) = self.try_and_propose(command, Origin::Nobody) {
-            tracing::debug!(%error, "how late it is could not be written down; the next tick tries again");
+            tracing::debug!(%error, "what time it is could not be written down; the next tick tries again");
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Command {
     /// An agent opened its first session, or says something new of its host.
     Register { info: NodeInfo, at: Timestamp },
     /// The scheduler's decisions. One that is not applicable any more is passed over; the rest hold. None at all only tells
-    /// how late it is, in words that every build understands.
+    /// what time it is, in words that every build understands.
     Place { placements: Vec<Placement>, at: Timestamp },
     /// The reconciler's next steps for one service: all of them or, if anything wrote the service since, none.
     Progress { service: ServiceKey, based_on: Version, steps: Vec<Step>, at: Timestamp },

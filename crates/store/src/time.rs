@@ -7,7 +7,7 @@ use model::{Event, EventKind, OnFailure, RolloutPhase, Scheduling, Service, Time
 use crate::State;
 
 impl State {
-    /// When the last was decided. Not by when agents saw something.
+    /// When the last command was decided. Not by when agents saw something.
     pub fn latest(&self) -> Timestamp {
         self.decided_at.unwrap_or_else(|| self.latest_told())
     }

@@ -134,7 +134,7 @@ impl Printer {
             Command::Scale { service, replicas, .. } => format!("scale {service} to {replicas}"),
             Command::Undo { service, to, .. } => format!("undo {service} to {to}"),
             Command::Register { info, .. } => format!("register {}", info.name),
-            Command::Place { placements, .. } if placements.is_empty() => "how late it is".to_owned(),
+            Command::Place { placements, .. } if placements.is_empty() => "what time it is".to_owned(),
             Command::Place { placements, .. } => {
                 let place = |p: &store::Placement| format!("{} on n{}", self.label(p.replica), p.node.0);
                 format!("place {}", join(placements.iter().map(place)))

@@ -307,7 +307,7 @@ pub(crate) fn state_with_level() -> State {
     State::restore(Version(42), Objects { level: Level(2), ..Objects::default() })
 }
 
-/// The same, with how late it was.
+/// The same, with the time of its last command.
 pub(crate) fn state_with_time() -> State {
     State::restore(Version(42), Objects { decided_at: Some(AT), ..Objects::default() })
 }

@@ -108,7 +108,7 @@ fn kind(command: &Command) -> String {
         Command::Scale { service, replicas, .. } => format!("scale {service} to {replicas}"),
         Command::Undo { service, to, .. } => format!("undo {service} to {to}"),
         Command::Register { info, .. } => format!("register {}", info.name),
-        Command::Place { placements, .. } if placements.is_empty() => "how late it is".to_owned(),
+        Command::Place { placements, .. } if placements.is_empty() => "what time it is".to_owned(),
         Command::Place { placements, .. } => {
             let one = |p: &store::Placement| format!("{} on {}", p.replica, p.node.0);
             format!("place {}", placements.iter().map(one).collect::<Vec<_>>().join(", "))

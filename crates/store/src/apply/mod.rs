@@ -76,7 +76,7 @@ pub enum Rejected {
 }
 
 impl State {
-    /// Executes the log entry `version`. A rejected command changes nothing but the version, and how late it is.
+    /// Executes the log entry `version`. A rejected command changes nothing but the version and the time.
     pub fn apply(&mut self, version: Version, command: Command) -> Result<(Outcome, Changes), Rejected> {
         assert!(version > self.version, "log entries are applied in order, each once");
         self.version = version;
