@@ -11,8 +11,8 @@
 //! - A server that does not lead has no sessions, no observations and no plans.
 //!
 //! Start reading at [`event`], then [`Manager::step`], then `requests` (what users ask), `proposals` (on the way
-//! through the log), `leader` (the reconcile loop), `sessions`, `directory` and `leaving` (what agents hear), `members` (who takes part) and [`alone`]
-//! (one server goes on without the rest).
+//! through the log), `leader` (the reconcile loop), `sessions`, `directory` and `leaving` (what agents hear), `members` (who
+//! takes part), `view` (what readers see) and [`alone`] (one server goes on without the rest).
 
 pub mod codec;
 pub mod event;

@@ -264,7 +264,7 @@ impl Brain {
     }
 
     /// Completes once another one leads, as far as this server knows: at once where that is so already.
-    pub(crate) async fn leads_no_more(&self, leader: MemberId) {
+    pub(crate) async fn another_leads(&self, leader: MemberId) {
         let mut leads = self.published.leader.clone();
         if leads.wait_for(|now| now.is_some_and(|now| now != leader)).await.is_err() {
             // Nobody will know any more, as this server ends.

@@ -108,7 +108,7 @@ impl Leader {
             let Some((leader, address)) = self.other().await? else { return Ok(None) };
             let channel = tokio::select! {
                 channel = self.channel(leader, address) => channel,
-                () = self.brain.leads_no_more(leader) => continue,
+                () = self.brain.another_leads(leader) => continue,
             };
             // A leader that cannot be reached is followed by another one soon, or was only slow.
             match channel {
@@ -135,7 +135,7 @@ impl Leader {
                     error.to_string()
                 }
             },
-            () = self.is_replaced(leader) => "another server leads now".to_owned(),
+            () = self.replaced(leader) => "another server leads now".to_owned(),
         };
         let message =
             format!("the leader did not answer, so what was asked may have been done or not: {why}");
@@ -145,10 +145,10 @@ impl Leader {
         Err(status)
     }
 
-    /// A leader that stopped or was cut off answers nothing for as long as its connection stands, and others go on long
-    /// before that.
-    async fn is_replaced(&self, leader: MemberId) {
-        self.brain.leads_no_more(leader).await;
+    /// Completes a moment after another one leads. A leader that stopped or was cut off answers nothing for as long as its
+    /// connection stands, and others go on long before that.
+    async fn replaced(&self, leader: MemberId) {
+        self.brain.another_leads(leader).await;
         tokio::time::sleep(LAST_ANSWERS).await;
     }
 }

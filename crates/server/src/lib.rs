@@ -11,7 +11,9 @@
 //! - `entrance`: where connections come in; `socket`: the one on this host; `caller`: who calls; `strangers`: without a
 //!   certificate; `threshold`: what hosts may call, before it is read;
 //!   `middleware`: how such things stand before a service.
-//! - `access`: which user asks, and whether they may; `audit`: what was asked and how it ended.
+//! - `access`: which user asks, and whether they may; `tokens`: what they show, and hosts that join; `audit`: what was asked
+//!   and how it ended.
+//! - `limits`: how long words may be that are kept; `shares`: so much at once for each.
 //! - `rescue`: backups, and going on with one server; `backups`: one on its way.
 //! - `clock`: what time it is.
 //!
