@@ -40,7 +40,10 @@ struct Question {
 enum Reader {
     View(ReadId),
     /// An agent, which is told what it shall run.
-    Session(SessionId),
+    Session {
+        session: SessionId,
+        rests_on: Index,
+    },
     Heartbeats(Vec<(SessionId, u64)>),
     /// This is known already, and holds once everything up to `rests_on` is applied: only the leader that says so may
     /// still find out that it was none.
@@ -60,8 +63,8 @@ pub(crate) enum Answer {
 impl Reader {
     fn rests_on(&self) -> Index {
         match self {
-            Reader::View(_) | Reader::Session(_) | Reader::Heartbeats(_) => 0,
-            Reader::Answer { rests_on, .. } => *rests_on,
+            Reader::View(_) | Reader::Heartbeats(_) => 0,
+            Reader::Session { rests_on, .. } | Reader::Answer { rests_on, .. } => *rests_on,
         }
     }
 }
@@ -95,7 +98,7 @@ impl Reads {
             match (reader, index) {
                 (Reader::Answer { answer, .. }, _) => answers.push(answer),
                 // Their sessions are closed.
-                (Reader::Session(_) | Reader::Heartbeats(_), _) => {}
+                (Reader::Session { .. } | Reader::Heartbeats(_), _) => {}
                 (reader @ Reader::View(_), Some(index)) => self.confirmed.push((index, reader)),
                 (reader @ Reader::View(_), None) => self.unasked.push(reader),
             }
@@ -145,8 +148,8 @@ impl<C: Codec> Manager<C> {
         self.reads.unasked.push(Reader::Answer { answer, rests_on });
     }
 
-    pub(crate) fn confirm_for_session(&mut self, session: SessionId) {
-        self.reads.unasked.push(Reader::Session(session));
+    pub(crate) fn confirm_for_session(&mut self, session: SessionId, rests_on: Index) {
+        self.reads.unasked.push(Reader::Session { session, rests_on });
     }
 
     /// Another leader may know better.
@@ -175,8 +178,8 @@ impl<C: Codec> Manager<C> {
         for (_, reader) in applied.collect::<Vec<_>>() {
             match reader {
                 Reader::View(id) => self.effects.push(Effect::ReadReady { id, view: view.clone() }),
-                Reader::Session(session) => self.session_is_confirmed(session),
-                Reader::Heartbeats(heartbeats) => self.answer_heartbeats(heartbeats),
+                Reader::Session { session, .. } => self.session_is_confirmed(session),
+                Reader::Heartbeats(heartbeats) => self.heartbeats_are_confirmed(heartbeats),
                 Reader::Answer { answer: Answer::Request { id, result }, .. } => {
                     self.effects.push(Effect::Reply { id, result });
                 }

@@ -3,6 +3,7 @@
 //! A node has one session, the last that it opened.
 
 mod dispatch;
+mod heartbeats;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use std::{
 
 use model::{
     Desired, Event, EventKind, Millis, Node, NodeId, NodeInfo, Observed, Phase, ReplicaId, ServiceKey,
-    Silence, Timestamp, Usage,
+    Silence, Timestamp,
 };
 use store::{Command, NodeStatus};
 
@@ -31,6 +32,8 @@ pub(crate) struct Sessions {
     by_node: BTreeMap<NodeId, SessionId>,
     /// Nodes whose assignments may differ from what they were told.
     dirty: BTreeSet<NodeId>,
+    /// Heartbeats that are to be answered, by their numbers, once their nodes were told what they shall run.
+    confirmed: Vec<(SessionId, u64)>,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl<C: Codec> Manager<C> {
             farewell,
         };
         self.sessions.open.insert(session, opened);
-        self.confirm_for_session(session);
+        self.confirm_for_session(session, self.stops_up_to(node));
         if removed {
             return self.end_farewell(session);
         }
@@ -141,38 +144,12 @@ impl<C: Codec> Manager<C> {
         self.turn_away(session, REMOVED.to_owned());
     }
 
-    pub(crate) fn heartbeat(
-        &mut self,
-        now: Timestamp,
-        session: SessionId,
-        number: u64,
-        usage: Option<Usage>,
-    ) {
-        let Some(open) = self.sessions.open.get_mut(&session) else { return };
-        open.heard_at = now;
-        let node = open.node;
-        self.view_changed |= usage.is_some_and(|usage| self.observed.set_usage(node, usage));
-        self.reads.add_heartbeat(session, number);
-    }
-
     /// The agent goes by the directory of this version.
     pub(crate) fn goes_by(&mut self, now: Timestamp, session: SessionId, version: u64) {
         let Some(open) = self.sessions.open.get_mut(&session) else { return };
         open.heard_at = now;
         if let Some(in_force) = &mut open.in_force {
             *in_force = version.max(*in_force);
-        }
-    }
-
-    /// That this server led after these came is confirmed. A session that ended meanwhile gets no lease: it was reckoned
-    /// without.
-    pub(crate) fn answer_heartbeats(&mut self, heartbeats: Vec<(SessionId, u64)>) {
-        let nodes = self.state.nodes().count();
-        for (session, number) in heartbeats {
-            if self.sessions.open.contains_key(&session) {
-                let heard = self.state.settings().hear(number, nodes);
-                self.effects.push(Effect::Heard { session, heard });
-            }
         }
     }
 

@@ -3,14 +3,16 @@
 //!
 //! A leader that was cut off and does not know it yet could tell an agent what was true long ago, and the agent would stop
 //! what has been started since. So the full set waits until a quorum has confirmed, after the session was opened, that
-//! this server leads. The increments need no such word: without a quorum nothing new is committed.
+//! this server leads. Where this leader has just decided to stop something there, as it does of a node that is lost, the full
+//! set waits for that too. The increments need no such word: without a quorum nothing new is committed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use model::{Assignment, Desired, Dispatch, NodeId, ReplicaId, Timestamp};
+use consensus::Index;
+use model::{Assignment, Desired, Dispatch, NodeId, Replica, ReplicaId, Timestamp};
 use store::State;
 
 use super::Session;
@@ -22,7 +24,8 @@ impl<C: Codec> Manager<C> {
         self.sessions.dirty.extend(nodes);
     }
 
-    /// Tells every dirty node what changed for it, and all of them what changed in the directory.
+    /// Tells every dirty node what changed for it, and all of them what changed in the directory; then it is said who was
+    /// heard.
     pub(crate) fn dispatch(&mut self, now: Timestamp) {
         self.refresh_directory();
         self.tell_directory();
@@ -50,6 +53,16 @@ impl<C: Codec> Manager<C> {
             let Some(dispatch) = session.next_dispatch(&self.state, wanted) else { continue };
             self.effects.push(Effect::Dispatch { session: id, dispatch });
         }
+        self.answer_heartbeats();
+    }
+
+    /// Up to where the log has to be applied until nothing on its way through it stops what the node has.
+    pub(super) fn stops_up_to(&self, node: NodeId) -> Index {
+        let runs = |replica: &Replica| replica.desired != Desired::Stopped;
+        let stops = |replica: &Arc<Replica>| {
+            runs(replica) && !self.ahead().replica(replica.id).is_some_and(|ahead| runs(ahead))
+        };
+        if self.state.replicas_on(node).any(stops) { self.next_index() - 1 } else { 0 }
     }
 }
 

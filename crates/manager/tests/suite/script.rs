@@ -16,7 +16,7 @@
 //! n1 forgets                what it has; its disk is gone
 //! exit n1 web.1@1 1         a container ended and is started again
 //! obey                      every agent does at once what it was told, and reports, until nothing is left to do
-//! apply #1 web replicas=2 ready=10s image=hello say=x port=80 memory=64Mi expects=5 bytes=900 level=3 [+ db ...]
+//! apply #1 web replicas=2 ready=10s image=hello say=x port=80 memory=64Mi expects=5 bytes=900 level=3 partition=stop [+ db ...]
 //! dry-run #1 web ... | delete #1 web db | scale #1 web 3 | undo #1 web [1] | restart #1 web | read #1
 //! forge vote 1000 9 1 | forge heartbeat 1000 9 1    of that term, by a server 9 to server 1
 //! join 4                    a server with an empty disk and that id starts

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use manager::Declaration;
 use model::{
-    Bytes, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, OnFailure, Port, Protocol,
-    ReplicaTemplate, Resources, RestartPolicy, ServiceKey, ServiceSpec, UpdatePolicy, Version,
+    Bytes, Capabilities, ContainerSpec, Health, ImageRef, Millis, Name, OnFailure, OnPartition, Port,
+    Protocol, ReplicaTemplate, Resources, RestartPolicy, ServiceKey, ServiceSpec, UpdatePolicy, Version,
 };
 
 use crate::codec::{BYTES, LEVEL};
@@ -77,6 +77,7 @@ pub(crate) fn set(declaration: &mut Declaration, field: &str) -> Option<()> {
                 _ => return None,
             }
         }
+        "partition" if value == "stop" => template.on_partition = OnPartition::Stop,
         "image" => template.main.image.reference = value.to_owned(),
         // Another value is another revision.
         "say" => drop(template.main.env.insert("SAY".to_owned(), value.to_owned())),
