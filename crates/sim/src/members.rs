@@ -142,7 +142,11 @@ impl World {
     }
 
     fn can_spare(&self, server: usize) -> bool {
-        let Some(leader) = self.leading() else { return false };
+        // One that was replaced may not know yet who votes.
+        let elected_last = self.agreement.elected_last();
+        let Some(leader) = self.leading().filter(|leader| elected_last == Some(*leader)) else {
+            return false;
+        };
         let Some(membership) = self.servers[leader].status().map(|status| status.membership) else {
             return false;
         };

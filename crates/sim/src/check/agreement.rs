@@ -37,6 +37,11 @@ impl Agreement {
         newest.map(|(&index, &term)| Position { index, term }).unwrap_or_default()
     }
 
+    /// Whoever led before may not know it yet.
+    pub(crate) fn elected_last(&self) -> Option<usize> {
+        self.leaders.last_key_value().map(|(_, &server)| server)
+    }
+
     pub(crate) fn leader_of(&self, term: u64) -> Option<usize> {
         self.leaders.get(&term).copied()
     }
