@@ -16,6 +16,9 @@ use crate::{
 /// Until a server says otherwise.
 const FIRST_INTERVAL: Millis = Millis(3_000);
 
+/// Longer than a start takes. What was on its way when a lease was over may begin after the next one came, to be stopped.
+const STARTS_WITHIN: Millis = Millis(100);
+
 /// The heartbeats of one session.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
@@ -132,7 +135,7 @@ impl World {
         let Some(process) = host.processes.get(id).filter(|process| process.needs_lease()) else {
             return false;
         };
-        let lapsed = |since| host.leased_until <= self.cx.now || since <= host.lapsed_until;
+        let lapsed = |since| host.leased_until <= self.cx.now || since <= host.lapsed_until + STARTS_WITHIN;
         matches!(process.state, FoundState::Running { since, .. } if lapsed(since))
     }
 }

@@ -273,12 +273,11 @@ impl World {
             || host.main_of(id.replica).is_none()
     }
 
-    /// Whoever the control plane stops is out of the balancers of all nodes that heard the same server all the time.
+    /// Whoever the control plane stops is out of the balancers of all nodes that heard the same server all the time. Until the
+    /// node is told, it may still end a container for a probe that failed.
     fn check_left_elsewhere(&mut self, node: usize, replica: ReplicaId) {
-        let state = self.logs.state_at(self.agreement.newest());
-        let is_ordered = state
-            .and_then(|state| state.replica(replica))
-            .is_some_and(|replica| replica.desired == Desired::Stopped);
+        let told = self.nodes[node].ledger.get(replica).map(|record| record.assignment.desired);
+        let is_ordered = told == Some(Desired::Stopped);
         let Some(address) = self.nodes[node].host.sandboxes.get(&replica).copied() else { return };
         let Some(server) = self.hears(node, HEARD_FOR).filter(|_| is_ordered) else { return };
         let hears = |other: &usize| *other != node && self.hears(*other, HEARD_FOR) == Some(server);
