@@ -11,8 +11,8 @@ use std::{
 };
 
 use model::{
-    Desired, Event, EventKind, Millis, Node, NodeId, NodeInfo, Observed, Phase, ReplicaId, ServiceKey,
-    Silence, Timestamp,
+    Desired, Event, EventKind, Millis, Name, Node, NodeId, NodeInfo, Observed, Phase, Replica, ReplicaId,
+    ServiceKey, Silence, Timestamp,
 };
 use store::{Command, NodeStatus};
 
@@ -237,6 +237,7 @@ impl<C: Codec> Manager<C> {
                 continue;
             };
             let service = replica.service.clone();
+            self.leave_out_strangers(replica, &mut one);
             let seen = self.observed.replica(one.replica);
             let (is_first, had_ended) = (seen.is_none(), seen.is_some_and(|seen| seen.has_ended()));
             if is_first || (one.has_ended() && !had_ended) {
@@ -246,6 +247,16 @@ impl<C: Codec> Manager<C> {
             self.observed.observe(one);
             self.mark_dirty([service]);
         }
+    }
+
+    /// A replica has the containers that its template names, each once. An agent that says more of them is not given the room for
+    /// that in the memory of every leader, and in every answer.
+    fn leave_out_strangers(&self, replica: &Replica, observed: &mut Observed) {
+        let revision = self.state.revision(&replica.service, replica.revision);
+        let containers = revision.iter().flat_map(|revision| revision.template.containers());
+        let mut names: BTreeSet<&Name> = containers.map(|container| &container.name).collect();
+        observed.containers.retain(|container| names.remove(&container.name));
+        observed.containers.shrink_to_fit();
     }
 
     /// For the story that `describe` tells. Should the log not take them, the story has a gap; what an agent observes

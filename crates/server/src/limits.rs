@@ -103,12 +103,13 @@ fn bound_cause(cause: &mut ExitCause) {
     }
 }
 
-/// To so many bytes, with a sign that there was more.
+/// To so many bytes, with a sign that there was more. What is cut off is not kept in memory either.
 fn cut(text: &mut String, most: usize) {
     const MORE: char = '…';
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most - MORE.len_utf8()));
         text.push(MORE);
+        text.shrink_to_fit();
     }
 }
 
@@ -187,7 +188,9 @@ mod tests {
         }];
         bound_observed(&mut observed);
         let [one] = observed;
-        assert_eq!(one.message.unwrap().len(), WORDS);
+        let message = one.message.unwrap();
+        assert_eq!(message.len(), WORDS);
+        assert!(message.capacity() < 2 * WORDS, "room is kept for {} bytes", message.capacity());
         let cause = one.containers[0].last_exit.as_ref().map(|exit| &exit.cause);
         let Some(ExitCause::ProbeFailed { probe, detail }) = cause else { panic!("{cause:?}") };
         assert_eq!((probe.len(), detail.len()), (WORD, WORDS));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::HostRole;
+use model::{ContainerObserved, HostRole};
 use proto::{
     session::AgentSays,
     v1::{self, AccessRole, agents_client::AgentsClient, node_status::Readiness},
@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::{
-    agent::{Agent, hello},
+    agent::{Agent, hello, ready},
     fixture::{PATIENCE, Server, eventually, everything, in_time, web},
     founded::Founded,
 };
@@ -171,6 +171,27 @@ async fn a_node_that_is_removed_again_is_removed() {
     }
     let unknown = control.change_node(remove(model::NodeId(77).to_string())).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+}
+
+/// Else one agent could fill the memory of the leader, and of whoever follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_replica_an_agent_is_heard_on_each_of_its_containers_and_no_more() {
+    let server = Server::start().await;
+    let mut control = server.control().await;
+    let mut agent = Agent::start(&server, 1).await;
+    control.apply(web("replicas: 1")).await.unwrap();
+    let replica = agent.wanted(1).await[0].replica;
+    let mut said = ready(replica);
+    let main = said.containers[0].clone();
+    said.containers.extend((0..1_000).map(|_| main.clone()));
+    said.containers.insert(0, ContainerObserved { name: "nobodys".parse().unwrap(), ..main });
+    agent.report(vec![said]).await;
+    let seen = eventually("the replica is seen", || async {
+        let status = control.clone().status(everything()).await.unwrap().into_inner();
+        status.services[0].replicas[0].observed.clone().ok_or("nothing of it")
+    });
+    let names: Vec<String> = seen.await.containers.into_iter().map(|container| container.name).collect();
+    assert_eq!(names, ["main"]);
 }
 
 /// The places in which sessions are opened are for all nodes.
