@@ -38,6 +38,9 @@ struct Port {
     connected: bool,
 }
 
+/// What every Ethernet address here begins with; the number of the cable, from 1, follows. Locally administered.
+const ETHERNET: [u8; 5] = [0x52, 0x54, 0x00, 0x77, 0x00];
+
 /// One machine's place in a network.
 #[derive(Clone, Debug)]
 pub struct Cable {
@@ -108,9 +111,10 @@ impl Cable {
         self.network.inner.folder.path().join("hub")
     }
 
-    /// Locally administered, a different one for every cable.
+    /// A different one for every cable.
     pub fn ethernet_address(&self) -> String {
-        format!("52:54:00:77:00:{:02x}", self.number + 1)
+        let bytes = ETHERNET.iter().copied().chain([self.number as u8 + 1]);
+        bytes.map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
     }
 }
 
@@ -118,19 +122,25 @@ fn lock(ports: &Mutex<Vec<Port>>) -> MutexGuard<'_, Vec<Port>> {
     ports.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Receives one frame and gives it to all others.
+/// Receives one frame, and gives it to whom it is for.
 fn pass_on(socket: &UnixDatagram, ports: &Mutex<Vec<Port>>) {
     let mut frame = [0; 70_000];
     let Ok((size, from)) = socket.recv_from(&mut frame) else { return };
-    let others: Vec<PathBuf> = receivers(&lock(ports), from.as_pathname());
-    for path in others {
+    let receivers: Vec<PathBuf> = receivers(&lock(ports), from.as_pathname(), &frame[..size]);
+    for path in receivers {
         // A machine that is off or too slow misses it.
         let _missed = socket.send_to(&frame[..size], path);
     }
 }
 
-fn receivers(ports: &[Port], from: Option<&Path>) -> Vec<PathBuf> {
+/// One machine, or all others: what is for one must not wait for another that boots, and takes no frames yet.
+fn receivers(ports: &[Port], from: Option<&Path>, frame: &[u8]) -> Vec<PathBuf> {
     let sends = ports.iter().any(|port| port.connected && Some(port.socket.as_path()) == from);
-    let others = ports.iter().filter(|port| sends && port.connected && Some(port.socket.as_path()) != from);
-    others.map(|port| port.socket.clone()).collect()
+    let addressed =
+        frame.strip_prefix(&ETHERNET).and_then(|rest| rest.first()).map(|number| usize::from(*number));
+    let is_for = |number: usize| addressed.is_none_or(|addressed| addressed == number + 1);
+    let others = ports.iter().enumerate().filter(|(number, port)| {
+        sends && port.connected && is_for(*number) && Some(port.socket.as_path()) != from
+    });
+    others.map(|(_, port)| port.socket.clone()).collect()
 }
