@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::{Hosts, registers::Registers, wait_for};
+use tests::{
+    Hosts,
+    registers::{Pace, Registers, Servers},
+    wait_for,
+};
 
 use crate::{hello, pids};
 
@@ -45,7 +49,7 @@ fn a_leader_whose_disk_is_full_loses_nothing_and_holds_nobody_up() {
     const FULL: &str = "nothing can be written until there is room";
     let hosts = Hosts::start_with_small_disk(3, 3, 24);
     let before = hello(&hosts);
-    let registers = Registers::start(&hosts.sockets(), "host-1");
+    let registers = Registers::start(Servers::at_sockets(hosts.sockets()), Pace::LIVELY, "host-1");
     hosts.cluster.ok(&["cluster", "transfer-leader", "host-3"]);
     assert_eq!(hosts.leader(), 3);
     fill(hosts.small_disk());

@@ -8,7 +8,7 @@ use tests::{
     Hosts,
     cluster::{kill_9, signal},
     hosts::Cut,
-    registers::Registers,
+    registers::{Pace, Registers, Servers},
     wait_for,
 };
 
@@ -72,7 +72,7 @@ impl Fault {
 fn a_server_at_a_time_may_be_lost_stopped_or_cut_off() {
     let hosts = Hosts::start(3);
     let before = hello(&hosts);
-    let registers = Registers::start(&hosts.sockets(), "host-1");
+    let registers = Registers::start(Servers::at_sockets(hosts.sockets()), Pace::LIVELY, "host-1");
     for (whose, fault) in FAULTS {
         let leader = hosts.leader();
         let host = match whose {

@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::{Hosts, cluster::signal, registers::Registers, wait_for};
+use tests::{
+    Hosts,
+    cluster::signal,
+    registers::{Pace, Registers, Servers},
+    wait_for,
+};
 
 use crate::{hello, pids};
 
@@ -14,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 fn no_request_fails_while_all_servers_are_restarted() {
     let hosts = Hosts::start(3);
     let before = hello(&hosts);
-    let registers = Registers::start(&hosts.sockets(), "host-1");
+    let registers = Registers::start(Servers::at_sockets(hosts.sockets()), Pace::LIVELY, "host-1");
     for round in 1..=2 {
         for host in hosts.all() {
             let (server, led) = (hosts.server(host), hosts.leader() == host);

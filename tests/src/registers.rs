@@ -5,10 +5,10 @@
 //! to all servers alike.
 
 mod client;
+mod servers;
 mod story;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,21 +17,38 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::servers::Servers;
 use self::{
     client::{Client, Failed},
     story::Story,
 };
 use crate::wait_for;
 
-const REGISTERS: usize = 4;
-/// Of each register.
-const WRITERS: usize = 2;
-/// Between two requests of one client.
-const PAUSE: Duration = Duration::from_millis(20);
 /// Before a client asks again.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long a client goes on asking.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much is asked for. Every register has a reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    registers: usize,
+    /// Of each register.
+    writers: usize,
+    /// Between two requests of one client.
+    pause: Duration,
+    /// A server that does not answer for so long is asked nothing more for now.
+    attempt: Duration,
+}
+
+impl Pace {
+    /// For servers on this host.
+    pub const LIVELY: Pace =
+        Pace { registers: 4, writers: 2, pause: Duration::from_millis(20), attempt: Duration::from_secs(1) };
+    /// For servers in virtual machines, where everything takes ten times as long.
+    pub const LEISURELY: Pace =
+        Pace { registers: 2, writers: 2, pause: Duration::from_millis(200), attempt: Duration::from_secs(5) };
+}
 
 /// Clients at work.
 #[derive(Debug)]
@@ -56,17 +73,19 @@ pub struct Summary {
 }
 
 impl Registers {
-    /// Clients of the servers at these sockets; the registers are labels of this node.
-    pub fn start(sockets: &[PathBuf], node: &str) -> Registers {
+    /// Clients of these servers; the registers are labels of this node.
+    pub fn start(servers: Servers, pace: Pace, node: &str) -> Registers {
         let shared = Arc::new(Shared::default());
-        let (own, sockets, node) = (shared.clone(), sockets.to_vec(), node.to_owned());
+        let (own, servers, node) = (shared.clone(), Arc::new(servers), node.to_owned());
         let clients = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
-                for number in 0..REGISTERS * (WRITERS + 1) {
-                    let client = Client::new(&sockets, &node, number / (WRITERS + 1), number);
-                    tasks.spawn(work(own.clone(), client, number % (WRITERS + 1) < WRITERS));
+                let clients = pace.writers + 1;
+                for number in 0..pace.registers * clients {
+                    let register = number / clients;
+                    let client = Client::new(servers.clone(), &node, pace.attempt, register, number);
+                    tasks.spawn(work(own.clone(), pace, client, number % clients < pace.writers));
                 }
                 while let Some(ended) = tasks.join_next().await {
                     ended.expect("a client");
@@ -105,10 +124,10 @@ impl Drop for Registers {
     }
 }
 
-async fn work(shared: Arc<Shared>, mut client: Client, writes: bool) {
+async fn work(shared: Arc<Shared>, pace: Pace, mut client: Client, writes: bool) {
     while !shared.stop.load(Ordering::Relaxed) {
         request(&shared, &mut client, writes).await;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pace.pause).await;
     }
     // The last word on each register: what was acknowledged is there.
     request(&shared, &mut client, false).await;

@@ -17,6 +17,7 @@ mod network;
 mod qemu;
 
 use std::{
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -29,7 +30,12 @@ pub use fleet::{Fleet, address};
 pub use kernel::Debian;
 pub use network::{Cable, Network};
 
-use self::{channel::Channel, cpio::Initramfs, kernel::Kernel, qemu::Hardware};
+use self::{
+    channel::Channel,
+    cpio::Initramfs,
+    kernel::Kernel,
+    qemu::{Forward, Hardware},
+};
 use crate::cluster::program;
 
 /// Booting takes about three seconds on an idle machine.
@@ -48,6 +54,7 @@ pub struct Builder {
     files: Initramfs,
     arguments: Vec<String>,
     cable: Option<(Cable, String)>,
+    forward: Option<Forward>,
 }
 
 /// A machine that runs, or has lost its power.
@@ -115,6 +122,14 @@ impl Builder {
         self
     }
 
+    /// Lets this host reach a TCP port of the machine's, whatever happens to its network: see [`Machine::forwarded`].
+    pub fn forward(mut self, there: u16) -> Builder {
+        // Free when it was asked for, and others that ask are given other ones for a long while.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        self.forward = Some(Forward { here: free.expect("a port"), there });
+        self
+    }
+
     /// Boots it, and waits until it can be used.
     pub fn start(mut self) -> Machine {
         let kernel = Kernel::find(self.kernel);
@@ -138,6 +153,7 @@ impl Builder {
             arguments: self.arguments,
             disk,
             cable: cable.clone(),
+            forward: self.forward,
             channel: folder.path().join("channel"),
             console: folder.path().join("console"),
         };
@@ -174,6 +190,7 @@ impl Machine {
             files,
             arguments: Vec::new(),
             cable: None,
+            forward: None,
         }
     }
 
@@ -222,6 +239,11 @@ impl Machine {
     /// Its place in the network.
     pub fn cable(&self) -> &Cable {
         self.cable.as_ref().expect("the machine is in a network")
+    }
+
+    /// Where this host reaches the port that was to be reached.
+    pub fn forwarded(&self) -> SocketAddr {
+        self.hardware.forward.expect("a port of the machine is forwarded").here
     }
 
     /// What the kernel and the init have said.

@@ -2,7 +2,12 @@
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use tests::{Several, load::Load, program, registers::Registers};
+use tests::{
+    Several,
+    load::Load,
+    program,
+    registers::{Pace, Registers, Servers},
+};
 
 use crate::{Service, level, load_image, ok, pids, previous, wait_for_level};
 
@@ -75,8 +80,8 @@ fn hosts_are_upgraded_one_by_one_while_everything_goes_on() {
     several.ok(&["apply", "--wait", "-f", &web.write(&several)]);
     let before = pids(&several, "web", REPLICAS);
     let load = Load::start_at(Ipv4Addr::LOCALHOST.into(), PORT, 50);
-    let sockets = SERVERS.map(|server| several.socket(server));
-    let registers = Registers::start(&sockets, "agent2");
+    let sockets = SERVERS.iter().map(|server| several.socket(server)).collect();
+    let registers = Registers::start(Servers::at_sockets(sockets), Pace::LIVELY, "agent2");
 
     // One that does not lead, there and back and there again.
     let leader = several.leader();

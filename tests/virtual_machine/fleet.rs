@@ -1,5 +1,5 @@
-//! Three machines with kernels of their own are a cluster: one loses its power while there is no server at all, and
-//! then the one whose server leads.
+//! Three machines with kernels of their own are a cluster: one loses its power while there is no server at all, then the
+//! one whose server leads, and then everything else befalls the leader, under a load.
 
 use std::{
     collections::BTreeSet,
@@ -11,6 +11,8 @@ use tests::{
     vm::{Fleet, address},
     wait_for,
 };
+
+use crate::faults;
 
 /// After 15 seconds a node is lost; the rest is what the emulation takes.
 const REPLACED: Duration = Duration::from_secs(120);
@@ -28,9 +30,9 @@ fn nodes(service: &Value) -> Vec<String> {
     ready.filter_map(|replica| Some(replica["node"].as_str()?.to_owned())).collect()
 }
 
-/// One fleet for both: most of the time goes into starting it.
+/// One fleet for all of it: most of the time goes into starting it.
 #[test]
-fn machines_lose_their_power_and_come_back() {
+fn machines_are_lost_and_come_back() {
     let began = Instant::now();
     let fleet = Fleet::start(3);
     println!("three machines are a cluster after {:?}", began.elapsed());
@@ -46,6 +48,8 @@ fn machines_lose_their_power_and_come_back() {
     println!("a machine came back without any server, and then these, after {:?}", began.elapsed());
     the_machine_of_the_leader(&fleet);
     println!("the machine of the leader came back, after {:?}", began.elapsed());
+    faults::the_leader_under_a_load(&fleet);
+    println!("it ended after {:?}", began.elapsed());
 }
 
 fn the_machine_of_the_leader(fleet: &Fleet) {

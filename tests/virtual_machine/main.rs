@@ -3,6 +3,7 @@
 //! Everything inside takes about ten times as long as outside; deadlines here are long, and are never waited for.
 
 mod cgroup2;
+mod faults;
 mod fleet;
 mod host;
 mod kernels;

@@ -1,25 +1,16 @@
 //! A client of one register: each request is another server's turn, and the next one's when that fails.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hyper_util::rt::TokioIo;
 use proto::{
     LEADER_HEADER,
     reason::reason,
     v1::{self, Reason, change_node_request, control_client::ControlClient},
 };
-use tokio::{net::UnixStream, time::timeout};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use tokio::time::{error::Elapsed, timeout};
+use tonic::{Response, Status, transport::Channel};
 
-/// A server that does not answer for so long is asked nothing more for now.
-const ATTEMPT: Duration = Duration::from_secs(1);
+use super::servers::Servers;
 
 /// How an attempt to write failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,29 +21,37 @@ pub(super) enum Failed {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    sockets: Vec<PathBuf>,
+    servers: Arc<Servers>,
     node: String,
+    /// A server that does not answer for so long is asked nothing more for now.
+    attempt: Duration,
     register: usize,
     /// Which server is asked.
     turn: usize,
     /// How many servers further the next turn is. Some go the other way round: else all wait for one server together, and
     /// then for the next.
     stride: usize,
-    /// As many as there are sockets.
+    /// As many as there are servers.
     connected: Vec<Option<ControlClient<Channel>>>,
 }
 
 impl Client {
-    pub(super) fn new(sockets: &[PathBuf], node: &str, register: usize, number: usize) -> Client {
-        let connected = vec![None; sockets.len()];
-        let turn = number % sockets.len();
-        let stride = if number.is_multiple_of(2) { 1 } else { sockets.len() - 1 };
-        Client { sockets: sockets.to_vec(), node: node.to_owned(), register, turn, stride, connected }
+    pub(super) fn new(
+        servers: Arc<Servers>,
+        node: &str,
+        attempt: Duration,
+        register: usize,
+        number: usize,
+    ) -> Client {
+        let count = servers.count();
+        let (connected, turn) = (vec![None; count], number % count);
+        let stride = if number.is_multiple_of(2) { 1 } else { count - 1 };
+        Client { servers, node: node.to_owned(), attempt, register, turn, stride, connected }
     }
 
     /// What comes next is asked of another server.
     pub(super) fn take_turns(&mut self) {
-        self.turn = (self.turn + self.stride) % self.sockets.len();
+        self.turn = (self.turn + self.stride) % self.servers.count();
     }
 
     pub(super) fn register(&self) -> usize {
@@ -67,7 +66,8 @@ impl Client {
     pub(super) async fn read(&mut self) -> Result<u64, Failed> {
         let request = v1::StatusRequest { services: None, nodes: true, events: false, event_limit: 0 };
         let mut server = self.server().await?;
-        let answer = self.outcome(timeout(ATTEMPT, server.status(request)).await)?;
+        let answer =
+            self.outcome(timeout(self.attempt, server.status(self.servers.request(request))).await)?;
         let label = self.label();
         let node = answer.nodes.iter().find(|node| node.labels.contains_key(&label));
         Ok(node.map_or(0, |node| node.labels[&label].parse().expect("a number")))
@@ -79,26 +79,24 @@ impl Client {
         let change = change_node_request::Change::Label(label);
         let request = v1::ChangeNodeRequest { node: self.node.clone(), change: Some(change) };
         let mut server = self.server().await?;
-        self.outcome(timeout(ATTEMPT, server.change_node(request)).await).map(|_| ())
+        self.outcome(timeout(self.attempt, server.change_node(self.servers.request(request))).await)
+            .map(|_| ())
     }
 
     async fn server(&mut self) -> Result<ControlClient<Channel>, Failed> {
         if let Some(connected) = &self.connected[self.turn] {
             return Ok(connected.clone());
         }
-        match timeout(ATTEMPT, connect(&self.sockets[self.turn])).await {
-            Ok(Ok(channel)) => Ok(self.connected[self.turn].insert(ControlClient::new(channel)).clone()),
-            _ => {
+        match self.servers.connect(self.turn, self.attempt).await {
+            Ok(channel) => Ok(self.connected[self.turn].insert(ControlClient::new(channel)).clone()),
+            Err(_) => {
                 self.take_turns();
                 Err(Failed::NothingDone)
             }
         }
     }
 
-    fn outcome<T>(
-        &mut self,
-        answered: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>,
-    ) -> Result<T, Failed> {
+    fn outcome<T>(&mut self, answered: Result<Result<Response<T>, Status>, Elapsed>) -> Result<T, Failed> {
         let failed = match &answered {
             Ok(Err(status)) if reason(status) == Some(Reason::NoLeader) => Failed::NothingDone,
             Ok(_) | Err(_) => Failed::OutcomeUnknown,
@@ -114,14 +112,4 @@ impl Client {
         }
         Err(failed)
     }
-}
-
-async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    // The address is only for the HTTP/2 headers.
-    Endpoint::from_static("http://wharf.local").connect_with_connector(connector).await
 }

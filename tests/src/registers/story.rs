@@ -7,7 +7,7 @@ use std::{
 
 use sim::linear::{Acts, Operation, is_linearizable};
 
-use super::{REGISTERS, Summary};
+use super::Summary;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
@@ -33,7 +33,7 @@ impl Acts<u64> for Access {
 pub(super) struct Story {
     /// Counts every beginning and every end. A write is known by the moment of its beginning: that is what it writes.
     moment: u64,
-    registers: [Register; REGISTERS],
+    registers: BTreeMap<usize, Register>,
     /// When the acknowledged writes began, and when that was told.
     acknowledged: Vec<(Instant, Instant)>,
     longest: Duration,
@@ -48,6 +48,10 @@ struct Register {
 }
 
 impl Story {
+    fn register(&mut self, number: usize) -> &mut Register {
+        self.registers.entry(number).or_default()
+    }
+
     pub(super) fn moment(&mut self) -> u64 {
         self.moment += 1;
         self.moment
@@ -56,23 +60,23 @@ impl Story {
     /// What is to be written.
     pub(super) fn begins_to_write(&mut self, register: usize) -> u64 {
         let value = self.moment();
-        self.registers[register].writes.insert(value, None);
+        self.register(register).writes.insert(value, None);
         value
     }
 
     pub(super) fn written(&mut self, register: usize, value: u64, since: Instant) {
         let now = self.moment();
-        self.registers[register].writes.insert(value, Some(now));
+        self.register(register).writes.insert(value, Some(now));
         self.acknowledged.push((since, Instant::now()));
     }
 
     pub(super) fn never_written(&mut self, register: usize, value: u64) {
-        self.registers[register].writes.remove(&value);
+        self.register(register).writes.remove(&value);
     }
 
     pub(super) fn read(&mut self, register: usize, began: u64, value: u64) {
         let now = self.moment();
-        self.registers[register].reads.push((began, now, value));
+        self.register(register).reads.push((began, now, value));
     }
 
     pub(super) fn requested(&mut self, took: Duration) {
@@ -86,12 +90,12 @@ impl Story {
     }
 
     pub(super) fn summary(&self) -> Summary {
-        let reads = self.registers.iter().map(|register| register.reads.len()).sum();
+        let reads = self.registers.values().map(|register| register.reads.len()).sum();
         Summary { writes: self.acknowledged.len(), reads, longest: self.longest }
     }
 
     pub(super) fn check(&self) {
-        for (number, register) in self.registers.iter().enumerate() {
+        for (&number, register) in &self.registers {
             register.check(number);
         }
     }

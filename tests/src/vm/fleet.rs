@@ -4,17 +4,20 @@
 //! Machines are called by their numbers, from 1. `cargo run -p tests --bin fleet` starts one to play with.
 
 use std::{
+    net::SocketAddr,
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
 use super::{Machine, Network, Ran};
-use crate::wait_for;
+use crate::{registers::Servers, wait_for};
 
 /// Making the demo image takes longest.
 const UP: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(90);
 const DISK_MIB: u32 = 1024;
+/// Where servers listen.
+const PORT: u16 = 7400;
 
 #[derive(Debug)]
 pub struct Fleet {
@@ -29,11 +32,11 @@ impl Fleet {
         let start = |number: u8| {
             let machine = Machine::builder(&name(number)).disk_mib(DISK_MIB).memory_mib(1024);
             let machine = machine.file("/root/hello.yaml", include_str!("../../../manifests/hello.yaml"));
-            machine.connect(&network, &format!("{}/24", address(number))).start()
+            machine.connect(&network, &format!("{}/24", address(number))).forward(PORT).start()
         };
         let machines = at_once(1..=count, start);
         let fleet = Fleet { machines, _network: network };
-        fleet.machine(1).ok(&format!("wharf cluster init --advertise {}:7400", address(1)));
+        fleet.machine(1).ok(&format!("wharf cluster init --advertise {}:{PORT}", address(1)));
         fleet.serve(1);
         let [servers, agents] = ["server", "agent"].map(|role| {
             let create = format!("wharf cluster token create --role {role}");
@@ -60,10 +63,10 @@ impl Fleet {
     }
 
     fn join(&self, number: u8, token: &str) {
-        let advertise = format!("{}:7400", address(number));
+        let advertise = format!("{}:{PORT}", address(number));
         let advertise =
             if token.contains("_server_") { format!("--advertise {advertise}") } else { String::new() };
-        self.machine(number).ok(&format!("wharf join --token {token} {advertise} {}:7400", address(1)));
+        self.machine(number).ok(&format!("wharf join --token {token} {advertise} {}:{PORT}", address(1)));
     }
 
     /// Starts its server.
@@ -73,7 +76,46 @@ impl Fleet {
 
     /// `kill -9` of its server, and of nothing else.
     pub fn kill_server(&self, number: u8) {
-        self.machine(number).ok("kill -9 $(cat /run/server.pid)");
+        self.signal_server(number, "KILL");
+    }
+
+    /// Sends its server a signal, by name.
+    pub fn signal_server(&self, number: u8, signal: &str) {
+        self.machine(number).ok(&format!("kill -{signal} $(cat /run/server.pid)"));
+    }
+
+    /// Drops every packet between it and the other machines. This host reaches it as before.
+    pub fn cut(&self, number: u8) {
+        const RULES: &str = "nft -f - <<END
+table inet cut {
+    chain input { type filter hook input priority -300; iifname eth0 drop; }
+    chain output { type filter hook output priority -300; oifname eth0 drop; }
+}
+END";
+        self.machine(number).ok(RULES);
+    }
+
+    pub fn mend(&self, number: u8) {
+        self.machine(number).ok("nft delete table inet cut");
+    }
+
+    /// Leaves no room on its disk.
+    pub fn fill(&self, number: u8) {
+        let fill =
+            "cd /var; for size in 1M 4k; do dd if=/dev/zero bs=$size >>ballast 2>/dev/null; done; true";
+        self.machine(number).ok(fill);
+    }
+
+    pub fn make_room(&self, number: u8) {
+        self.machine(number).ok("rm /var/ballast");
+    }
+
+    /// All of them, as this host reaches them.
+    pub fn servers(&self) -> Servers {
+        let token = self.ok(1, "token create tests --role admin");
+        let token = token.lines().find(|line| line.starts_with("wharf_access_")).expect("a token");
+        let addresses: Vec<SocketAddr> = self.machines.iter().map(Machine::forwarded).collect();
+        Servers::with_token(token, &addresses)
     }
 
     /// Starts its agent.

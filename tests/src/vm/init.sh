@@ -53,6 +53,11 @@ if [ -n "$address" ]; then
     ip address add "$address" dev eth0 || fail "eth0 cannot have $address"
     ip link set eth0 up
 fi
+if [ -e /sys/class/net/eth1 ]; then
+    # Where QEMU takes what comes from the host, unless it is told another address.
+    ip address add 10.0.2.15/24 dev eth1 || fail "eth1 cannot have its address"
+    ip link set eth1 up
+fi
 modprobe virtio_blk
 if [ -e /dev/vda ]; then
     modprobe ext4

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError, mpsc},
@@ -21,10 +22,19 @@ pub struct Hardware {
     pub arguments: Vec<String>,
     pub disk: Option<PathBuf>,
     pub cable: Option<Cable>,
+    /// A way from this host to it.
+    pub forward: Option<Forward>,
     /// A socket on which somebody listens.
     pub channel: PathBuf,
     /// Where the serial console is written to.
     pub console: PathBuf,
+}
+
+/// A TCP port of this host's loopback that is one of the machine's, at `eth1`. The machine reaches nobody by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward {
+    pub here: SocketAddr,
+    pub there: u16,
 }
 
 /// QEMU while it runs; dropping it is pulling the plug.
@@ -82,6 +92,12 @@ impl Hardware {
             ));
             let address = cable.ethernet_address();
             command.arg("-device").arg(format!("virtio-net-pci,netdev=net,romfile=,mac={address}"));
+        }
+        if let Some(Forward { here, there }) = self.forward {
+            // A machine has the address that init.sh gives it.
+            command.arg("-netdev");
+            command.arg(format!("user,id=host,restrict=on,ipv6=off,hostfwd=tcp:{here}-:{there}"));
+            command.args(["-device", "virtio-net-pci,netdev=host,romfile=,mac=52:54:00:78:00:01"]);
         }
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a second handle")).stderr(output);
         Process { child: spawn(command), log }
