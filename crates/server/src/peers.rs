@@ -94,8 +94,7 @@ impl Peers {
     /// Where the other members are; until anybody is named, where the contacts are. Links to members that are gone are
     /// closed; one whose address changed is made anew.
     pub fn know(&mut self, addresses: &BTreeMap<MemberId, String>) {
-        let contacts = std::mem::take(&mut self.contacts);
-        let addresses = if addresses.is_empty() { &contacts } else { addresses };
+        let addresses = if addresses.is_empty() { &self.contacts } else { addresses };
         self.links.retain(|member, link| addresses.get(member).is_some_and(|at| *at == link.address));
         for (&member, address) in addresses {
             if member != self.own && !self.links.contains_key(&member) {
@@ -110,7 +109,6 @@ impl Peers {
                 self.links.insert(member, link);
             }
         }
-        self.contacts = contacts;
     }
 
     /// Hands messages to the links. Never waits.

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use consensus::{Delivery, PeerMessage, PeerMessageKind};
 use dial::{DialError, dial};
+use futures_util::FutureExt as _;
 use proto::v1::{self, peers_client::PeersClient};
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -136,19 +137,20 @@ impl Messenger {
         let (batches, outbound) = mpsc::channel(1);
         let client = PeersClient::new(channel).max_encoding_message_size(crate::MAX_MESSAGE);
         let client = client.max_decoding_message_size(crate::MAX_MESSAGE);
-        let ended = hear(client, outbound, self.ends, self.tell.clone());
+        let heard = hear(client, outbound, self.ends, self.tell.clone());
+        let ended = heard.map(|heard| heard.map_or_else(Broken::Refused, |()| Broken::Ended));
         tokio::pin!(ended);
         self.stands.store(true, Ordering::Relaxed);
         let mut first = Some(first);
         loop {
             let batch = tokio::select! {
                 batch = self.ends.next_batch(first.take(), &mut self.queued) => batch,
-                ended = &mut ended => return Err(ended.map_or_else(Broken::Refused, |()| Broken::Ended)),
+                broken = &mut ended => return Err(broken),
             };
             let Some(batch) = batch else { return Ok(()) };
             tokio::select! {
                 sent = batches.send(batch) => sent.map_err(|_| Broken::Ended)?,
-                ended = &mut ended => return Err(ended.map_or_else(Broken::Refused, |()| Broken::Ended)),
+                broken = &mut ended => return Err(broken),
             }
         }
     }
