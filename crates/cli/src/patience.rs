@@ -230,6 +230,9 @@ mod tests {
 
     use super::*;
 
+    /// A loaded machine is slow.
+    const SOON: Duration = Duration::from_secs(20);
+
     /// Counts what it is asked.
     #[derive(Clone, Default)]
     struct Counts(Arc<AtomicUsize>);
@@ -284,8 +287,9 @@ mod tests {
         let reach = Reach::new(vec![Way::Socket(mute), Way::Socket(well)]);
         assert!(timeout(2 * SILENT, once(&reach, request())).await.is_err());
         assert_eq!(counts.asked(), 0, "what may be done only once is asked of one");
-        timeout(2 * SILENT, of_two(&reach, request)).await.unwrap().unwrap();
-        timeout(SILENT, of_two(&reach, request)).await.unwrap().unwrap();
+        timeout(SOON, of_two(&reach, request)).await.unwrap().unwrap();
+        // The silent one never answers.
+        timeout(SOON, once(&reach, request())).await.unwrap().unwrap();
         assert_eq!(counts.asked(), 2);
     }
 
