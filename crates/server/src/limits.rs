@@ -17,10 +17,10 @@ use crate::control::refuse::invalid;
 
 /// Of a reason that a user gives, in characters.
 const REASON: usize = 1_024;
-/// Of what an agent says of a replica: an error with what caused it, the last words of a probe. In bytes.
-const WORDS: usize = 4 << 10;
+/// Of a message of an agent on a replica: an error with what caused it, the last words of a probe. In bytes.
+const MESSAGE: usize = 4 << 10;
 /// Of a version or of a probe's name, in bytes.
-const WORD: usize = 64;
+const NAME: usize = 64;
 /// Of one node, whoever says them.
 const LABELS: usize = 64;
 
@@ -58,7 +58,7 @@ pub(crate) fn check_relabelled<'a>(
 
 /// What an agent says of its host.
 pub(crate) fn bound_node(info: &mut NodeInfo) -> Result<(), Status> {
-    cut(&mut info.agent_version, WORD);
+    cut(&mut info.agent_version, NAME);
     let (name, count) = (&info.name, info.labels.len());
     if count > LABELS {
         return Err(invalid(format!(
@@ -67,7 +67,7 @@ pub(crate) fn bound_node(info: &mut NodeInfo) -> Result<(), Status> {
     }
     if let Some(bad) = info.labels.keys().find(|name| !is_label_name(name)) {
         let mut shown = bad.clone();
-        cut(&mut shown, WORD);
+        cut(&mut shown, NAME);
         return Err(invalid(format!(
             "the agent of node {name} says a label of it that cannot be one: {shown:?}"
         )));
@@ -82,7 +82,7 @@ pub(crate) fn bound_node(info: &mut NodeInfo) -> Result<(), Status> {
 /// What an agent says of its replicas.
 pub(crate) fn bound_observed(observed: &mut [Observed]) {
     for one in observed {
-        one.message.iter_mut().for_each(|message| cut(message, WORDS));
+        one.message.iter_mut().for_each(|message| cut(message, MESSAGE));
         let exits = one.containers.iter_mut().filter_map(|container| container.last_exit.as_mut());
         exits.for_each(|exit| bound_cause(&mut exit.cause));
     }
@@ -95,10 +95,10 @@ pub(crate) fn bound_exits(exits: &mut [ContainerExit]) {
 fn bound_cause(cause: &mut ExitCause) {
     match cause {
         ExitCause::ProbeFailed { probe, detail } => {
-            cut(probe, WORD);
-            cut(detail, WORDS);
+            cut(probe, NAME);
+            cut(detail, MESSAGE);
         }
-        ExitCause::NotStarted { reason } => cut(reason, WORDS),
+        ExitCause::NotStarted { reason } => cut(reason, MESSAGE),
         ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::OutOfMemory { .. } | ExitCause::Unknown => {}
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     fn an_agent_says_so_much_of_its_host_and_no_more() {
         let mut good = info(labels(LABELS));
         bound_node(&mut good).unwrap();
-        assert_eq!((good.agent_version.len(), good.labels.len()), (WORD, LABELS));
+        assert_eq!((good.agent_version.len(), good.labels.len()), (NAME, LABELS));
         let long = "x".repeat(100_000);
         let too_much: [BTreeMap<_, _>; 3] =
             [labels(LABELS + 1), [(long.clone(), String::new())].into(), [("zone".to_owned(), long)].into()];
@@ -189,11 +189,11 @@ mod tests {
         bound_observed(&mut observed);
         let [one] = observed;
         let message = one.message.unwrap();
-        assert_eq!(message.len(), WORDS);
-        assert!(message.capacity() < 2 * WORDS, "room is kept for {} bytes", message.capacity());
+        assert_eq!(message.len(), MESSAGE);
+        assert!(message.capacity() < 2 * MESSAGE, "room is kept for {} bytes", message.capacity());
         let cause = one.containers[0].last_exit.as_ref().map(|exit| &exit.cause);
         let Some(ExitCause::ProbeFailed { probe, detail }) = cause else { panic!("{cause:?}") };
-        assert_eq!((probe.len(), detail.len()), (WORD, WORDS));
+        assert_eq!((probe.len(), detail.len()), (NAME, MESSAGE));
     }
 
     #[test]
