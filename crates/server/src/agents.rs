@@ -219,7 +219,10 @@ async fn answer(
         let message = match message {
             ToAgent::Dispatch(dispatch) => server_message::Message::Dispatch((&dispatch).into()),
             ToAgent::Directory(news) => server_message::Message::Directory((&*news).into()),
-            ToAgent::Heard(heard) => server_message::Message::Heard(heard.into()),
+            ToAgent::Heard(answer) => match answer.take() {
+                Some(heard) => server_message::Message::Heard(heard.into()),
+                None => continue,
+            },
             ToAgent::Close(reason) => return Some(Status::unavailable(reason)),
         };
         to_agent.send(Ok(v1::ServerMessage { message: Some(message) })).await.ok()?;

@@ -15,6 +15,7 @@ mod turns;
 mod worker;
 
 mod published;
+mod session;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use consensus::{MemberId, PeerMessageKind, Snapshot};
 use manager::{
     Hello, Manager, MemberError, MemberRequest, Reply, Report, Request, RequestError, SessionId, View,
 };
-use model::{DirectoryNews, Dispatch, Heard, MemberId as Id, NodeInfo, Usage};
+use model::{DirectoryNews, Dispatch, MemberId as Id, NodeInfo, Usage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -40,6 +41,7 @@ use crate::{
 };
 use published::Published;
 pub(crate) use published::Servers;
+pub use session::LastHeard;
 use turns::Turns;
 use worker::Worker;
 
@@ -87,7 +89,8 @@ pub enum NoLeader {
 pub enum ToAgent {
     Dispatch(Dispatch),
     Directory(Arc<DirectoryNews>),
-    Heard(Heard),
+    /// To its last heartbeat.
+    Heard(LastHeard),
     /// The session is over, for this reason.
     Close(String),
 }
@@ -277,7 +280,7 @@ impl Brain {
         session: SessionId,
         first: First,
     ) -> Result<mpsc::UnboundedReceiver<ToAgent>, Stopped> {
-        // Unbounded, because the brain must not wait for a slow agent; what is in it is bounded by what changes.
+        // Unbounded, because the brain must not wait for a slow agent; what is in it is bounded by what changes: see `session`.
         let (to_agent, from_brain) = mpsc::unbounded_channel();
         self.send(Input::SessionOpened { session, first, to_agent })?;
         Ok(from_brain)

@@ -14,11 +14,12 @@ use manager::{
     SessionId, View,
 };
 use store::State;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     First, Input, ToAgent,
     published::Publisher,
+    session::ToSession,
     snapshot::SnapshotThread,
     turns::{Inbox, Taker},
 };
@@ -60,7 +61,7 @@ pub(super) struct Worker {
     requests: HashMap<RequestId, oneshot::Sender<Result<Reply, RequestError>>>,
     members: HashMap<RequestId, oneshot::Sender<Result<(), MemberError>>>,
     reads: HashMap<ReadId, oneshot::Sender<View>>,
-    sessions: HashMap<SessionId, mpsc::UnboundedSender<ToAgent>>,
+    sessions: HashMap<SessionId, ToSession>,
     next_id: u64,
     /// To be told why this server is no member any more.
     removed: Option<oneshot::Sender<String>>,
@@ -221,7 +222,7 @@ impl Worker {
                 Event::Read { id }
             }
             Input::SessionOpened { session, first, to_agent } => {
-                self.sessions.insert(session, to_agent);
+                self.sessions.insert(session, ToSession::new(to_agent));
                 match first {
                     First::Hello(hello) => Event::SessionOpened { session, hello: *hello },
                     First::Introduction(info) => Event::NodeIntroduced { session, info },
@@ -337,7 +338,11 @@ impl Worker {
             }
             Effect::Dispatch { session, dispatch } => self.tell(session, ToAgent::Dispatch(dispatch)),
             Effect::Directory { session, news } => self.tell(session, ToAgent::Directory(news)),
-            Effect::Heard { session, heard } => self.tell(session, ToAgent::Heard(heard)),
+            Effect::Heard { session, heard } => {
+                if let Some(to_session) = self.sessions.get_mut(&session) {
+                    to_session.answer(heard);
+                }
+            }
             Effect::CloseSession { session, reason } => {
                 self.tell(session, ToAgent::Close(reason));
                 self.sessions.remove(&session);
@@ -364,9 +369,9 @@ impl Worker {
         self.publisher.publish(view);
     }
 
-    fn tell(&self, session: SessionId, message: ToAgent) {
-        if let Some(to_agent) = self.sessions.get(&session) {
-            let _ = to_agent.send(message);
+    fn tell(&mut self, session: SessionId, message: ToAgent) {
+        if let Some(to_session) = self.sessions.get_mut(&session) {
+            to_session.tell(message);
         }
     }
 
