@@ -105,7 +105,7 @@ fn a_server_that_moved_is_found_again() {
     let mut several = Several::of(3, 1);
     let moved = several.leader();
     several.kill(&moved);
-    let address = several.move_to_another_port(&moved);
+    let address = several.move_to_another_address(&moved);
     several.start_to_answer(&moved);
     wait_for("its new address", SOON, || {
         let seen = several.ok(&["cluster", "members"]);

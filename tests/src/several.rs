@@ -3,9 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::MutexGuard,
+    sync::{
+        MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -132,16 +136,19 @@ impl Several {
         self.path(&format!("{server}.sock"))
     }
 
-    /// Free when it is chosen; between that and its use there is only this test. Remembered, for those who join.
+    /// Of this server alone, also while it is restarted: whoever dials comes from 127.0.0.1, and may take any port there. All
+    /// of 127.0.0.0/8 is this host. Remembered, for those who join.
     fn choose_address(&self, server: &str) -> String {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
+        static CHOSEN: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id().wrapping_mul(1_024) | CHOSEN.fetch_add(1, Ordering::Relaxed);
+        let host = Ipv4Addr::from_bits(0x7f40_0000 | number & 0x003f_ffff);
+        let address = format!("{host}:7400");
         std::fs::write(self.path(&format!("{server}.address")), &address).expect("a file");
         address
     }
 
     /// As an administrator does it: for a server that does not run. Its new address.
-    pub fn move_to_another_port(&self, server: &str) -> String {
+    pub fn move_to_another_address(&self, server: &str) -> String {
         let (before, after) = (self.address(server), self.choose_address(server));
         let path = self.path(server).join("host.json");
         let known = std::fs::read_to_string(&path).expect("what the server was told when it joined");
