@@ -108,6 +108,38 @@ fn a_token_lets_in_as_many_as_it_says_and_a_removed_server_stops() {
 }
 
 #[test]
+fn a_server_that_lost_its_disk_takes_the_place_of_the_one_that_it_was() {
+    let mut several = Several::of(3, 0);
+    let leader = several.leader();
+    let lost = ["server1", "server2"].into_iter().find(|server| *server != leader).expect("a follower");
+    // Its line begins with its name and its id.
+    let member = |several: &Several| {
+        let listed = several.ask(&leader, &["cluster", "members"]).stdout;
+        let is_it = |line: &&str| line.starts_with(lost) && !line.contains(" removed");
+        listed.lines().find(is_it).map(str::to_owned).unwrap_or_default()
+    };
+    let id = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+    let before = id(&member(&several)).expect("the id of a server");
+    let token = several.token("server", &[]);
+    several.kill(lost);
+    several.join_anew(lost, &token);
+    several.start(lost);
+    let gone = Instant::now();
+    wait_for("another server in its place", Duration::from_secs(90), || {
+        let now = member(&several);
+        let is_another = id(&now).is_some_and(|now| now != before) && now.contains(" voter");
+        if is_another { Ok(()) } else { Err(format!("{now}\n{}", several.log(lost))) }
+    });
+    println!("it has its place after {:?}", gone.elapsed());
+    several.wait_for_voters(&["server1", "server2", "server3"]);
+    // Nobody counts on the one that is gone: of three, any may be lost.
+    several.kill(&leader);
+    let made = several.ask(lost, &["cluster", "token", "create", "--role", "agent"]);
+    assert_eq!(made.code, 0, "{made:#?}");
+    several.end();
+}
+
+#[test]
 fn certificates_are_renewed_while_hosts_run() {
     let mut several = Several::found_with(&["--certificate-lifetime", "9s"]);
     let hosts = [("server2", "server"), ("agent1", "agent")];

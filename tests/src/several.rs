@@ -173,14 +173,24 @@ impl Several {
     }
 
     pub fn try_join(&self, name: &str, token: &str) -> Ended {
+        let address = name.starts_with("server").then(|| self.choose_address(name));
+        self.try_join_at(address, name, token)
+    }
+
+    /// Takes everything from a server that does not run, and lets it join again where it was.
+    pub fn join_anew(&self, server: &str, token: &str) {
+        std::fs::remove_dir_all(self.path(server)).expect("what the server had is removed");
+        let ended = self.try_join_at(Some(self.address(server)), server, token);
+        assert_eq!(ended.code, 0, "{server} joins again: {ended:#?}");
+    }
+
+    fn try_join_at(&self, address: Option<String>, name: &str, token: &str) -> Ended {
         let known =
             self.address(self.running.keys().find(|name| name.starts_with("server")).expect("a server"));
         let data = self.data(name);
         let mut args = vec!["join", "--token", token, &known, "--data", &data];
-        let address;
-        if name.starts_with("server") {
-            address = self.choose_address(name);
-            args.extend(["--name", name, "--advertise", &address, "--listen", &address]);
+        if let Some(address) = &address {
+            args.extend(["--name", name, "--advertise", address, "--listen", address]);
         }
         ended(Command::new(self.program(name)).args(&args))
     }

@@ -10,10 +10,12 @@
 //! - What older members would not understand is not written, and once it may be, no older one comes in: see `levels`.
 //! - Who was removed is told so once the others can do without it: see `farewell`.
 //! - Who is no member has no say: see `standing`.
+//! - A server that lost its disk takes the place of the one that it was: see `succession`.
 
 mod farewell;
 mod levels;
 mod standing;
+mod succession;
 mod tend;
 mod words;
 
@@ -21,9 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdMap;
 use model::{Level, Member, MemberId, MemberPart, Name, Timestamp};
-use store::Command;
 
-use crate::{Codec, Effect, Manager, RequestError, RequestId, proposals::Origin, reads::Answer};
+use crate::{Codec, Effect, Manager, RequestId, proposals::Origin, reads::Answer};
 
 pub use levels::TooNew;
 pub use standing::Standing;
@@ -47,6 +48,9 @@ pub(crate) struct Members {
     silent: BTreeMap<u64, u32>,
     /// For how many ticks all of them have been.
     lonely_ticks: u32,
+    /// For so long nobody heard of whoever is gone; and for how long this server has led, and could hear them.
+    gone_ticks: u32,
+    leading_ticks: u32,
     /// For how many ticks no farewell was said.
     farewell_ticks: u32,
     handover: Option<Handover>,
@@ -85,6 +89,8 @@ impl Members {
             attention_ticks: (config.heartbeat_ticks * HEARTBEATS_MISSED).min(config.election_ticks),
             silent: BTreeMap::new(),
             lonely_ticks: 0,
+            gone_ticks: config.election_ticks * succession::GONE_TIMEOUTS,
+            leading_ticks: 0,
             farewell_ticks: 0,
             handover: None,
             levels: OrdMap::unit(MemberId(config.id), level),
@@ -102,6 +108,11 @@ impl Members {
     /// So far as can be known at all: it has just answered.
     fn is_there(&self, id: u64) -> bool {
         self.was_heard_within(self.attention_ticks, id)
+    }
+
+    /// For so long that it is another's turn.
+    fn is_gone(&self, id: u64) -> bool {
+        self.leading_ticks > self.gone_ticks && !self.was_heard_within(self.gone_ticks, id)
     }
 
     fn was_heard_within(&self, ticks: u32, id: u64) -> bool {
@@ -144,6 +155,7 @@ impl<C: Codec> Manager<C> {
             }
             MemberRequest::Announce { id, name, address, level } => {
                 self.check_build(&name, level)?;
+                self.make_way(id, &address, now)?;
                 self.check_announced(id, name, address, now)?
             }
             // Asked again after an answer that was lost. Who was removed stays so, whoever leads.
@@ -162,11 +174,7 @@ impl<C: Codec> Manager<C> {
             }
             MemberRequest::Transfer { to } => return self.hand_over(id, to),
         };
-        let command = Command::PutMember { member };
-        self.try_and_propose(command, Origin::Members(id)).map_err(|error| match error {
-            RequestError::NotLeader { leader } => MemberError::NotLeader { leader },
-            _ => MemberError::Overloaded,
-        })
+        self.put_member(member, Origin::Members(id))
     }
 
     /// Whether a server of this build can read what is written.
@@ -215,14 +223,14 @@ impl<C: Codec> Manager<C> {
     fn check_not_anothers(&self, id: MemberId, name: &Name, address: &str) -> Result<(), MemberError> {
         let others = self.ahead().members();
         for other in others.filter(|other| other.id != id && other.part != MemberPart::Removed) {
-            if other.name == *name {
-                return Err(MemberError::NameTaken { name: name.clone() });
-            }
             if other.address == address {
                 return Err(MemberError::AddressTaken {
                     address: address.to_owned(),
                     by: other.name.clone(),
                 });
+            }
+            if other.name == *name {
+                return Err(MemberError::NameTaken { name: name.clone() });
             }
         }
         Ok(())
@@ -313,8 +321,10 @@ impl<C: Codec> Manager<C> {
         self.ask_whether_removed();
         self.view_changed |= self.hears_leader() != self.members.said_hears_leader;
         if !self.leader.leads() {
+            self.members.leading_ticks = 0;
             return;
         }
+        self.members.leading_ticks = self.members.leading_ticks.saturating_add(1);
         let patience = self.members.patience_ticks * 2;
         if let Some(mut handover) = self.members.handover.take() {
             handover.ticks += 1;

@@ -87,6 +87,7 @@ impl<C: Codec> Manager<C> {
         }
         self.members.farewell_ticks = 0;
         let lately = self.state.members().filter(|member| now.since(member.since) < TOLD_FOR);
+        let lately = lately.filter(|member| !self.is_followed(member));
         let removed: Vec<u64> = lately.map(|member| member.id.0).filter(|id| self.was_removed(*id)).collect();
         for member in removed {
             self.say(member, PeerMessageKind::Removed, Bytes::new());

@@ -30,7 +30,10 @@ pub enum MemberError {
     IdTaken { member: MemberId, by: Name },
     #[error("there is a server {name} already; choose another name, or remove that one first")]
     NameTaken { name: Name },
-    #[error("server {by} has the address {address}; each server has its own")]
+    #[error(
+        "server {by} has the address {address}; each server has its own. If that one has lost its disk, this one takes its \
+         place once nobody has heard of it for a while"
+    )]
     AddressTaken { address: String, by: Name },
     #[error(
         "server {name} knows {level}, and the servers of this cluster use {in_use} already: put their build there, or a \
