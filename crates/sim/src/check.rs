@@ -15,7 +15,7 @@ pub(crate) mod agreement;
 pub(crate) mod history;
 pub mod linear;
 pub(crate) mod logs;
-mod losses;
+pub(crate) mod losses;
 mod promise;
 pub(crate) mod rest;
 pub(crate) mod service;

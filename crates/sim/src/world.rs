@@ -17,7 +17,7 @@ use model::{DirectoryNews, Dispatch, ExitCause, Heard, Millis, ReplicaId, Timest
 use crate::{
     agents::Node,
     bug::Bug,
-    check::{agreement::Agreement, history::History, logs::Logs, rest::Rest, spans::Spans},
+    check::{agreement::Agreement, history::History, logs::Logs, losses::Losses, rest::Rest, spans::Spans},
     outcome::Violation,
     plan::{Fault, Plan},
     queue::Queue,
@@ -137,6 +137,7 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) rest: Rest,
     pub(crate) spans: Spans,
+    pub(crate) losses: Losses,
 }
 
 impl World {
@@ -184,6 +185,7 @@ impl World {
             history: History::default(),
             rest: Rest::default(),
             spans: Spans::default(),
+            losses: Losses::default(),
             plan,
         }
     }

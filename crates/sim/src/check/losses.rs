@@ -1,15 +1,22 @@
 //! Lost nodes: one is given up when the server that does so has not heard it for as long as the settings say, and what runs
 //! there is replaced as long after that as its service waits. Both in the world's time, whatever any clock shows.
 //!
+//! A wait that a user asks for after the node was lost is by the cluster's time, which may have been set meanwhile, since
+//! nothing was measured by it: nobody is held to that.
+//!
 //! That what is given up comes back in the end is for [`super::rest`] to see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Desired, NodeId, Replica, ReplicaId, Service, StopReason};
+use model::{Desired, Millis, NodeId, Replica, ReplicaId, Service, ServiceKey, StopReason};
 use store::{Command, NodeChange, State, Step};
 
 use super::spans::SLACK;
 use crate::world::World;
+
+/// How long each service waited for a node when that was given up last.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(BTreeMap<NodeId, BTreeMap<ServiceKey, Millis>>);
 
 impl World {
     /// `decider` decides this, and nobody did before it.
@@ -17,6 +24,8 @@ impl World {
         match command {
             Command::Node { node, change: NodeChange::Down { .. }, .. } => {
                 self.check_given_up(decider, before, *node);
+                let waits = before.services().map(|one| (one.key.clone(), one.spec.node_loss.replace_after));
+                self.losses.0.insert(*node, waits.collect());
             }
             Command::Progress { service, steps, .. } => {
                 if let Some(service) = before.service(service) {
@@ -62,9 +71,12 @@ impl World {
 
     /// Whether its node is down, and the service still waits for it.
     fn is_awaited(&self, before: &State, service: &Service, replica: &Replica) -> bool {
-        let down = replica.node.and_then(|node| before.node(node)?.down);
+        let Some(node) = replica.node else { return false };
+        let down = before.node(node).and_then(|node| node.down);
         let given_up = down.and_then(|down| self.spans.decided_at(down.since));
-        given_up.is_some_and(|at| at + service.spec.node_loss.replace_after > self.cx.now + SLACK)
+        let waited = self.losses.0.get(&node).and_then(|waits| waits.get(&service.key)).copied();
+        let waits = service.spec.node_loss.replace_after.min(waited.unwrap_or_default());
+        given_up.is_some_and(|at| at + waits > self.cx.now + SLACK)
     }
 }
 
