@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
 };
 
 use model::{
@@ -31,6 +31,8 @@ pub struct Fake {
     runtime: tokio::runtime::Runtime,
     script: Arc<Mutex<Script>>,
     changed: tokio::sync::watch::Sender<()>,
+    /// Shared with everybody who watches and was told something.
+    watching: Arc<()>,
 }
 
 impl Fake {
@@ -40,14 +42,15 @@ impl Fake {
         let runtime = runtime.expect("a runtime");
         let script = Arc::new(Mutex::new(script));
         let (changed, changes) = tokio::sync::watch::channel(());
-        let control = Control { script: script.clone(), changes };
+        let watching = Arc::new(());
+        let control = Control { script: script.clone(), changes, watching: Arc::downgrade(&watching) };
         let socket = folder.path().join("wharf.sock");
         let _entered = runtime.enter();
         let listener = UnixListener::bind(&socket).expect("a socket");
         let server = tonic::transport::Server::builder().add_service(ControlServer::new(control));
         runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
         drop(_entered);
-        Fake { folder, runtime, script, changed }
+        Fake { folder, runtime, script, changed, watching }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -65,10 +68,9 @@ impl Fake {
         let _ = self.changed.send(());
     }
 
-    /// How many commands watch now.
+    /// How many commands watch now, and were told what there is.
     pub fn watchers(&self) -> usize {
-        // The server itself holds one.
-        self.changed.receiver_count().saturating_sub(1)
+        Arc::strong_count(&self.watching) - 1
     }
 
     pub fn stop(self) {
@@ -79,6 +81,7 @@ impl Fake {
 struct Control {
     script: Arc<Mutex<Script>>,
     changes: tokio::sync::watch::Receiver<()>,
+    watching: Weak<()>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -169,12 +172,15 @@ impl v1::control_server::Control for Control {
         let (request, script, mut changes) =
             (request.into_inner(), self.script.clone(), self.changes.clone());
         let (to_user, outbound) = tokio::sync::mpsc::channel(4);
+        let watching = self.watching.clone();
         tokio::spawn(async move {
+            let mut told = None;
             loop {
                 let now = script.lock().expect("the script").clone();
                 if to_user.send(Ok(status(&now, &request))).await.is_err() {
                     return;
                 }
+                told = told.or_else(|| watching.upgrade());
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return },
                     () = to_user.closed() => return,
