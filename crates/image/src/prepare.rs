@@ -86,6 +86,11 @@ impl Store {
         let mut layers = Vec::with_capacity(image.layers.len());
         for layer in image.layers.iter().rev() {
             let path = inner.layer_path(&layer.diff_id);
+            // Builders repeat layers, such as that of a step that changes nothing, and overlayfs takes no directory twice
+            // (ELOOP). Of two that are equal the lower one adds nothing: all that it has, the upper one has above it.
+            if layers.contains(&path) {
+                continue;
+            }
             let mut presence = presence(&path)?;
             if matches!(presence, Presence::Absent) {
                 inner.unpack_once(digest, layer)?;
